@@ -1,0 +1,113 @@
+"""Settings: the only reader of the environment."""
+
+from datetime import timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+MIB = 1024 * 1024
+
+
+def _default_home() -> Path:
+    return user_data_path("stellwerk", appauthor=False)
+
+
+class Settings(BaseSettings):
+    """Read from `STELLWERK_…` variables (and a `.env` file); durations take seconds or ISO 8601."""
+
+    model_config = SettingsConfigDict(env_prefix="STELLWERK_", env_file=".env", extra="ignore", frozen=True)
+
+    home: Path = Field(default_factory=_default_home)
+    """Everything that this machine keeps: embedded servers, workspaces, port and token."""
+
+    # --- servers: what is unset is embedded by `stellwerk up`
+    database_url: str | None = None
+    """SQLAlchemy or libpq address, e.g. postgresql://user:password@host:5432/name."""
+    redis_url: str | None = None
+    broker_url: str | None = None
+    """Celery's broker; the Redis address if unset."""
+    database_pool_size: int = Field(default=8, ge=2)
+
+    # --- the gateway
+    url: str | None = None
+    """Where a client finds the gateway; else read from the running stack in `home`."""
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    """0: the port that this home used last, or a free one."""
+    token: SecretStr | None = None
+    """The bearer token; else kept in `home`."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names besides localhost under which the gateway answers; '*' for any."""
+    heartbeat: timedelta = timedelta(seconds=15)
+    send_timeout: timedelta = timedelta(seconds=30)
+    head_poll: timedelta = timedelta(seconds=2)
+    id_every: timedelta = timedelta(seconds=5)
+    """How often a filtered reader's cursor moves over events that it does not want."""
+    max_readers: int = Field(default=10_000, ge=1)
+    """Open streams of one gateway process; a client beyond that is asked to come back."""
+    ring_frames: int = Field(default=1024, ge=1)
+    """Encoded frames kept per followed stream and gateway process."""
+    ring_bytes: int = Field(default=4 * MIB, ge=1024)
+    catch_up_page: int = Field(default=1000, ge=1, le=10_000)
+
+    # --- the log
+    max_event_bytes: int = Field(default=256 * 1024, ge=1024)
+    push_inline_bytes: int = Field(default=64 * 1024, ge=0)
+    """A publish larger than this names only the offsets; readers fetch them from Postgres."""
+
+    # --- workflows, steps and leases
+    workflows: Annotated[tuple[str, ...], NoDecode] = ("workers.workflows.repair",)
+    """Modules with WORKFLOWS: dict[str, Workflow]."""
+    allowed_state_types: Annotated[tuple[str, ...], NoDecode] = ()
+    """Types besides the state schemas' own that snapshots may hold, as module:Name."""
+    concurrency: int = Field(default=16, ge=1)
+    lease: timedelta = timedelta(seconds=60)
+    heartbeat_steps: timedelta = timedelta(seconds=15)
+    rescue_every: timedelta = timedelta(seconds=3)
+    ring_again_after: timedelta = timedelta(seconds=15)
+    """A queued step that nobody claimed for this long is sent again (then with back-off)."""
+    step_time_limit: timedelta = timedelta(hours=1)
+    fold_time_limit: timedelta = timedelta(seconds=30)
+    max_attempts: int = Field(default=3, ge=1)
+    max_lost: int = Field(default=10, ge=1)
+    retry_delay: timedelta = timedelta(seconds=1)
+    max_supersteps: int = Field(default=10_000, ge=1)
+
+    # --- workspaces
+    workspaces: Path | None = None
+    """Where sessions' git repositories lie; below `home` if unset. Workers on several machines share it."""
+    paths: Annotated[tuple[Path, ...] | None, NoDecode] = None
+    """Directories below which a session's `path` must lie; unset: any for a stack on loopback, else none."""
+    max_project_files: int = Field(default=100_000, ge=1)
+    max_project_bytes: int = Field(default=1024 * MIB, ge=1)
+    sandbox: str = ""
+    """A command prefix under which a project's own code (its tests) runs, e.g. 'bwrap --unshare-net …'."""
+    test_time_limit: timedelta = timedelta(minutes=10)
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_format: Literal["auto", "text", "json"] = "auto"
+
+    @field_validator("workflows", "allowed_hosts", "allowed_state_types", "paths", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(item.strip() for item in value.split(",") if item.strip())
+        return value
+
+    @property
+    def workspaces_dir(self) -> Path:
+        return self.workspaces or self.home / "workspaces"
+
+    @property
+    def on_loopback(self) -> bool:
+        return self.host in {"127.0.0.1", "::1", "localhost"}
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

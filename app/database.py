@@ -1,0 +1,71 @@
+"""The SQLAlchemy engine, transactions and migrations."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import URL, make_url
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.errors import BadInput
+
+
+def sqlalchemy_url(address: str) -> URL:
+    """Accepts libpq's and SQLAlchemy's spellings; the driver is always psycopg 3. Raises BadInput."""
+    scheme, separator, rest = address.partition("://")
+    if not separator or scheme.split("+")[0] not in {"postgres", "postgresql"}:
+        raise BadInput("the database address must look like postgresql://user:password@host:5432/name")
+    return make_url(f"postgresql+psycopg://{rest}")
+
+
+def libpq_url(address: str) -> str:
+    """The same address as libpq and psycopg take it."""
+    return sqlalchemy_url(address).set(drivername="postgresql").render_as_string(hide_password=False)
+
+
+def create_engine(address: str, *, pool_size: int = 8) -> AsyncEngine:
+    return create_async_engine(
+        sqlalchemy_url(address),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=False,  # a broken connection is retried by the caller; a ping would cost every call
+        connect_args={
+            "application_name": "stellwerk",
+            "connect_timeout": 5,
+            # A peer that vanished without a FIN must not hold a call for the kernel's two hours.
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "options": "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=60s",
+        },
+    )
+
+
+@asynccontextmanager
+async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """One transaction (READ COMMITTED: what is read after a stream's lock is what its last holder wrote)."""
+    async with engine.begin() as db:
+        yield db
+
+
+def _alembic(address: str) -> Config:
+    config = Config()
+    config.set_main_option("script_location", "migrations:")
+    config.attributes["url"] = sqlalchemy_url(address)
+    return config
+
+
+def migrate(address: str, revision: str = "head") -> None:
+    """Upgrades the schema; safe to call from several processes at once."""
+    command.upgrade(_alembic(address), revision)
+
+
+def downgrade(address: str, revision: str) -> None:
+    command.downgrade(_alembic(address), revision)
+
+
+def check_schema(address: str) -> None:
+    """Raises alembic's CommandError when the tables in code and database differ."""
+    command.check(_alembic(address))

@@ -1,0 +1,174 @@
+"""Every error of the project. A class's docstring is its default message.
+
+StellwerkError
+├── BadInput                 refused at the door; nothing was written
+│   ├── InvalidEvent
+│   ├── EventTooLarge
+│   ├── BadCursor
+│   ├── UnknownWorkflow
+│   ├── BadWorkflow
+│   ├── BadPath
+│   └── IdempotencyMismatch
+├── NotFound
+├── Conflict
+│   ├── StreamClosed
+│   ├── LeaseLost
+│   ├── NotWaiting
+│   └── StackRunning         one stack for each home
+├── AccessDenied
+├── CursorOutOfRange         carries earliest and head
+├── NoCurrentStep
+├── Unavailable              a server does not answer; trying again helps
+├── WorkflowError            the session fails with it
+│   ├── UnservedVersion
+│   ├── FoldMismatch
+│   ├── FoldFailed           carries what a router, a reducer or LangGraph raised
+│   ├── SnapshotVersionMismatch
+│   ├── UnstorableValue
+│   ├── FoldTimeout
+│   ├── WorkspaceConflict
+│   └── TooManySupersteps
+├── StepTimeout              an attempt ran past its node's time limit
+├── GitFailed                in a session's workspace
+├── SandboxRequired          a project's own code does not run here
+└── EmbeddedServerError      carries what to do
+"""
+
+import inspect
+
+
+class StellwerkError(Exception):
+    """Something went wrong."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or inspect.getdoc(type(self)))
+
+
+class BadInput(StellwerkError):
+    """The input was refused."""
+
+
+class InvalidEvent(BadInput):
+    """The event was refused."""
+
+
+class EventTooLarge(BadInput):
+    """The event is larger than the log takes; put the large part into a file or an artifact."""
+
+
+class BadCursor(BadInput):
+    """The cursor is no integer; give the offset of the last event that you have, or 0."""
+
+
+class UnknownWorkflow(BadInput):
+    """No worker has registered a workflow of this name."""
+
+
+class BadWorkflow(BadInput):
+    """The module of workflows cannot be used."""
+
+
+class BadPath(BadInput):
+    """The path cannot be used as a project."""
+
+
+class IdempotencyMismatch(BadInput):
+    """This Idempotency-Key was used with another body; use a new key for a new request."""
+
+
+class NotFound(StellwerkError):
+    """There is no such thing."""
+
+
+class Conflict(StellwerkError):
+    """The request contradicts the present state."""
+
+
+class StreamClosed(Conflict):
+    """The stream is closed: its session has ended."""
+
+
+class LeaseLost(Conflict):
+    """The attempt no longer holds its lease; what it wrote was refused."""
+
+
+class NotWaiting(Conflict):
+    """The step is not waiting for an answer."""
+
+
+class StackRunning(Conflict):
+    """A stack is already running on this home; `stellwerk down` stops it."""
+
+
+class AccessDenied(StellwerkError):
+    """The token is missing or wrong; send it as 'Authorization: Bearer TOKEN'."""
+
+
+class CursorOutOfRange(StellwerkError):
+    """The cursor lies outside of what the stream holds."""
+
+    def __init__(self, after: int, *, earliest: int, head: int) -> None:
+        super().__init__(
+            f"offset {after} is outside {earliest - 1} … {head}; start again from {earliest - 1}"
+        )
+        self.after, self.earliest, self.head = after, earliest, head
+
+
+class NoCurrentStep(StellwerkError):
+    """report_progress() was called outside of a step; it works in a node that a worker (or a test) runs."""
+
+
+class Unavailable(StellwerkError):
+    """A server that is needed does not answer; try again."""
+
+
+class WorkflowError(StellwerkError):
+    """The workflow cannot go on."""
+
+
+class UnservedVersion(WorkflowError):
+    """No worker serves the version of the workflow that the session was started with."""
+
+
+class FoldMismatch(WorkflowError):
+    """The graph's pending nodes do not match the session's open steps."""
+
+
+class FoldFailed(WorkflowError):
+    """A router, a reducer or LangGraph itself raised while results were folded."""
+
+
+class SnapshotVersionMismatch(WorkflowError):
+    """The snapshot was written by another version; rebuild it from the log."""
+
+
+class UnstorableValue(WorkflowError):
+    """A value of this type cannot be stored."""
+
+
+class FoldTimeout(WorkflowError):
+    """Folding took longer than its time limit; routers and reducers must be quick and do no I/O."""
+
+
+class WorkspaceConflict(WorkflowError):
+    """Parallel steps changed the same lines; their commits cannot be merged."""
+
+
+class TooManySupersteps(WorkflowError):
+    """The workflow ran more supersteps than the setting max_supersteps allows."""
+
+
+class StepTimeout(StellwerkError):
+    """The step ran past its time limit."""
+
+
+class GitFailed(StellwerkError):
+    """A git command failed in a session's workspace."""
+
+
+class SandboxRequired(StellwerkError):
+    """This deployment is not on loopback and STELLWERK_SANDBOX is not set, so it runs no project's own code."""
+
+
+class EmbeddedServerError(StellwerkError):
+    """An embedded server does not start."""

@@ -1,0 +1,173 @@
+"""Group commit: concurrent appends of this process are gathered, so that many share one round trip.
+
+There is no timer: the next call takes all that came during the previous one. A stream is always on the same
+flusher, and a flusher has one call in flight, which keeps a producer's events in its order.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import structlog
+
+from app.database import libpq_url
+from app.errors import StellwerkError, Unavailable
+from app.events.log import Answer, Item, call_append, recorded
+from app.events.types import Recorded
+
+logger = structlog.get_logger(__name__)
+
+MAX_ITEMS = 1000
+MAX_BYTES = 4 * 1024 * 1024
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Waits between tries while the database does not answer; the last one repeats."""
+
+TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57"})
+"""SQLSTATE classes: connection lost, conflict, resources, shutdown. Repeating the call can help with these."""
+
+OnAppend = Callable[[Sequence[Recorded]], None]
+
+
+@dataclass(slots=True)
+class _Pending:
+    item: Item
+    done: "asyncio.Future[Recorded]"
+
+
+def is_transient(error: psycopg.Error) -> bool:
+    """Whether the same call may succeed later; an error without SQLSTATE is the connection's."""
+    code = error.sqlstate
+    return code is None or code[:2] in TRANSIENT_CLASSES or code == "55P03"  # lock_timeout
+
+
+class _Flusher:
+    """One connection, one call at a time, numbered so that a repeated call is answered, not run again."""
+
+    def __init__(self, address: str, on_append: OnAppend) -> None:
+        self._address = libpq_url(address)
+        self._on_append = on_append
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._pending: list[_Pending] = []
+        self._wake = asyncio.Event()
+        self._writer: UUID = uuid4()
+        self._call_no = 0
+        self._closing = False
+        self._task = asyncio.create_task(self._run(), name="group-commit")
+
+    def put(self, pending: _Pending) -> None:
+        if self._closing:
+            raise Unavailable("the log is shutting down")
+        self._pending.append(pending)
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Writes what is pending, then ends."""
+        self._closing = True
+        self._wake.set()
+        await self._task
+
+    async def _run(self) -> None:
+        while self._pending or not self._closing:
+            await self._wake.wait()
+            self._wake.clear()
+            while batch := self._take():
+                await self._flush(batch)
+        if self._connection is not None:
+            await self._connection.close()
+
+    def _take(self) -> list[_Pending]:
+        # A producer that gave up while waiting in line was promised nothing: its event is not written.
+        self._pending = [p for p in self._pending if not p.done.cancelled()]
+        size = count = 0
+        for pending in self._pending[:MAX_ITEMS]:
+            size += len(pending.item.data)
+            if count and size > MAX_BYTES:
+                break
+            count += 1
+        batch, self._pending = self._pending[:count], self._pending[count:]
+        return batch
+
+    async def _flush(self, batch: list[_Pending]) -> None:
+        try:
+            answers = await self._call([p.item for p in batch])
+        except psycopg.Error as error:
+            if len(batch) > 1:  # one item that the database refuses must not take the others along
+                for pending in batch:
+                    await self._flush([pending])
+                return
+            logger.error("append refused by the database", error=str(error), t=batch[0].item.t)
+            if not batch[0].done.done():
+                batch[0].done.set_exception(StellwerkError(f"the database refused the event: {error}"))
+            return
+        appended = []
+        for pending, answer in zip(batch, answers, strict=True):
+            error_or_none = answer.error()
+            if error_or_none is None:
+                event = recorded(pending.item, answer)
+                if answer.status == "appended":
+                    appended.append(event)
+                if not pending.done.done():
+                    pending.done.set_result(event)
+            elif not pending.done.done():
+                pending.done.set_exception(error_or_none)
+        if appended:
+            self._on_append(appended)
+
+    async def _call(self, items: list[Item]) -> list[Answer]:
+        """Repeats the same numbered call until its outcome is known."""
+        self._call_no += 1
+        for attempt in range(1_000_000_000):
+            try:
+                connection = await self._connect()
+                return await call_append(connection, items, writer=self._writer, call_no=self._call_no)
+            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
+                if not is_transient(error):
+                    raise
+                wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
+                logger.warning("append waits for the database", error=str(error).strip(), retry_in=wait)
+                await self._disconnect()
+                await asyncio.sleep(wait)
+        raise AssertionError("unreachable")
+
+    async def _connect(self) -> psycopg.AsyncConnection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = await psycopg.AsyncConnection.connect(
+                self._address,
+                autocommit=True,  # the call is a transaction of its own: one round trip
+                connect_timeout=5,
+                application_name="stellwerk-log",
+                keepalives_idle=10,
+                keepalives_interval=5,
+                keepalives_count=3,
+            )
+        return self._connection
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
+
+
+class GroupCommit:
+    """Appends single events durably; concurrent ones share a round trip. Belongs to one event loop."""
+
+    def __init__(self, address: str, on_append: OnAppend = lambda events: None, *, flushers: int = 2) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._flushers = [_Flusher(address, on_append) for _ in range(flushers)]
+
+    async def append(self, item: Item) -> Recorded:
+        """Returns when the event is durable.
+
+        Raises StreamClosed, LeaseLost or InvalidEvent; while the database is away it waits.
+        """
+        done: asyncio.Future[Recorded] = self._loop.create_future()
+        self._flushers[item.stream_id.int % len(self._flushers)].put(_Pending(item, done))
+        return await done
+
+    async def close(self) -> None:
+        """Writes what is pending, then ends."""
+        for flusher in self._flushers:
+            await flusher.close()

@@ -1,0 +1,90 @@
+"""report_progress(): how an agent says what it thinks, does and decides.
+
+The step runner sets the current step; agents only call the function. Nothing here does I/O: a `Reporter`
+(the worker's log, or a test's list) takes the report.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Literal, NewType, Protocol
+from uuid import UUID
+
+from app.errors import NoCurrentStep
+
+SessionId = NewType("SessionId", UUID)
+Phase = Literal["think", "progress", "decision", "result"]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one call of `report_progress` says. `progress` and `total` are in the caller's unit."""
+
+    agent: str
+    message: str
+    progress: float
+    total: float | None = 1.0
+    phase: Phase = "progress"
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Reporter(Protocol):
+    async def report(self, step: "CurrentStep", report: Report) -> int:
+        """Appends the report; returns its offset when it is durable.
+
+        Must be callable from any thread and any event loop.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentStep:
+    """Which attempt of which step runs in this context, and who takes its reports."""
+
+    session_id: SessionId
+    step: int
+    attempt: int
+    agent: str
+    reporter: Reporter
+
+
+_current_step: ContextVar[CurrentStep] = ContextVar("current_step")
+
+
+def current_step() -> CurrentStep:
+    """Raises NoCurrentStep outside of a step."""
+    try:
+        return _current_step.get()
+    except LookupError:
+        raise NoCurrentStep from None
+
+
+@contextmanager
+def running_step(step: CurrentStep) -> Iterator[None]:
+    """Makes `step` the current one in this context and in the tasks and threads that are started from it."""
+    token = _current_step.set(step)
+    try:
+        yield
+    finally:
+        _current_step.reset(token)
+
+
+async def report_progress(
+    progress: float,
+    message: str,
+    total: float | None = 1.0,
+    agent: str | None = None,
+    phase: Phase | None = None,
+    details: Mapping[str, Any] | None = None,
+) -> int:
+    """Records one `agent_event` of the current step and returns its offset once it is durable.
+
+    `pct` of the event is `progress / total`; a `total` of None says that the end is not known.
+    `agent` defaults to the running node's name, `phase` to "progress".
+    Raises NoCurrentStep outside of a step, InvalidEvent or EventTooLarge for what the log does not take,
+    LeaseLost when this attempt has been given to another worker or cancelled.
+    """
+    step = current_step()
+    report = Report(agent or step.agent, message, progress, total, phase or "progress", details or {})
+    return await step.reporter.report(step, report)

@@ -1,0 +1,209 @@
+"""The tables. The SQL that writes `events` is the function append_events (migrations/sql)."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.types import UserDefinedType
+
+
+class Xid8(UserDefinedType[int]):
+    """Postgres' 64-bit transaction id."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "xid8"
+
+
+metadata = MetaData()
+_now = text("clock_timestamp()")
+
+
+def _timestamp(name: str, **options: object) -> "Column[object]":
+    return Column(name, DateTime(timezone=True), **options)  # type: ignore[arg-type]  # passed on as they are
+
+
+epochs = Table(
+    "epochs",
+    metadata,
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("system_identifier", BigInteger, comment="the Postgres cluster that this epoch began on"),
+    Column("reason", Text, nullable=False),
+    _timestamp("began_at", nullable=False, server_default=_now),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    Column("stream_id", Uuid, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("head", BigInteger, nullable=False, server_default=text("0")),
+    Column("head_chain", LargeBinary, nullable=False, comment="chain at head; SHA-256 of the id at 0"),
+    Column("earliest", BigInteger, nullable=False, server_default=text("1")),
+    _timestamp("last_ts", nullable=False, server_default=text("'epoch'")),
+    Column("closed", Boolean, nullable=False, server_default=text("false")),
+    CheckConstraint("kind IN ('session', 'batch', 'operators')", name="streams_kind"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("stream_id", Uuid, primary_key=True),  # no foreign key: append_events looks the stream up
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("position", BigInteger, Identity(always=True), nullable=False),
+    Column("xid", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
+    Column("epoch", Integer, nullable=False),
+    _timestamp("ts", nullable=False),
+    Column("t", Text, nullable=False),
+    Column("agent", Text),
+    Column("phase", Text),
+    Column("step", Integer),
+    Column("attempt", Integer),
+    Column("dedupe_key", Text),
+    Column("data", JSON, nullable=False, comment="the exact text that readers get behind the envelope"),
+    Column("salt", LargeBinary, nullable=False),
+    Column("digest", LargeBinary, nullable=False),
+    Column("chain", LargeBinary, nullable=False),
+    CheckConstraint("starts_with(data::text, '{\"t\":')", name="events_begin_with_t"),
+    CheckConstraint("strpos(data::text, E'\\n') = 0", name="events_are_one_line"),
+)
+Index("events_position", events.c.epoch, events.c.xid, events.c.position)
+Index(
+    "events_dedupe_key",
+    events.c.stream_id,
+    events.c.dedupe_key,
+    unique=True,
+    postgresql_where=events.c.dedupe_key.is_not(None),
+)
+
+writers = Table(
+    "writers",
+    metadata,
+    Column("writer", Uuid, primary_key=True, comment="one flusher of one process"),
+    Column("call_no", BigInteger, nullable=False),
+    Column("statuses", ARRAY(Text), nullable=False),
+    Column("offsets", ARRAY(BigInteger), nullable=False),
+    Column("timestamps", ARRAY(DateTime(timezone=True)), nullable=False),
+    Column("details", ARRAY(Text), nullable=False),
+    _timestamp("called_at", nullable=False, server_default=_now),
+)
+
+artifacts = Table(
+    "artifacts",
+    metadata,
+    Column("stream_id", Uuid, ForeignKey("streams.stream_id"), primary_key=True),
+    Column("digest", LargeBinary, primary_key=True, comment="SHA-256 of content"),
+    Column("media_type", Text, nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    _timestamp("created_at", nullable=False, server_default=_now),
+)
+
+workflows = Table(
+    "workflows",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("langgraph_version", Text, nullable=False),
+    Column("input_fields", ARRAY(Text), nullable=False, comment="where task and path may be merged in"),
+    _timestamp("registered_at", nullable=False, server_default=_now),
+    _timestamp("last_seen", nullable=False, server_default=_now),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("streams.stream_id"), primary_key=True),
+    Column("status", Text, nullable=False),
+    Column("reason", Text),
+    Column("task", Text, nullable=False),
+    Column("input", JSON, nullable=False),
+    Column("path", Text),
+    Column("repo", Text),
+    Column("priority", SmallInteger, nullable=False, server_default=text("0")),
+    Column("options", JSON, nullable=False, server_default=text("'{}'")),
+    Column("principal", Text, nullable=False),
+    Column("workflow", Text, nullable=False),
+    Column("workflow_version", Text, nullable=False),
+    Column("langgraph_version", Text, nullable=False),
+    Column("snapshot", LargeBinary, comment="cache of the fold; null: rebuild from the log"),
+    Column("snapshot_version", Integer, nullable=False, server_default=text("0")),
+    Column("folded_superstep", Integer, comment="last superstep whose results are folded; null: not begun"),
+    Column("last_step", Integer, nullable=False, server_default=text("0")),
+    Column("base_commit", Text, comment="where the steps of the open superstep start"),
+    Column("result", JSON),
+    Column("idempotency_key", Text),
+    Column("request_digest", LargeBinary),
+    _timestamp("created_at", nullable=False, server_default=_now),
+    _timestamp("ended_at"),
+    _timestamp("advance_sent_at", comment="when advance_session was last sent"),
+    CheckConstraint(
+        "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
+        name="sessions_status",
+    ),
+)
+Index(
+    "sessions_idempotency_key",
+    sessions.c.principal,
+    sessions.c.idempotency_key,
+    unique=True,
+    postgresql_where=sessions.c.idempotency_key.is_not(None),
+)
+Index("sessions_open", sessions.c.session_id, postgresql_where=text("ended_at IS NULL"))
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("session_id", Uuid, ForeignKey("sessions.session_id"), primary_key=True),
+    Column("step", Integer, primary_key=True, autoincrement=False),
+    Column("superstep", Integer, nullable=False),
+    Column("task_path", Text, nullable=False, comment="the LangGraph task that this step is"),
+    Column("agent", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("attempt", Integer, nullable=False, server_default=text("1")),
+    Column("failures", Integer, nullable=False, server_default=text("0")),
+    Column("lost", Integer, nullable=False, server_default=text("0"), comment="attempts lost with a worker"),
+    Column("max_attempts", Integer, nullable=False),
+    Column("time_limit_ms", BigInteger, nullable=False),
+    Column("input", LargeBinary, comment="a Send's argument; null: read from the snapshot"),
+    Column("lease_token", Uuid),
+    _timestamp("lease_until"),
+    _timestamp("available_at", nullable=False, server_default=_now),
+    _timestamp("sent_at", comment="when run_step was last sent"),
+    Column("sends", Integer, nullable=False, server_default=text("0")),
+    Column("worker", Text),
+    Column("interrupt_id", Text),
+    Column("node_snapshot", LargeBinary, comment="a waiting node's own state"),
+    Column("question", JSON, comment="what a waiting node asks"),
+    Column("answer", JSON, comment="the last answer, as the codec writes it"),
+    Column("update_data", JSON, comment="what the node returned, as the codec writes it"),
+    Column("commit", Text, comment="the workspace commit of the succeeded attempt"),
+    Column("error", Text),
+    _timestamp("started_at"),
+    _timestamp("ended_at"),
+    CheckConstraint(
+        "status IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="steps_status"
+    ),
+    CheckConstraint("(status = 'running') = (lease_token IS NOT NULL)", name="steps_running_has_lease"),
+)
+Index("steps_task", steps.c.session_id, steps.c.superstep, steps.c.task_path, unique=True)
+Index("steps_queued", steps.c.available_at, postgresql_where=text("status = 'queued'"))
+Index("steps_leases", steps.c.lease_until, postgresql_where=text("status = 'running'"))
+Index("steps_waiting", steps.c.session_id, postgresql_where=text("status = 'waiting'"))
