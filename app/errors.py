@@ -30,6 +30,7 @@ StellwerkError
 │   └── TooManySupersteps
 ├── StepTimeout              an attempt ran past its node's time limit
 ├── GitFailed                in a session's workspace
+├── ToolFailed               such as ruff, on a project
 ├── SandboxRequired          a project's own code does not run here
 └── EmbeddedServerError      carries what to do
 """
@@ -108,9 +109,7 @@ class CursorOutOfRange(StellwerkError):
     """The cursor lies outside of what the stream holds."""
 
     def __init__(self, after: int, *, earliest: int, head: int) -> None:
-        super().__init__(
-            f"offset {after} is outside {earliest - 1} … {head}; start again from {earliest - 1}"
-        )
+        super().__init__(f"offset {after} is outside {earliest - 1} … {head}; start again from {earliest - 1}")
         self.after, self.earliest, self.head = after, earliest, head
 
 
@@ -164,6 +163,10 @@ class StepTimeout(StellwerkError):
 
 class GitFailed(StellwerkError):
     """A git command failed in a session's workspace."""
+
+
+class ToolFailed(StellwerkError):
+    """A tool that an agent needs failed."""
 
 
 class SandboxRequired(StellwerkError):

@@ -47,6 +47,8 @@ class CurrentStep:
     attempt: int
     agent: str
     reporter: Reporter
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What a subprocess agent needs to report by itself: STELLWERK_URL, _SESSION and _STEP_TOKEN."""
 
 
 _current_step: ContextVar[CurrentStep] = ContextVar("current_step")

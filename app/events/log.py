@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, cast
 from uuid import UUID
 
+import orjson
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -130,18 +131,30 @@ def recorded(entry: Item, answer: Answer) -> Recorded:
     )
 
 
-async def append(db: AsyncConnection, items: Sequence[Item]) -> list[Recorded]:
-    """Appends within the caller's transaction. Raises the first refusal, which rolls all of it back."""
+async def _append(db: AsyncConnection, items: Sequence[Item]) -> list[Answer]:
     raw = await db.get_raw_connection()
     answers = await call_append(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), items)
     for answer in answers:
         if error := answer.error():
             raise error
+    return answers
+
+
+async def append(db: AsyncConnection, items: Sequence[Item]) -> list[Recorded]:
+    """Appends within the caller's transaction; returns what is new.
+
+    Raises the first refusal, which rolls all of it back.
+    """
+    answers = await _append(db, items)
     return [
-        recorded(entry, answer)
-        for entry, answer in zip(items, answers, strict=True)
-        if answer.status == "appended"
+        recorded(entry, answer) for entry, answer in zip(items, answers, strict=True) if answer.status == "appended"
     ]
+
+
+async def append_once(db: AsyncConnection, entry: Item) -> tuple[Recorded, bool]:
+    """The event, and whether it is new: a dedupe_key that stands in the stream gives the first one."""
+    (answer,) = await _append(db, [entry])
+    return recorded(entry, answer), answer.status == "appended"
 
 
 async def lock_streams(db: AsyncConnection, *stream_ids: AnyStreamId) -> None:
@@ -251,6 +264,11 @@ async def read_page(
     return [Recorded(state.stream_id, state.kind, *row) for row in rows]
 
 
+def parse(event: Recorded) -> dict[str, Any]:
+    """The stored event as Python values; for readers within the project, never for the way out."""
+    return cast("dict[str, Any]", orjson.loads(event.data))
+
+
 async def offset_before(db: AsyncConnection, stream_id: AnyStreamId, ts: datetime) -> int:
     """The last offset whose event is older than `ts`, 0 if there is none: the cursor for `?since=`."""
     # ts never falls within a stream, so the first event at or after ts bounds all earlier ones.
@@ -260,9 +278,7 @@ async def offset_before(db: AsyncConnection, stream_id: AnyStreamId, ts: datetim
     )
     if found is not None:
         return int(found) - 1
-    return int(
-        await db.scalar(text("SELECT head FROM streams WHERE stream_id = :id"), {"id": stream_id}) or 0
-    )
+    return int(await db.scalar(text("SELECT head FROM streams WHERE stream_id = :id"), {"id": stream_id}) or 0)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -287,9 +303,7 @@ ORDER BY epoch, xid, position LIMIT :limit
 """
 
 
-async def read_feed(
-    db: AsyncConnection, after: FeedCursor, *, limit: int
-) -> list[tuple[FeedCursor, Recorded]]:
+async def read_feed(db: AsyncConnection, after: FeedCursor, *, limit: int) -> list[tuple[FeedCursor, Recorded]]:
     """The next events across all streams, in each stream's offset order, skipping none."""
     rows = await db.execute(
         text(_FEED), {"epoch": after.epoch, "xid": str(after.xid), "position": after.position, "limit": limit}

@@ -132,14 +132,7 @@ class ErasedEvent(TypedDict):
 
 
 type_of_stored = (
-    AgentEvent
-    | WorkflowEvent
-    | StepEvent
-    | SessionEvent
-    | ApprovalEvent
-    | ModelEvent
-    | BatchEvent
-    | ErasedEvent
+    AgentEvent | WorkflowEvent | StepEvent | SessionEvent | ApprovalEvent | ModelEvent | BatchEvent | ErasedEvent
 )
 StoredEvent = Annotated[type_of_stored, Discriminator("t")]
 

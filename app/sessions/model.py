@@ -1,10 +1,10 @@
 """Sessions and steps: statuses and what may follow what. Pure.
 
-    session   created → running ⇄ waiting → succeeded | failed | cancelled
-    step      queued → running → succeeded | failed
-                 ↑        ├→ waiting (for an answer) → queued
-                 └────────┴→ (attempt failed or lost: the next one is queued)
-              any open step → cancelled, when its session ends
+session   created → running ⇄ waiting → succeeded | failed | cancelled
+step      queued → running → succeeded | failed
+             ↑        ├→ waiting (for an answer) → queued
+             └────────┴→ (attempt failed or lost: the next one is queued)
+          any open step → cancelled, when its session ends
 """
 
 from dataclasses import dataclass, field

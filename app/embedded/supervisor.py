@@ -1,0 +1,208 @@
+"""`stellwerk up`: the servers that no address is set for, the migrations, workers and gateway.
+
+    Postgres, Valkey ─▶ migrations ─▶ workers, gateway ─▶ /readyz ─▶ stellwerk.json
+
+What dies is started again. Stopping goes the same way backwards, within 20 seconds.
+"""
+
+import os
+import sys
+import time
+from http.client import HTTPConnection, HTTPException
+from types import TracebackType
+from typing import NamedTuple
+
+from app.config import Settings
+from app.database import migrate
+from app.embedded.home import keep_access, make_home
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.running import StackInfo, StackLock, publish, withdraw
+from app.embedded.sentinel import Sentinel
+from app.embedded.service import Part, Say, Service, Watch
+from app.embedded.strays import MARK, end_services, end_stack
+from app.embedded.valkey import EmbeddedValkey
+from app.errors import EmbeddedServerError
+
+READY_PATIENCE = 90.0  # importing the worker and the gateway takes seconds, on a busy machine many
+SERVICES_PATIENCE = 11.0  # with that for strays (1), Valkey (2) and Postgres (4) below the 20 s promised
+LOOK_EVERY = 0.1
+
+
+class Commands(NamedTuple):
+    """What runs as worker and as gateway."""
+
+    worker: tuple[str, ...] = (sys.executable, "-m", "celery", "-A", "workers.main", "worker")
+    gateway: tuple[str, ...] = (sys.executable, "-m", "app.gateway")
+
+
+class Stack:
+    """Everything that one home runs: a context manager, in which `watch` keeps it running."""
+
+    def __init__(
+        self, settings: Settings, *, workers: int = 1, commands: Commands | None = None, say: Say = print
+    ) -> None:
+        self._settings = settings
+        self._home = make_home(settings.home)
+        self._commands = commands or Commands()
+        self._say = say
+        # No threading.Event: a signal handler that sets one which this thread is about to wait for deadlocks.
+        self._stopping = False
+        self._lock = StackLock(self._home)
+        self._sentinel: Sentinel | None = None
+        self._postgres = EmbeddedPostgres(self._home, give_up=lambda: self._stopping)
+        self._valkey = EmbeddedValkey(self._home, give_up=lambda: self._stopping)
+        self._servers: list[EmbeddedPostgres | EmbeddedValkey] = []
+        if settings.database_url is None:
+            self._servers.append(self._postgres)
+        if settings.redis_url is None:
+            self._servers.append(self._valkey)
+        self._gateway = Service("gateway", self._commands.gateway, self._home, self._environment)
+        self._services = [self._gateway, *(self._worker(number) for number in range(1, workers + 1))]
+        self._watches: list[Watch] = []
+        self._port, self._token = 0, ""
+
+    @property
+    def info(self) -> StackInfo:
+        return StackInfo(
+            url=self._url,
+            token=self._token,
+            pid=os.getpid(),
+            database_url=self._settings.database_url or self._postgres.url,
+            redis_url=self._settings.redis_url or self._valkey.url,
+        )
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping
+
+    def watch(self) -> None:
+        """Keeps all parts running until `request_stop`."""
+        while not self._stopping:
+            self._tend()
+            time.sleep(LOOK_EVERY)
+
+    def request_stop(self) -> None:
+        """Ends the start and `watch` early. May be called from a signal handler."""
+        self._stopping = True
+
+    def kill(self) -> None:
+        """Ends everything at once, so that `stop` need not wait. May be called from a signal handler."""
+        for part in (*self._services, *self._servers):
+            part.kill()
+
+    def stop(self) -> None:
+        """Ends gateway, workers, Valkey, Postgres, in this order."""
+        self._stopping = True
+        withdraw(self._home)
+        for service in self._services:
+            service.ask_to_stop()
+        deadline = time.monotonic() + SERVICES_PATIENCE
+        for service in self._services:
+            service.wait(deadline - time.monotonic())
+        end_services(self._home, patience=1)  # what they started and left
+        for server in reversed(self._servers):
+            server.stop()
+        if self._sentinel is not None:
+            self._sentinel.close()
+        self._lock.release()
+
+    def __enter__(self) -> "Stack":
+        """Raises StackRunning, EmbeddedServerError."""
+        self._lock.take()
+        try:
+            self._lock.sign()
+            self._start_all()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def _url(self) -> str:
+        return f"http://{self._reachable_host}:{self._port}"
+
+    @property
+    def _reachable_host(self) -> str:
+        """An address that means "on every interface" is none to connect to."""
+        return "127.0.0.1" if self._settings.host in {"0.0.0.0", "::", ""} else self._settings.host  # noqa: S104
+
+    def _worker(self, number: int) -> Service:
+        # Two workers of one name would get each other's remote commands.
+        options = [f"--hostname=worker{number}@%h", f"--loglevel={self._settings.log_level}"]
+        quiet = ["--without-gossip", "--without-mingle"]  # workers need not know each other
+        name = "worker" if number == 1 else f"worker{number}"
+        return Service(name, [*self._commands.worker, *options, *quiet], self._home, self._environment)
+
+    def _environment(self) -> dict[str, str]:
+        info = self.info
+        return {
+            **os.environ,
+            "PYTHONUNBUFFERED": "1",  # a log line that waits in a buffer is lost with its process
+            MARK: str(self._home),
+            "STELLWERK_HOME": str(self._home),
+            "STELLWERK_DATABASE_URL": info.database_url,
+            "STELLWERK_REDIS_URL": info.redis_url,
+            "STELLWERK_BROKER_URL": self._settings.broker_url or info.redis_url,
+            "STELLWERK_HOST": self._settings.host,
+            "STELLWERK_PORT": str(self._port),
+            "STELLWERK_TOKEN": self._token,
+            "STELLWERK_URL": info.url,
+        }
+
+    def _start_all(self) -> None:
+        """Returns when the gateway is ready, or when it was asked to stop meanwhile."""
+        self._sentinel = Sentinel(self._home)
+        withdraw(self._home)
+        end_stack(self._home)
+        token = self._settings.token.get_secret_value() if self._settings.token else None
+        access = keep_access(self._home / "gateway.json", port=self._settings.port, password=token)
+        self._port, self._token = access.port, access.password
+        for server in self._servers:
+            self._start(server)
+        if not self.is_stopping:
+            migrate(self.info.database_url)
+        for service in self._services:
+            self._start(service)
+        self._await_gateway()
+        if not self.is_stopping:
+            publish(self._home, self.info)
+
+    def _start(self, part: Part) -> None:
+        if not self.is_stopping:
+            part.start()
+            self._watches.append(Watch(part, self._say))
+
+    def _tend(self) -> None:
+        before = self.info
+        for watch in self._watches:
+            watch.tend()
+        if self.info != before:  # a server came back, but its port had been taken
+            for service in self._services:
+                service.stop()
+            publish(self._home, self.info)
+
+    def _await_gateway(self) -> None:
+        deadline = time.monotonic() + READY_PATIENCE
+        while not self._stopping and not self._gateway_is_ready():
+            time.sleep(LOOK_EVERY)
+            for service in self._services:
+                if not service.is_running:
+                    raise EmbeddedServerError(f"the {service.name} does not start:\n{service.last_words()}")
+            if time.monotonic() > deadline:
+                log = self._home / "logs" / "gateway.log"
+                raise EmbeddedServerError(f"the gateway was not ready after {READY_PATIENCE:.0f} s; see {log}")
+
+    def _gateway_is_ready(self) -> bool:
+        connection = HTTPConnection(self._reachable_host, self._port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            return connection.getresponse().status == 200
+        except (OSError, HTTPException):
+            return False
+        finally:
+            connection.close()

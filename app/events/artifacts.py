@@ -1,0 +1,68 @@
+"""Contents too large for an event, by their SHA-256, kept with the stream whose events name them."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.errors import NotFound
+from app.events.log import AnyStreamId
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    media_type: str
+    content: bytes
+
+
+async def put_artifact(db: AsyncConnection, stream_id: AnyStreamId, content: bytes, *, media_type: str) -> str:
+    """Stores it in the caller's transaction; returns its SHA-256 in hexadecimal."""
+    digest = hashlib.sha256(content)
+    await db.execute(
+        text(
+            "INSERT INTO artifacts (stream_id, digest, media_type, content)"
+            " VALUES (:stream_id, :digest, :media_type, :content) ON CONFLICT DO NOTHING"
+        ),
+        {"stream_id": stream_id, "digest": digest.digest(), "media_type": media_type, "content": content},
+    )
+    return digest.hexdigest()
+
+
+async def get_artifact(db: AsyncConnection, stream_id: AnyStreamId, digest: bytes) -> Artifact:
+    """Raises NotFound."""
+    row = (
+        await db.execute(
+            text("SELECT media_type, content FROM artifacts WHERE stream_id = :id AND digest = :digest"),
+            {"id": stream_id, "digest": digest},
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound(f"stream {stream_id} has no artifact {digest.hex()}")
+    return Artifact(*row)
+
+
+async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, max_bytes: int) -> Any:
+    """`value` itself, or `{"$artifact": digest, "size": bytes}` when its JSON has more than `max_bytes`.
+
+    A value that only looks like such a reference is stored too, so that `fetch` gives it back.
+    """
+    content = orjson.dumps(value)
+    if len(content) <= max_bytes and not is_reference(value):
+        return value
+    digest = await put_artifact(db, stream_id, content, media_type="application/json")
+    return {"$artifact": digest, "size": len(content)}
+
+
+def is_reference(value: Any) -> bool:
+    return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
+
+
+async def fetch(db: AsyncConnection, stream_id: AnyStreamId, value: Any) -> Any:
+    """The content behind a reference that `outsource` made; any other value is returned as it is."""
+    if not is_reference(value):
+        return value
+    artifact = await get_artifact(db, stream_id, bytes.fromhex(value["$artifact"]))
+    return orjson.loads(artifact.content)

@@ -1,0 +1,204 @@
+"""Following streams: catch-up from Postgres, then live from Redis, without a gap or a repeat between them.
+
+A reader is a cursor. What it gets next comes from the stream's ring if that covers the cursor, else from
+Postgres. The ring is fed by publishes, which may be lost, late or doubled, and is mended from Postgres
+whenever something is missing: at a gap, at every confirmation of a subscription (what was published before
+it may have been missed) and when the head poll finds the stream further on.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.config import Settings
+from app.events.cancelling import asked_to_end
+from app.events.live import BATCH_BYTES, DATABASE_AWAY, LiveStream, Page
+from app.events.log import Filter, StreamState, stream_states
+from app.events.push import Message
+from app.events.subscriptions import Subscriptions
+from app.events.types import StreamId
+
+logger = structlog.get_logger(__name__)
+
+LINGER_SECONDS = 10.0
+"""A stream stays subscribed this long without a reader: most come back at once."""
+LOG_SECONDS = 30.0
+EVERYTHING = Filter()
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Frames to be sent as they are. None at all: the cursor moved over events that the filter dropped."""
+
+    cursor: int
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The cursor cannot be served any more; what follows begins at the stream's earliest event."""
+
+    reason: str
+    state: StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The stream is closed and everything was sent."""
+
+    state: StreamState
+
+
+Update = Batch | Reset | End
+
+
+class Follower:
+    """One for each process: `async with Follower(…) as follower`."""
+
+    def __init__(self, engine: AsyncEngine, redis_url: str, settings: Settings) -> None:
+        # Every read is one statement: without BEGIN and COMMIT it is one round trip, too.
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._settings = settings
+        self._clock = asyncio.get_running_loop().time
+        self._id_every = settings.id_every.total_seconds()
+        # Catching up leaves connections to everybody else.
+        self._reads = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
+        self._streams: dict[StreamId, LiveStream] = {}
+        self._keepers: dict[StreamId, asyncio.Task[None]] = {}
+        self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)
+        self._tasks: list[asyncio.Task[None]] = []
+        self._hung_up = False
+
+    async def __aenter__(self) -> Self:
+        self._tasks = [
+            asyncio.create_task(self._subscriptions.run(), name="subscriptions"),
+            asyncio.create_task(self._poll_heads(), name="head-poll"),
+        ]
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.hang_up()
+        for stream_id in list(self._streams):
+            self._close(stream_id)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def follow(self, state: StreamState, after: int, only: Filter = EVERYTHING) -> AsyncGenerator[Update, None]:
+        """What comes behind `after`, which `state` (read just before) can serve.
+
+        Ends after `End`; without it when this process stops, and the client is to come back.
+        """
+        with self._join(state) as live:
+            life, cursor, told = live.life, after, after  # told: the last id that the client knows
+            tell_at = self._clock() + self._id_every
+            while not (self._hung_up or live.is_closed):
+                changed = live.changed  # taken before looking: what happens meanwhile is not slept over
+                page = await _next_page(live, cursor, only)
+                if live.life != life or cursor < live.state.earliest - 1:
+                    reason = "other_epoch" if live.life != life else "expired"
+                    yield Reset(reason, live.state)
+                    life, cursor = live.life, live.state.earliest - 1
+                    told = cursor
+                elif page.frames:
+                    cursor, told = page.reached, page.frames[-1].offset
+                    tell_at = self._clock() + self._id_every
+                    yield Batch(told, b"".join(frame.data for frame in page.frames))
+                elif told < page.reached and self._clock() >= tell_at:
+                    cursor = told = page.reached
+                    yield Batch(cursor, b"")
+                elif cursor < page.reached:
+                    cursor = page.reached
+                elif live.state.closed and cursor == live.state.head:
+                    if told < cursor:
+                        yield Batch(cursor, b"")
+                    yield End(live.state)
+                    return
+                else:
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout_at(tell_at if told < cursor else None):
+                            await changed.wait()
+
+    def hang_up(self) -> None:
+        """Ends all readers' iterations, between two batches."""
+        self._hung_up = True
+        for live in self._streams.values():
+            live.notify()
+
+    @contextmanager
+    def _join(self, state: StreamState) -> Iterator[LiveStream]:
+        live = self._streams.get(state.stream_id) or self._open(state)
+        live.saw(state)
+        live.readers += 1
+        try:
+            yield live
+        finally:
+            live.readers -= 1
+            live.left_at = self._clock()
+
+    def _open(self, state: StreamState) -> LiveStream:
+        stream_id = state.stream_id
+        live = self._streams[stream_id] = LiveStream(self._engine, self._reads, state, self._settings)
+        self._subscriptions.add(stream_id)
+        keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
+        keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
+        return live
+
+    def _close(self, stream_id: StreamId) -> None:
+        self._subscriptions.remove(stream_id)
+        self._keepers.pop(stream_id).cancel()
+        self._streams.pop(stream_id).close()
+
+    def _on_keeper_ended(self, live: LiveStream, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
+            return
+        logger.error("a followed stream broke", stream_id=str(live.state.stream_id), exc_info=task.exception())
+        self._close(live.state.stream_id)
+
+    def _on_message(self, stream_id: StreamId, message: Message | None) -> None:
+        if live := self._streams.get(stream_id):
+            live.heard(message)
+
+    def _on_confirmed(self, stream_id: StreamId) -> None:
+        if live := self._streams.get(stream_id):
+            live.doubt()
+
+    async def _poll_heads(self) -> None:
+        """One query for all followed streams covers lost publishes, and all of them while Redis is down."""
+        quiet_until = 0.0
+        while not asked_to_end():
+            await asyncio.sleep(self._settings.head_poll.total_seconds())
+            now = self._clock()
+            for stream_id, live in list(self._streams.items()):
+                if not live.readers and now - live.left_at > LINGER_SECONDS:
+                    self._close(stream_id)
+            try:
+                async with self._engine.connect() as db:
+                    states = await stream_states(db, list(self._streams))
+            except DATABASE_AWAY as error:
+                if now >= quiet_until:
+                    logger.warning("postgres is away; followers wait", error=str(error))
+                    quiet_until = now + LOG_SECONDS
+                continue
+            for state in states:
+                if live_or_none := self._streams.get(state.stream_id):
+                    live_or_none.saw(state)
+
+
+async def _next_page(live: LiveStream, cursor: int, only: Filter) -> Page:
+    if not live.ring.covers(cursor):
+        return await live.page(cursor, only)
+    frames = live.ring.after(cursor, max_bytes=BATCH_BYTES)
+    wanted = [f for f in frames if only.matches(f.t, f.agent, f.phase)] if only else frames
+    return Page(wanted, frames[-1].offset if frames else cursor)

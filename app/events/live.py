@@ -1,0 +1,177 @@
+"""A followed stream as this process knows it: its last known state and a ring of its recent frames."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import exc
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from tenacity import retry, retry_if_exception_type, wait_random_exponential
+
+from app.config import Settings
+from app.events.cancelling import asked_to_end
+from app.events.log import Filter, StreamState, read_page, stream_state
+from app.events.push import Frame, Message
+from app.events.ring import Ring
+
+DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""Trying again helps: Postgres restarts, is out of connections or does not answer."""
+GAP_SECONDS = 0.02
+"""Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
+BATCH_BYTES = 512 * 1024
+"""About what a reader is handed at once, and so what a stuck one holds in memory."""
+_MAY_CLOSE = frozenset({"session_event", "batch_event"})
+
+_until_it_answers = retry(
+    retry=retry_if_exception_type(DATABASE_AWAY), wait=wait_random_exponential(multiplier=0.05, max=2)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The wanted frames up to the offset `reached`."""
+
+    frames: list[Frame]
+    reached: int
+
+
+class LiveStream:
+    """Shared by all readers of a stream in this process. `life` counts how often its offsets began anew."""
+
+    def __init__(self, engine: AsyncEngine, reads: asyncio.Semaphore, state: StreamState, settings: Settings) -> None:
+        self._engine = engine
+        self._reads = reads
+        self._settings = settings
+        self._frame_bytes = 4096.0  # a running mean; begins on the careful side
+        self._pages: dict[tuple[int, Filter], asyncio.Task[Page]] = {}
+        self._wake = asyncio.Event()
+        self.state = state
+        self.life = 0
+        self.readers = 0
+        self.left_at = 0.0
+        self.changed = asyncio.Event()
+        self.is_closed = False
+        self._begin(state)
+
+    def _begin(self, state: StreamState) -> None:
+        self.state = state
+        self.ring = Ring(max_frames=self._settings.ring_frames, max_bytes=self._settings.ring_bytes)
+        self.ring.restart(state.head)
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Something may have been missed: look into Postgres."""
+        self._doubtful = True
+        self._wake.set()
+
+    def heard(self, message: Message | None) -> None:
+        """Takes what was published; None stands for something unreadable."""
+        if message is None:
+            self.doubt()
+            return
+        self.ring.offer(message.frames)
+        self.ring.heard(message.last)
+        if any(frame.t in _MAY_CLOSE for frame in message.frames):
+            self.doubt()  # whether that was the end is only in Postgres
+        if self.ring.is_behind:
+            self._wake.set()
+        self.notify()
+
+    def saw(self, state: StreamState) -> None:
+        """Takes what was read from Postgres, in any order."""
+        if (state.epoch, state.head) < (self.state.epoch, self.state.head) or state == self.state:
+            return
+        if state.epoch > self.state.epoch:
+            self.life += 1
+            self._begin(state)
+        self.state = state
+        self.ring.heard(state.head)
+        if self.ring.is_behind:
+            self._wake.set()
+        self.notify()
+
+    def notify(self) -> None:
+        """Wakes all readers; those who come later wait for the next change."""
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def keep_up(self) -> None:
+        """Fetches what publishes did not bring: one read for all readers. Until cancelled."""
+        while not asked_to_end():
+            await self._wake.wait()
+            self._wake.clear()
+            await asyncio.sleep(GAP_SECONDS)
+            if self._doubtful or self.ring.is_behind:
+                await self._refresh()
+                if self.ring.is_behind:
+                    self._wake.set()
+
+    @_until_it_answers
+    async def _refresh(self) -> None:
+        self._doubtful = False
+        limit = min(self._page_limit, self._settings.ring_frames)
+        last, heard = self.ring.last, self.ring.head
+        try:
+            async with self._reading() as db:
+                state = await stream_state(db, self.state.stream_id)
+                after = max(last, state.head - limit)
+                events = await read_page(db, state, after=after, limit=limit) if state.head > after else []
+        except DATABASE_AWAY:
+            self._doubtful = True
+            raise
+        if heard > state.head:
+            # What is published was committed before, so Postgres has lost it since (a failover).
+            self.life += 1
+            self._begin(state)
+            self._doubtful = False
+            self.notify()
+            return
+        if after > self.ring.last:
+            self.ring.restart(after)
+        self.ring.offer([Frame.of(event) for event in events])
+        self.saw(state)
+        self.notify()
+
+    @_until_it_answers
+    async def page(self, after: int, only: Filter) -> Page:
+        """From Postgres; readers at the same place share one read."""
+        key = (after, only)
+        if key not in self._pages:
+            task = self._pages[key] = asyncio.create_task(self._read_page(after, only))
+            task.add_done_callback(lambda done: self._on_page(key, done))
+        # Shielded: one reader that leaves must not take the page from the others.
+        return await asyncio.shield(self._pages[key])
+
+    def _on_page(self, key: tuple[int, Filter], done: asyncio.Task[Page]) -> None:
+        del self._pages[key]
+        if not done.cancelled():
+            done.exception()  # seen, even if all its readers have left
+
+    async def _read_page(self, after: int, only: Filter) -> Page:
+        limit, until = self._page_limit, max(self.ring.last, self.state.head)
+        async with self._reading() as db:
+            events = await read_page(db, self.state, after=after, limit=limit, until=until, only=only)
+            # Read afterwards: what retention took away before the page was read shows in `earliest`.
+            state = await stream_state(db, self.state.stream_id)
+        frames = [Frame.of(event) for event in events]
+        if frames:
+            mean = sum(len(frame.data) for frame in frames) / len(frames)
+            self._frame_bytes += (mean - self._frame_bytes) / 2
+        self.saw(state)
+        return Page(frames, frames[-1].offset if len(frames) == limit else until)
+
+    @property
+    def _page_limit(self) -> int:
+        """As many events as have about BATCH_BYTES."""
+        return max(1, min(self._settings.catch_up_page, int(BATCH_BYTES / self._frame_bytes)))
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        async with self._reads, self._engine.connect() as db:
+            yield db
+
+    def close(self) -> None:
+        """Sends the readers away; if they come back they get a new LiveStream, or the reason."""
+        self.is_closed = True
+        self.notify()

@@ -1,0 +1,46 @@
+"""structlog for all processes: readable on a terminal, JSON otherwise; also for the libraries' own lines."""
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import Processor
+
+from app.config import Settings
+
+
+def configure_logging(settings: Settings) -> None:
+    """Call once per process, before the first line. Log lines go to standard error."""
+    as_text = settings.log_format == "text" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,  # session, step and attempt of the running step
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *(
+                    [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+                    if as_text
+                    else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
+                ),
+            ],
+        )
+    )
+    logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
+    for chatty in ("httpx", "httpcore", "alembic.runtime.plugins", "celery.worker.strategy", "kombu"):
+        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))

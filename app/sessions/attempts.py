@@ -1,0 +1,228 @@
+"""What workers do with one attempt of a step: claim, complete, wait, fail, lose, give back.
+
+One function is one transaction.
+
+An attempt is whoever holds the lease. Each function takes the stream's lock, checks the lease under it, and only
+then writes; so a worker that was presumed dead and comes back changes nothing.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from app.config import settings
+from app.errors import LeaseLost
+from app.events.types import StepEvent
+from app.progress import SessionId
+from app.sessions import repository
+from app.sessions.model import TERMINAL, StepToken, retry_delay
+from app.sessions.repository import SessionRow, StepRow
+from app.sessions.service import Services, Unit, end_session, set_running, unit
+
+MAX_ERROR_CHARACTERS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to run one attempt, with what it needs."""
+
+    session: SessionRow
+    step: StepRow
+
+    @property
+    def lease(self) -> UUID:
+        assert self.step.lease_token is not None
+        return self.step.lease_token
+
+    @property
+    def token(self) -> StepToken:
+        return StepToken(self.session.session_id, self.step.step, self.step.attempt, self.step.agent, self.lease)
+
+
+def _event(row: StepRow, status: Any, **fields: Any) -> StepEvent:
+    event: StepEvent = {
+        "t": "step_event",
+        "step": row.step,
+        "agent": row.agent,
+        "status": status,
+        "attempt": row.attempt,
+    }
+    event.update(fields)  # type: ignore[typeddict-item]  # the callers below name StepEvent's own keys
+    return event
+
+
+async def claim_step(
+    services: Services,
+    session_id: SessionId,
+    step: int,
+    attempt: int,
+    *,
+    worker: str,
+    served: frozenset[tuple[str, str]],
+) -> Claim | None:
+    """None when there is nothing to do: a doubled message, an ended session, a version that others serve.
+
+    `served`: the (workflow, version) pairs of this process.
+    """
+    async with unit(services, session_id) as work:
+        session = await repository.session_row(work.db, session_id)
+        if session.status in TERMINAL or session.status == "paused":
+            return None
+        if (session.workflow, session.workflow_version) not in served:
+            return None
+        row = await repository.claim(
+            work.db,
+            session_id,
+            step,
+            attempt,
+            lease_token=uuid4(),
+            lease=settings().lease,
+            worker=worker,
+        )
+        if row is None:
+            return None
+        await set_running(work, session_id)
+        await work.append(session_id, _event(row, "running", worker=worker))
+        return Claim(session, row)
+
+
+async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> bool:
+    """Ends the attempt with what its node returned (as the codec wrote it).
+
+    Returns whether its superstep is complete, so that the caller goes on with the fold. Raises LeaseLost.
+    """
+    row = claim.step
+    async with unit(services, row.session_id) as work:
+        released = await repository.release(
+            work.db,
+            row.session_id,
+            row.step,
+            claim.lease,
+            "succeeded",
+            update_data=repository.as_json(update),
+            commit=commit,
+            node_snapshot=None,
+        )
+        if not released:
+            raise LeaseLost
+        event = _event(row, "succeeded", update=await work.outsource(row.session_id, update))
+        if commit is not None:
+            event["commit"] = commit
+        await work.append(row.session_id, event)
+        return await _superstep_is_complete(work, row)
+
+
+async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
+    """Also tells when nothing runs any more and a person is waited for."""
+    siblings = await repository.steps_of_superstep(work.db, row.session_id, row.superstep)
+    statuses = {sibling.status for sibling in siblings}
+    if statuses & {"queued", "running"}:
+        return False
+    if "waiting" in statuses:
+        reason = "waiting for an answer"
+        await work.append(row.session_id, {"t": "session_event", "status": "waiting", "reason": reason})
+        await repository.update_session(work.db, row.session_id, status="waiting", reason=reason)
+        return False
+    return statuses == {"succeeded"}
+
+
+async def wait_step(
+    services: Services, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
+) -> None:
+    """The node asked: the step waits without a worker. Raises LeaseLost."""
+    row = claim.step
+    async with unit(services, row.session_id) as work:
+        asked = await work.outsource(row.session_id, question)
+        released = await repository.release(
+            work.db,
+            row.session_id,
+            row.step,
+            claim.lease,
+            "waiting",
+            question=repository.as_json(asked),
+            interrupt_id=interrupt_id,
+            node_snapshot=node_snapshot,
+        )
+        if not released:
+            raise LeaseLost
+        await work.append(
+            row.session_id,
+            _event(row, "waiting"),
+            {
+                "t": "approval_event",
+                "step": row.step,
+                "attempt": row.attempt,
+                "status": "requested",
+                "question": asked,
+            },
+        )
+        await _superstep_is_complete(work, row)
+
+
+async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:
+    """Queues the next attempt and returns its delay, or fails the session for good (None). Raises LeaseLost."""
+    async with unit(services, claim.step.session_id) as work:
+        row = await repository.step_row(work.db, claim.step.session_id, claim.step.step)
+        if row.lease_token != claim.lease:
+            raise LeaseLost
+        failures = row.failures + 1
+        final = not retryable or failures >= row.max_attempts
+        await work.append(row.session_id, _event(row, "failed", error=error[:MAX_ERROR_CHARACTERS]))
+        if final:
+            await _fail_for_good(work, row, error)
+            return None
+        delay = retry_delay(failures, settings().retry_delay)
+        await _next_attempt(work, row, failures=failures, lost=row.lost, delay=delay, error=error)
+        return delay
+
+
+async def lose_step(services: Services, row: StepRow) -> None:
+    """Takes an attempt whose lease has expired from its worker; the next one is queued at once."""
+    async with unit(services, row.session_id) as work:
+        current = await repository.expired_lease(work.db, row.session_id, row.step)
+        if current is None or current.lease_token != row.lease_token:
+            return  # it was renewed or ended meanwhile
+        lost = current.lost + 1
+        await work.append(
+            row.session_id, _event(current, "lost", error="the worker died, or lost its connection, or stood still")
+        )
+        if lost >= settings().max_lost:
+            reason = f"{lost} attempts were lost with their workers: the step probably kills them"
+            await _fail_for_good(work, current, reason)
+            return
+        await _next_attempt(work, current, failures=current.failures, lost=lost, delay=timedelta(0))
+        work.after_commit.append(
+            lambda: services.dispatch.run_step(row.session_id, row.step, current.attempt + 1, queue=current.queue)
+        )
+
+
+async def give_back_step(services: Services, claim: Claim) -> None:
+    """The worker shuts down: the next attempt is queued at once, and nothing counts as a failure."""
+    row = claim.step
+    async with unit(services, row.session_id) as work:
+        current = await repository.step_row(work.db, row.session_id, row.step)
+        if current.lease_token != claim.lease:
+            return
+        await work.append(row.session_id, _event(current, "lost", error="the worker was shut down"))
+        await _next_attempt(work, current, failures=current.failures, lost=current.lost, delay=timedelta(0))
+        work.after_commit.append(
+            lambda: services.dispatch.run_step(row.session_id, row.step, row.attempt + 1, queue=row.queue)
+        )
+
+
+async def _next_attempt(
+    work: Unit, row: StepRow, *, failures: int, lost: int, delay: timedelta, error: str | None = None
+) -> None:
+    await repository.requeue(
+        work.db, row, attempt=row.attempt + 1, failures=failures, lost=lost, delay=delay, error=error
+    )
+    queued = _event(row, "queued", queue=row.queue)
+    queued["attempt"] = row.attempt + 1
+    await work.append(row.session_id, queued)
+
+
+async def _fail_for_good(work: Unit, row: StepRow, error: str) -> None:
+    await repository.fail(work.db, row.session_id, row.step, error)
+    reason = f"step {row.step} ({row.agent}) failed: {error}"
+    await end_session(work, row.session_id, "failed", reason=reason[:MAX_ERROR_CHARACTERS])

@@ -1,0 +1,114 @@
+"""Real servers for the tests: one embedded Postgres and one Valkey for each run of pytest."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from redis import Redis
+
+from app.database import migrate
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.sentinel import Sentinel
+from app.embedded.valkey import EmbeddedValkey
+
+TEMPLATE = "migrated"
+_database_numbers = count(1)
+
+
+@contextmanager
+def temporary_home() -> Iterator[Path]:
+    """A home that nobody, as whom root's Postgres runs, can reach: pytest's own tmp_path is closed to it."""
+    home = Path(tempfile.mkdtemp(prefix="stellwerk-test-"))
+    try:
+        yield home
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """An empty STELLWERK_HOME."""
+    with temporary_home() as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[EmbeddedPostgres]:
+    """The run's Postgres; tests that stop or restart one make their own in `home`."""
+    with temporary_home() as directory, Sentinel(directory):
+        server = EmbeddedPostgres(directory)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: EmbeddedPostgres) -> str:
+    """The name of a database with the schema in it, which costs milliseconds to copy."""
+    execute(postgres.url, f"CREATE DATABASE {TEMPLATE}")
+    migrate(url_of(postgres, TEMPLATE))
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """A fresh database with the schema in it."""
+    name = f"test_{next(_database_numbers)}"
+    execute(postgres.url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
+    yield url_of(postgres, name)
+    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """A fresh database without any table, for tests of the migrations."""
+    name = f"test_{next(_database_numbers)}"
+    execute(postgres.url, f"CREATE DATABASE {name}")
+    yield url_of(postgres, name)
+    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def valkey() -> Iterator[EmbeddedValkey]:
+    with temporary_home() as directory, Sentinel(directory):
+        server = EmbeddedValkey(directory)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+
+
+@pytest.fixture
+def redis_url(valkey: EmbeddedValkey) -> str:
+    """The run's Valkey, emptied."""
+    with Redis.from_url(valkey.url) as client:
+        client.flushall()
+    return valkey.url
+
+
+@pytest.fixture
+def own_valkey(home: Path) -> Iterator[EmbeddedValkey]:
+    """A started Valkey that the test may stop, start and kill."""
+    server = EmbeddedValkey(home)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def execute(url: str, statement: str) -> None:
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute(statement.encode())
+
+
+def url_of(server: EmbeddedPostgres, database: str) -> str:
+    return f"{server.url.rpartition('/')[0]}/{database}"

@@ -1,0 +1,95 @@
+"""Two ways to run a workflow to its end: step by step through the engine, and as plain LangGraph."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.types import Command
+
+from workers import engine
+from workers.nodegraph import NodeInterrupted, run_node
+from workers.registry import LoadedWorkflow
+from workers.workflow import Workflow
+
+
+@dataclass
+class Outcome:
+    output: Any = None
+    deltas: dict[str, list[Any]] = field(default_factory=lambda: defaultdict(list))
+    """By node; sorted, since parallel nodes of plain LangGraph finish in any order."""
+    supersteps: int = 0
+    snapshots: list[bytes] = field(default_factory=list)
+
+    def add(self, node: str, update: Any) -> None:
+        self.deltas[node].append(update)
+        self.deltas[node].sort(key=repr)
+
+
+def loaded(graph: Any, *, version: str | None = None, types: tuple[type, ...] = ()) -> LoadedWorkflow:
+    return LoadedWorkflow("tested", Workflow(graph=graph, version=version), types)
+
+
+async def drive(
+    workflow: LoadedWorkflow, graph_input: Mapping[str, Any], answers: Mapping[str, list[Any]] | None = None
+) -> Outcome:
+    """Each value goes through JSON and each snapshot through bytes, as between workers."""
+    outcome = Outcome()
+    fold = await engine.start(workflow, graph_input, session_id="a-session")
+    while True:
+        outcome.snapshots.append(fold.snapshot)
+        outcome.supersteps = fold.superstep
+        for node, update in fold.deltas:
+            outcome.add(node, update)
+        if fold.finished:
+            outcome.output = fold.output
+            return outcome
+        assert engine.pending(workflow, fold.snapshot) == fold.pending
+        results = {}
+        for step in reversed(fold.pending):
+            asked = (answers or {}).get(step.node, [])
+            value = await run_step(workflow, fold.snapshot, step, asked)
+            results[step.path] = through_json(workflow, value)
+        fold = await engine.fold(workflow, fold.snapshot, results)
+
+
+async def run_step(workflow: LoadedWorkflow, snapshot: bytes, step: engine.PendingStep, answers: list[Any]) -> Any:
+    if step.input is engine.NO_INPUT:
+        value = engine.state_for(workflow, snapshot, step.node)
+    else:
+        value = through_json(workflow, step.input)
+    outcome = await run_node(workflow, step.node, value)
+    for answer in answers:
+        assert isinstance(outcome, NodeInterrupted)
+        outcome = await run_node(workflow, step.node, value, snapshot=outcome.snapshot, answer=answer)
+    assert not isinstance(outcome, NodeInterrupted)
+    return outcome.value
+
+
+def through_json(workflow: LoadedWorkflow, value: Any) -> Any:
+    return workflow.codec.decode(orjson.loads(orjson.dumps(workflow.codec.encode(value))))
+
+
+async def plain(
+    workflow: LoadedWorkflow, graph_input: Mapping[str, Any], answers: Mapping[str, list[Any]] | None = None
+) -> Outcome:
+    """Plain LangGraph, with a saver that keeps types as they are (its own turns tuples into lists)."""
+    graph = workflow.builder.compile(checkpointer=InMemorySaver(serde=workflow.serializer))
+    open_answers = {node: list(asked) for node, asked in (answers or {}).items()}
+    outcome = Outcome()
+    next_input: Any = dict(graph_input)
+    config: Any = {"configurable": {"thread_id": "plain"}, "recursion_limit": 1000}
+    while next_input is not None:
+        async for chunk in graph.astream(next_input, config, stream_mode="updates"):
+            if "__metadata__" not in chunk and "__interrupt__" not in chunk:
+                for node, update in chunk.items():
+                    outcome.add(node, update)
+        state = await graph.aget_state(config)
+        waiting = [task for task in state.tasks if task.interrupts]
+        resume = {task.interrupts[0].id: open_answers[task.name].pop(0) for task in waiting}
+        next_input = Command(resume=resume) if resume else None
+    names = graph.output_channels
+    outcome.output = {name: state.values[name] for name in names if name in state.values}
+    return outcome

@@ -1,0 +1,167 @@
+"""advance_session: folds what its steps returned into a session's state, and queues what comes next."""
+
+import asyncio
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import orjson
+import structlog
+
+from app.config import Settings
+from app.errors import (
+    BadPath,
+    FoldTimeout,
+    SnapshotVersionMismatch,
+    TooManySupersteps,
+    WorkflowError,
+)
+from app.progress import SessionId
+from app.sessions import supersteps
+from app.sessions.repository import SessionRow
+from app.sessions.service import Services
+from app.sessions.supersteps import Advance, NewStep, Owed
+from workers import engine
+from workers.engine import Fold, PendingStep
+from workers.registry import LoadedWorkflow
+from workers.workspace import Workspaces
+
+logger = structlog.get_logger(__name__)
+
+T = TypeVar("T")
+Served = Mapping[tuple[str, str], LoadedWorkflow]
+"""Workflows by name and version."""
+
+
+@dataclass
+class Advancer:
+    services: Services
+    served: Served
+    workspaces: Workspaces
+    settings: Settings
+    # A fold is pure computation; on the event loop a large one would hold up every append of the process.
+    _folding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="fold"))
+
+    async def advance_session(self, session_id: SessionId) -> None:
+        """Does nothing when nothing is owed, so that doubled messages are harmless."""
+        while owed := await supersteps.read_owed(self.services, session_id):
+            session = owed.session
+            workflow = self.served.get((session.workflow, session.workflow_version))
+            if workflow is None:
+                await self.park_unserved(session)
+                return
+            try:
+                advance = await self._advance(workflow, owed)
+            except (WorkflowError, BadPath) as error:
+                logger.warning("session fails", session=str(session_id), error=str(error))
+                await supersteps.fail_session(self.services, owed, f"{type(error).__name__}: {error}")
+                return
+            if await supersteps.commit_advance(self.services, owed, advance):
+                return
+
+    async def park_unserved(self, session: SessionRow) -> None:
+        """Another worker may have this version; where none has, the session says what it waits for."""
+        if not await supersteps.is_served(self.services, session.workflow, session.workflow_version):
+            reason = (
+                f"no worker serves version {session.workflow_version} of the workflow {session.workflow!r};"
+                " the session goes on when one does"
+            )
+            await supersteps.park_session(self.services, session.session_id, reason)
+
+    async def _advance(self, workflow: LoadedWorkflow, owed: Owed) -> Advance:
+        session = owed.session
+        if supersteps.max_supersteps_reached(session):
+            raise TooManySupersteps
+        if session.folded_superstep is None:
+            folded = await self.fold(engine.start(workflow, session.input, session_id=str(session.session_id)))
+        else:
+            results = {step.task_path: workflow.codec.decode(step.update_data) for step in owed.steps}
+            snapshot = await self.snapshot(workflow, session)
+            folded = await self.fold(engine.fold(workflow, snapshot, results))
+        commits = [step.commit for step in owed.steps if step.commit is not None]
+        base = await self._merge(session, commits)
+        steps = [] if folded.finished else [self._new_step(workflow, pending) for pending in folded.pending]
+        advance = Advance(
+            snapshot=folded.snapshot,
+            deltas=[(node, workflow.codec.encode(delta)) for node, delta in folded.deltas],
+            steps=steps,
+            base_commit=base,
+            finished=folded.finished,
+        )
+        return await self._with_result(workflow, session, folded, advance) if folded.finished else advance
+
+    async def fold(self, run: Coroutine[Any, Any, T]) -> T:
+        """Runs a fold beside the event loop. Raises FoldTimeout."""
+        future = asyncio.get_running_loop().run_in_executor(self._folding, asyncio.run, run)
+        try:
+            return await asyncio.wait_for(future, self.settings.fold_time_limit.total_seconds())
+        except TimeoutError:
+            raise FoldTimeout from None
+
+    async def snapshot(self, workflow: LoadedWorkflow, session: SessionRow) -> bytes:
+        """The session's, or one rebuilt from the log where it is missing or of another LangGraph."""
+        if session.snapshot is not None:
+            try:
+                workflow.saver(session.snapshot)
+            except SnapshotVersionMismatch as error:
+                logger.info("snapshot is rebuilt", session=str(session.session_id), reason=str(error))
+            else:
+                return session.snapshot
+        return (await self.rebuild(workflow, session)).snapshot
+
+    async def rebuild(self, workflow: LoadedWorkflow, session: SessionRow) -> Fold:
+        """Folds the session from its log alone, as far as the session has been folded."""
+        history = await supersteps.read_history(self.services, session.session_id)
+        folded = await self.fold(engine.start(workflow, history.input, session_id=str(session.session_id)))
+        for results in history.supersteps[: session.folded_superstep or 0]:
+            decoded = {path: workflow.codec.decode(update) for path, update in results.items()}
+            folded = await self.fold(engine.fold(workflow, folded.snapshot, decoded))
+        return folded
+
+    def _new_step(self, workflow: LoadedWorkflow, pending: PendingStep) -> NewStep:
+        node = workflow.node(pending.node)
+        has_input = pending.input is not engine.NO_INPUT
+        return NewStep(
+            task_path=pending.path,
+            agent=pending.node,
+            queue=node.queue,
+            interrupt_id=pending.interrupt_id,
+            input=orjson.dumps(workflow.codec.encode(pending.input)) if has_input else None,
+            max_attempts=node.max_attempts or self.settings.max_attempts,
+            time_limit=node.time_limit or self.settings.step_time_limit,
+        )
+
+    async def _merge(self, session: SessionRow, commits: list[str]) -> str | None:
+        if not commits:
+            return session.base_commit
+        workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
+        return await workspace.merge(session.base_commit or workspace.initial, commits)
+
+    async def _with_result(
+        self, workflow: LoadedWorkflow, session: SessionRow, folded: Fold, advance: Advance
+    ) -> Advance:
+        """The graph's output; for a session with a project also its branch and patch."""
+        output = workflow.codec.encode(folded.output)
+        result: dict[str, Any] = output if isinstance(output, dict) else {"output": output}
+        patch = None
+        if session.path or session.repo or advance.base_commit:
+            workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
+            finished = await workspace.finish(advance.base_commit or workspace.initial, session=session.session_id)
+            patch = finished.patch
+            result = {
+                **result,
+                "branch": finished.branch,
+                "patch": str(finished.patch_path) if finished.patch_path else None,
+                "files": list(finished.files),
+                "workspace": str(workspace.gitdir),
+            }
+        return Advance(
+            snapshot=advance.snapshot,
+            deltas=advance.deltas,
+            steps=(),
+            base_commit=advance.base_commit,
+            finished=True,
+            result=result,
+            patch=patch,
+        )

@@ -1,0 +1,110 @@
+"""architect: checks the project, runs its tests, and orders what to do about it into a plan."""
+
+import asyncio
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from app.config import settings
+from app.progress import report_progress
+from workers.agents.state import Findings, Formatting, PlanItem, RepairState, Tests
+from workers.tools.formatting import agreed_formatter
+from workers.tools.outcome import TestOutcome
+from workers.tools.project_tests import find_suite, run_suite
+from workers.tools.ruff import Finding, Ruff, findings_by_file
+from workers.worktree import current_worktree
+
+MAX_FILES_LISTED = 20
+
+
+async def architect(state: RepairState) -> RepairState:
+    worktree = await current_worktree()
+    await report_progress(0.05, "📡 Running ruff check under the project's own configuration")
+    ruff = await Ruff.for_project(worktree)
+    found = await ruff.check()
+    remarks = []
+    if ruff.problem:
+        remarks.append(f"ruff refused the project's configuration and ran without it: {ruff.problem}")
+    await report_progress(0.3, f"🔎 ruff found {len(found):,} problem(s)", phase="think")
+
+    formatting = await asyncio.to_thread(_formatting, worktree)
+    unformatted = await ruff.unformatted(formatting["options"]) if formatting["scope"] == "all" else []
+    await report_progress(0.4, f"📐 Formatting: {formatting['reason']}", phase="think")
+
+    tests = await _run_tests(worktree)
+    plan = make_plan(found, unformatted)
+    await report_progress(
+        1.0,
+        f"✅ Planned {sum(item['action'] != 'person' for item in plan)} repair(s)",
+        phase="result",
+        details={"plan": plan, "tests": tests, "formatting": formatting, "remarks": remarks},
+    )
+    by_file = dict(findings_by_file(found))
+    return {
+        "findings": Findings(total=len(found), by_file=by_file, problem=ruff.problem),
+        "findings_before": len(found),
+        "tests": tests,
+        "tests_before": tests["counts"],
+        "plan": plan,
+        "formatting": formatting,
+        "remarks": remarks,
+    }
+
+
+def _formatting(worktree: Path) -> Formatting:
+    agreement = agreed_formatter(worktree)
+    if agreement:
+        reason = f"the project agreed on {agreement.formatter}, so all files"
+        return Formatting(scope="all", options=list(agreement.options), reason=reason)
+    reason = "the project declares no formatter, so only files that a fix changes"
+    return Formatting(scope="changed", options=[], reason=reason)
+
+
+async def _run_tests(worktree: Path) -> Tests:
+    suite = await asyncio.to_thread(find_suite, worktree)
+    if suite is None:
+        await report_progress(0.9, "🧪 The project has no tests", phase="think")
+        return tests_of(TestOutcome(problem="the project has no tests"))
+    await report_progress(0.5, f"🧪 Running the project's tests ({suite.style}, {len(suite.files)} file(s))")
+    outcome = await run_suite(suite, worktree, timeout=settings().test_time_limit)
+    return tests_of(outcome)
+
+
+def tests_of(outcome: TestOutcome) -> Tests:
+    return Tests(counts=outcome.counts, failing=list(outcome.failing), problem=outcome.problem)
+
+
+def make_plan(found: Sequence[Finding], unformatted: Sequence[str]) -> list[PlanItem]:
+    """Safe fixes first, the most frequent rule in front; then formatting; then what needs a person."""
+
+    def kind(finding: Finding) -> tuple[str, str]:
+        return ("fix" if finding.fix == "safe" else "person", finding.rule)
+
+    items = []
+    for (action, rule), group in groupby(sorted(found, key=kind), key=kind):
+        findings = list(group)
+        files = sorted({finding.file for finding in findings})[:MAX_FILES_LISTED]
+        title = findings[0].message
+        items.append(
+            PlanItem(
+                action="fix" if action == "fix" else "person",
+                rule=rule,
+                title=title,
+                count=len(findings),
+                files=files,
+            )
+        )
+    items.sort(key=lambda item: (item["action"], -item["count"], item["rule"]))
+    fixes = [item for item in items if item["action"] == "fix"]
+    formats = [_format_item(unformatted)] if unformatted else []
+    return [*fixes, *formats, *(item for item in items if item["action"] == "person")]
+
+
+def _format_item(files: Sequence[str]) -> PlanItem:
+    return PlanItem(
+        action="format",
+        rule="format",
+        title="Formatted differently from what the project declares",
+        count=len(files),
+        files=list(files[:MAX_FILES_LISTED]),
+    )

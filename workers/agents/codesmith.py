@@ -1,0 +1,34 @@
+"""codesmith: applies the plan, safe fixes first and then formatting."""
+
+import asyncio
+
+from app.progress import report_progress
+from workers.agents.state import RepairState
+from workers.checkout import Checkout
+from workers.tools.ruff import Ruff
+from workers.worktree import current_worktree
+
+
+async def codesmith(state: RepairState) -> RepairState:
+    worktree = await current_worktree()
+    checkout = Checkout.at(worktree)
+    ruff = Ruff(await asyncio.to_thread(worktree.resolve), isolated=state["findings"]["problem"] is not None)
+    fixes = [item for item in state["plan"] if item["action"] == "fix"]
+    if fixes:
+        rules = ", ".join(item["rule"] for item in fixes[:8])
+        await report_progress(0.1, f"🔧 Applying ruff's safe fixes: {rules}")
+        await ruff.fix()
+    changed = await asyncio.to_thread(checkout.changed)
+    await report_progress(0.5, f"🔧 The fixes changed {len(changed)} file(s)")
+
+    formatting = state["formatting"]
+    if formatting["scope"] == "all":
+        targets = sorted({*changed, *await ruff.unformatted(formatting["options"])})
+    else:
+        targets = changed
+    await report_progress(0.6, f"📐 Formatting {len(targets)} file(s): {formatting['reason']}")
+    await ruff.format(targets, formatting["options"])
+
+    changed = await asyncio.to_thread(checkout.changed)
+    await report_progress(1.0, f"✅ Repaired {len(changed)} file(s)", phase="result", details={"files": changed[:100]})
+    return {"changed": changed, "reviewed": False}

@@ -1,0 +1,130 @@
+"""A checkout: the directory in which one attempt of a step reads and changes the session's files."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from app.errors import GitFailed
+from workers.git import Git, split_paths
+
+FACTS_FILE = "checkout.json"
+TREE = "tree"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkout:
+    """Lies in a directory of its own: `checkout.json`, the git index, and the files in `tree`.
+
+    The files of the project are at `tree/prefix`, where they are in the user's repository. There is no `.git`
+    in it, and one that an agent makes there means nothing.
+    """
+
+    home: Path
+    gitdir: Path
+    initial: str
+    base: str
+    prefix: str
+
+    @classmethod
+    def create(cls, home: Path, *, gitdir: Path, initial: str, base: str, prefix: str) -> "Checkout":
+        checkout = cls(home, gitdir, initial, base, prefix)
+        checkout.worktree.mkdir(parents=True)
+        checkout._git("read-tree", "-u", "--reset", base)
+        facts = {name: str(value) for name, value in asdict(checkout).items()}
+        (home / FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        return checkout
+
+    @classmethod
+    def at(cls, worktree: Path) -> "Checkout":
+        """The one that `worktree`, as `current_worktree()` gave it, belongs to."""
+        for directory in worktree.parents:
+            if (directory / FACTS_FILE).is_file():
+                facts = json.loads((directory / FACTS_FILE).read_text(encoding="utf-8"))
+                return cls(directory, Path(facts["gitdir"]), facts["initial"], facts["base"], facts["prefix"])
+        raise GitFailed(f"{worktree} is not a checkout of a session's workspace")
+
+    @property
+    def worktree(self) -> Path:
+        return self.home / TREE / self.prefix
+
+    def changed(self) -> list[str]:
+        """Files that differ from how the session found them; relative to the worktree, sorted."""
+        self._stage()
+        output = self._git("diff-index", "--cached", "--name-only", "--no-renames", "-z", self.initial)
+        inside = (path for path in split_paths(output) if path.startswith(self.prefix))
+        return sorted(path.removeprefix(self.prefix) for path in inside)
+
+    def originals(self, files: Sequence[str]) -> dict[str, bytes | None]:
+        """The contents with which the session found these files; None for one that did not exist."""
+        names = "".join(f"{self.initial}:{self.prefix}{file}\n" for file in files)
+        output = self._git("cat-file", "--batch", stdin=os.fsencode(names))
+        contents: dict[str, bytes | None] = {}
+        for file in files:
+            header, _, rest = output.partition(b"\n")
+            kind, _, size = header.rpartition(b" ")
+            if kind.endswith(b" blob"):
+                contents[file], output = rest[: int(size)], rest[int(size) + 1 :]
+            else:
+                contents[file], output = None, rest
+        return contents
+
+    def restore(self, files: Sequence[str]) -> None:
+        """Makes these files as the session found them, mode included."""
+        originals = self.originals(files)
+        known = [self.prefix + file for file in files if originals[file] is not None]
+        for file in files:
+            if originals[file] is None:
+                (self.worktree / file).unlink(missing_ok=True)
+        if known:
+            listed = ("--pathspec-from-file=-", "--pathspec-file-nul")
+            self._git("checkout", self.initial, *listed, stdin=os.fsencode("\0".join(known)))
+
+    def copy_to(self, directory: Path) -> Path:
+        """Copies the files, inherited configuration included; returns where the worktree is in the copy."""
+        shutil.copytree(self.home / TREE, directory, symlinks=True)
+        return directory / self.prefix
+
+    def commit(self, *, agent: str, message: str) -> str | None:
+        """None when the files are those of the base commit."""
+        self._stage()
+        tree = os.fsdecode(self._git("write-tree")).strip()
+        if tree == Git(self.gitdir).text("rev-parse", "--verify", f"{self.base}^{{tree}}"):
+            return None
+        author = {"GIT_AUTHOR_NAME": agent, "GIT_AUTHOR_EMAIL": f"{agent}@stellwerk"}
+        commit = self._git("commit-tree", tree, "-p", self.base, "-m", message, variables=author)
+        return os.fsdecode(commit).strip()
+
+    def discard(self) -> None:
+        shutil.rmtree(self.home, ignore_errors=True)
+
+    def _stage(self) -> None:
+        self._drop_nested_repositories()
+        self._git("add", "--all", ".")
+
+    def _drop_nested_repositories(self) -> None:
+        """git would look into them, configuration included, and commit a reference instead of their files."""
+        for directory, subdirectories, files in os.walk(self.home / TREE):
+            for name in [*subdirectories, *files]:
+                if name.lower() == ".git":
+                    nested = Path(directory) / name
+                    if nested.is_dir() and not nested.is_symlink():
+                        shutil.rmtree(nested)
+                    else:
+                        nested.unlink()
+            subdirectories[:] = [name for name in subdirectories if name.lower() != ".git"]
+
+    def _git(self, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None) -> bytes:
+        return (
+            Git(self.gitdir)
+            .run(
+                *arguments,
+                worktree=self.home / TREE,
+                index=self.home / "index",
+                stdin=stdin,
+                variables=variables,
+            )
+            .stdout
+        )

@@ -1,0 +1,35 @@
+"""Celery's thread pool with threads of its own for advance_session, so long steps never hold up new sessions."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from celery.concurrency.base import apply_target
+from celery.concurrency.thread import TaskPool as ThreadPool
+
+from app.sessions.dispatch import ADVANCE_SESSION
+
+RESERVED_THREADS = 2
+
+
+class TaskPool(ThreadPool):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.reserved = ThreadPoolExecutor(max_workers=RESERVED_THREADS, thread_name_prefix="advance")
+
+    def on_apply(
+        self,
+        target: Callable[..., Any],
+        args: tuple[Any, ...] | None = None,
+        kwargs: dict[str, Any] | None = None,
+        callback: Callable[..., Any] | None = None,
+        accept_callback: Callable[..., Any] | None = None,
+        **options: Any,
+    ) -> Any:
+        if args and args[0] == ADVANCE_SESSION:  # Celery's trace function takes the task's name first
+            return self.reserved.submit(apply_target, target, args, kwargs, callback, accept_callback)
+        return super().on_apply(target, args, kwargs, callback, accept_callback, **options)
+
+    def on_stop(self) -> None:
+        self.reserved.shutdown(cancel_futures=True)
+        super().on_stop()

@@ -1,0 +1,160 @@
+"""The workflows that this worker serves, loaded from their modules."""
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from operator import attrgetter
+from typing import Any
+
+from langgraph.channels import DeltaChannel
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+from langgraph.store.base import BaseStore
+
+from app.errors import BadWorkflow
+from workers.codec import Codec
+from workers.graphs import Graph, node_graph, orchestrating_copy
+from workers.saver import Header, SnapshotSaver
+from workers.schemas import Builder, shape_digest, state_types, subgraphs
+from workers.serializer import ExactSerializer
+from workers.workflow import Node, Workflow
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedWorkflow:
+    """A workflow with what is derived from its graph; graphs are compiled when they are first needed."""
+
+    name: str
+    workflow: Workflow
+    allowed_types: tuple[type, ...] = ()
+
+    @cached_property
+    def builder(self) -> Builder:
+        graph = self.workflow.graph
+        return graph.builder if isinstance(graph, CompiledStateGraph) else graph
+
+    @cached_property
+    def version(self) -> str:
+        return self.workflow.version or shape_digest(self.builder)
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        return tuple(self.builder.nodes)
+
+    @property
+    def queues(self) -> frozenset[str]:
+        return frozenset(self.node(name).queue for name in self.nodes)
+
+    @cached_property
+    def input_fields(self) -> frozenset[str]:
+        """The names in the graph's input schema."""
+        return frozenset(self.builder.schemas[self.builder.input_schema]) - {"__root__"}
+
+    def node(self, name: str) -> Node:
+        return self.workflow.node(name)
+
+    @cached_property
+    def state_types(self) -> set[type]:
+        """What snapshots and updates may hold besides the built-in types."""
+        return state_types(self.builder) | set(self.allowed_types)
+
+    @cached_property
+    def serializer(self) -> ExactSerializer:
+        return ExactSerializer(self.state_types)
+
+    @cached_property
+    def codec(self) -> Codec:
+        return Codec(self.serializer)
+
+    @cached_property
+    def orchestration(self) -> Graph:
+        return orchestrating_copy(self.builder)
+
+    @cached_property
+    def _node_graphs(self) -> dict[str, Graph]:
+        return {}
+
+    def node_graph(self, name: str) -> Graph:
+        if name not in self._node_graphs:
+            self._node_graphs[name] = node_graph(self.builder, name, self.store)
+        return self._node_graphs[name]
+
+    @property
+    def store(self) -> BaseStore | None:
+        graph = self.workflow.graph
+        return graph.store if isinstance(graph, CompiledStateGraph) else None
+
+    def saver(self, snapshot: bytes | None = None, *, session_id: str = "") -> SnapshotSaver:
+        """An empty saver, or one that holds `snapshot`; raises SnapshotVersionMismatch."""
+        header = Header(self.name, self.version, session_id)
+        if snapshot is None:
+            return SnapshotSaver(header, self.serializer)
+        return SnapshotSaver.loads(snapshot, header, self.serializer)
+
+
+def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = ()) -> dict[str, LoadedWorkflow]:
+    """Imports the modules and checks their WORKFLOWS; raises BadWorkflow.
+
+    `allowed_state_types` are further types that states may hold, as module:Name.
+    """
+    allowed = tuple(_type_named(name) for name in allowed_state_types)
+    loaded: dict[str, LoadedWorkflow] = {}
+    for module in modules:
+        for name, workflow in _declared(module).items():
+            if name in loaded:
+                raise BadWorkflow(f"{module}: another module declares a workflow named {name!r} too")
+            loaded[name] = LoadedWorkflow(name, workflow, allowed)
+            _check(f"{module}: workflow {name!r}", loaded[name])
+    return loaded
+
+
+def _declared(module: str) -> dict[str, Workflow]:
+    try:
+        workflows = getattr(importlib.import_module(module), "WORKFLOWS", None)
+    except ImportError as error:
+        raise BadWorkflow(f"the module {module} cannot be imported: {error}") from error
+    if not isinstance(workflows, dict) or not workflows:
+        raise BadWorkflow(f"the module {module} has no WORKFLOWS: dict[str, Workflow]")
+    for name, workflow in workflows.items():
+        if not isinstance(name, str) or not isinstance(workflow, Workflow):
+            raise BadWorkflow(f"{module}: WORKFLOWS[{name!r}] is a {type(workflow).__name__}, not a Workflow")
+        if not isinstance(workflow.graph, StateGraph | CompiledStateGraph):
+            raise BadWorkflow(f"{module}: the graph of {name!r} is a {type(workflow.graph).__name__}, not a StateGraph")
+    return workflows
+
+
+def _check(where: str, loaded: LoadedWorkflow) -> None:
+    if unknown := sorted(set(loaded.workflow.nodes) - set(loaded.nodes)):
+        raise BadWorkflow(f"{where} sets up nodes that its graph does not have: {', '.join(unknown)}")
+    graph = loaded.workflow.graph
+    if isinstance(graph, CompiledStateGraph) and (graph.interrupt_before_nodes or graph.interrupt_after_nodes):
+        raise BadWorkflow(f"{where} is compiled with interrupt_before or interrupt_after; call interrupt()")
+    handled = any(spec.is_error_handler for spec in loaded.builder.nodes.values())
+    if handled or loaded.builder._node_defaults.error_handler is not None:
+        raise BadWorkflow(f"{where} has error handlers, which are not run; a failed step can be retried")
+    _refuse_delta_channels(where, loaded.builder)
+    try:
+        loaded.orchestration  # noqa: B018
+    except ValueError as error:
+        raise BadWorkflow(f"{where} does not compile: {error}") from error
+
+
+def _refuse_delta_channels(where: str, builder: Builder) -> None:
+    # They are read from the writes of all checkpoints, and a snapshot holds the latest only.
+    for name, channel in builder.channels.items():
+        if isinstance(channel, DeltaChannel):
+            raise BadWorkflow(f"{where} has a DeltaChannel, {name}, which is not supported")
+    for subgraph in subgraphs(builder).values():
+        _refuse_delta_channels(where, subgraph)
+
+
+def _type_named(name: str) -> type:
+    module, _, path = name.partition(":")
+    try:
+        found: Any = attrgetter(path)(importlib.import_module(module))
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadWorkflow(f"the allowed state type {name!r} cannot be found; write module:Name") from error
+    if not isinstance(found, type):
+        raise BadWorkflow(f"the allowed state type {name!r} is not a class")
+    return found

@@ -1,0 +1,80 @@
+"""The rescuer: reads from Postgres what is owed and rings again. Every worker process has one.
+
+Nothing but latency depends on Celery's messages: a step that is queued, due and unclaimed is sent again, an
+expired lease becomes the next attempt, and a session that nothing moves is advanced.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from app.config import Settings
+from app.database import transaction
+from app.errors import StellwerkError
+from app.sessions import attempts, repository
+from app.sessions.service import Services
+
+logger = structlog.get_logger(__name__)
+
+BATCH = 100
+REGISTER_EVERY_SECONDS = 30.0
+
+
+@dataclass
+class Rescuer:
+    services: Services
+    settings: Settings
+    register: Callable[[], Awaitable[None]]
+    """Tells that this worker still serves its workflows."""
+    _registered_at: float = float("-inf")
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self._register()
+                await self.rescue()
+            except (DBAPIError, OSError, TimeoutError) as error:
+                logger.warning("the rescuer waits for the database", error=str(error).splitlines()[0])
+                await self._wait_for_database()
+            await asyncio.sleep(self.settings.rescue_every.total_seconds())
+
+    async def _register(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._registered_at >= REGISTER_EVERY_SECONDS:
+            await self.register()
+            self._registered_at = now
+
+    async def _wait_for_database(self) -> None:
+        """While the database was away nobody could renew: after it came back everybody gets one lease's time."""
+        while True:
+            await asyncio.sleep(self.settings.rescue_every.total_seconds())
+            try:
+                async with transaction(self.services.engine) as db:
+                    await repository.database_now(db)
+            except (DBAPIError, OSError, TimeoutError):
+                continue
+            logger.info("the database is back; rescuing starts after one lease")
+            await asyncio.sleep(self.settings.lease.total_seconds())
+            return
+
+    async def rescue(self) -> None:
+        """One round."""
+        async with transaction(self.services.engine) as db:
+            expired = await repository.expired_leases(db, limit=BATCH)
+            wait = self.settings.ring_again_after
+            unclaimed = await repository.take_unclaimed(db, ring_again_after=wait, limit=BATCH)
+            owed = await repository.take_unadvanced(db, ring_again_after=wait, limit=BATCH)
+        for row in expired:
+            try:
+                await attempts.lose_step(self.services, row)
+            except StellwerkError as error:  # the next round tries again
+                logger.warning("step not rescued", session=str(row.session_id), step=row.step, error=str(error))
+        for session_id, step, attempt, queue in unclaimed:
+            self.services.dispatch.run_step(session_id, step, attempt, queue=queue)
+        for session_id in owed:
+            self.services.dispatch.advance_session(session_id)
+        if expired or unclaimed or owed:
+            logger.info("rescued", lost=len(expired), rung_again=len(unclaimed), advanced=len(owed))

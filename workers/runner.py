@@ -1,0 +1,340 @@
+"""run_step: claims an attempt, runs its node with the Reporter set, and completes it.
+
+claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fail (one transaction)
+"""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import orjson
+import structlog
+
+from app.config import Settings
+from app.errors import (
+    EventTooLarge,
+    InvalidEvent,
+    LeaseLost,
+    NotFound,
+    SnapshotVersionMismatch,
+    StepTimeout,
+    StreamClosed,
+)
+from app.events import log
+from app.events.group_commit import GroupCommit
+from app.events.types import Recorded, agent_event
+from app.progress import CurrentStep, Report, SessionId, report_progress, running_step
+from app.sessions import attempts, supersteps
+from app.sessions.attempts import Claim
+from app.sessions.service import Services
+from workers import engine
+from workers.advancer import Advancer, Served
+from workers.failures import describe, is_retryable
+from workers.heartbeat import Heartbeat
+from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
+from workers.registry import LoadedWorkflow
+from workers.workspace import Workspace, Workspaces
+from workers.worktree import worktree_provider
+
+logger = structlog.get_logger(__name__)
+
+
+@dataclass
+class AttemptReporter:
+    """Appends an attempt's reports under its lease; callable from any thread and loop."""
+
+    claim: Claim
+    appends: GroupCommit
+    loop: asyncio.AbstractEventLoop
+    settings: Settings
+    _in_flight: "set[asyncio.Task[Recorded]]" = field(default_factory=set)
+
+    async def report(self, step: CurrentStep, report: Report) -> int:
+        event = agent_event(
+            agent=report.agent,
+            phase=report.phase,
+            msg=report.message,
+            progress=report.progress,
+            total=report.total,
+            details=report.details,
+            step=step.step,
+            attempt=step.attempt,
+        )
+        entry = log.item(step.session_id, event, lease=self.claim.lease)
+        if asyncio.get_running_loop() is self.loop:
+            return await self._append(entry)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._append(entry), self.loop))
+
+    async def _append(self, entry: log.Item) -> int:
+        # A task of its own: a caller that is cancelled meanwhile does not take back what is being written.
+        task = asyncio.create_task(self.appends.append(entry))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        return (await asyncio.shield(task)).offset
+
+    async def drain(self) -> None:
+        """Waits for reports that the node started and did not wait for."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    async def stream(self, value: Any) -> None:
+        """What a node gives to LangGraph's stream writer becomes a report."""
+        details: dict[str, Any]
+        match value:
+            case str():
+                message, details = value, {}
+            case {"msg": str(message), **rest} | {"message": str(message), **rest}:
+                details = {str(key): item for key, item in rest.items()}
+            case dict():
+                message, details = "", value
+            case _:
+                message, details = "", {"value": value}
+        try:
+            await report_progress(0.0, message, total=None, details=details)
+        except (InvalidEvent, EventTooLarge) as error:
+            await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
+
+
+@dataclass
+class AttemptWorkspace:
+    """The attempt's checkout, made when its agent first asks for it."""
+
+    claim: Claim
+    workspaces: Workspaces
+    workspace: Workspace | None = None
+    worktree: Path | None = None
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def provide(self) -> Path:
+        async with self._making:
+            if self.worktree is None:
+                session, step = self.claim.session, self.claim.step
+                self.workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
+                base = session.base_commit or self.workspace.initial
+                self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
+            return self.worktree
+
+    async def commit(self) -> str | None:
+        """None when nothing was changed, or no checkout was made."""
+        if self.workspace is None or self.worktree is None:
+            return None
+        agent = self.claim.step.agent
+        return await self.workspace.commit(self.worktree, agent=agent, message=f"{agent}: {self.claim.session.task}")
+
+    async def discard(self) -> None:
+        if self.workspace is not None and self.worktree is not None:
+            await self.workspace.discard(self.worktree)
+
+
+@dataclass(eq=False)
+class Attempt:
+    """A running attempt, and why it was stopped if it was."""
+
+    claim: Claim
+    task: "asyncio.Task[None]"
+    stopped: Literal["lease", "shutdown"] | None = None
+
+    def stop(self, why: Literal["lease", "shutdown"]) -> None:
+        if self.stopped is None:
+            self.stopped = why
+            self.task.cancel()
+
+
+@dataclass
+class Runner:
+    services: Services
+    served: Served
+    advancer: Advancer
+    workspaces: Workspaces
+    appends: GroupCommit
+    heartbeat: Heartbeat
+    settings: Settings
+    worker: str
+    _running: set[Attempt] = field(default_factory=set)
+    _later: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
+        """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
+        try:
+            claim = await attempts.claim_step(
+                self.services,
+                session_id,
+                step,
+                attempt,
+                worker=self.worker,
+                served=frozenset(self.served),
+            )
+        except NotFound as error:
+            logger.warning("message for an unknown session", error=str(error))
+            return
+        if claim is None:
+            await self._park_if_unserved(session_id)
+            return
+        with structlog.contextvars.bound_contextvars(session=str(session_id), step=step, attempt=attempt):
+            await self._run_claimed(claim)
+
+    async def _park_if_unserved(self, session_id: SessionId) -> None:
+        session = await supersteps.read_session(self.services, session_id)
+        if session.status in {"running", "created"} and (session.workflow, session.workflow_version) not in self.served:
+            await self.advancer.park_unserved(session)
+
+    async def _run_claimed(self, claim: Claim) -> None:
+        # A task of its own, so that stopping the attempt does not cancel the caller.
+        task = asyncio.create_task(self._attempt(claim), name=f"step {claim.step.step} {claim.step.agent}")
+        attempt = Attempt(claim, task)
+        self._running.add(attempt)
+        self._idle.clear()
+        self.heartbeat.watch(
+            claim.lease,
+            lambda: attempt.stop("lease"),
+            limit_seconds=claim.step.time_limit.total_seconds(),
+        )
+        try:
+            await asyncio.wait({task})
+            if task.cancelled():
+                await self._stopped(attempt)
+            else:
+                task.result()
+        except (LeaseLost, StreamClosed):
+            logger.info("the attempt lost its lease; another one has the step, or its session has ended")
+        finally:
+            self.heartbeat.unwatch(claim.lease)
+            self._running.discard(attempt)
+            if not self._running:
+                self._idle.set()
+
+    async def _stopped(self, attempt: Attempt) -> None:
+        if attempt.stopped == "shutdown":
+            await attempts.give_back_step(self.services, attempt.claim)
+        elif attempt.stopped is None:  # the agent cancelled itself
+            await self._fail(attempt.claim, "the agent was cancelled from inside", retryable=True)
+        else:
+            logger.info("the attempt was stopped: its lease is gone")
+
+    async def _attempt(self, claim: Claim) -> None:
+        workflow = self.served[claim.session.workflow, claim.session.workflow_version]
+        reporter = AttemptReporter(claim, self.appends, asyncio.get_running_loop(), self.settings)
+        workspace = AttemptWorkspace(claim, self.workspaces)
+        try:
+            with self._context(claim, reporter, workspace):
+                outcome = await self._run_node(workflow, claim, reporter)
+            await reporter.drain()
+            match outcome:
+                case NodeReturned(value):
+                    update = workflow.codec.encode(value)
+                    commit = await workspace.commit()
+                    complete = await attempts.complete_step(self.services, claim, update, commit=commit)
+                case NodeInterrupted():
+                    await attempts.wait_step(
+                        self.services,
+                        claim,
+                        question=workflow.codec.encode(outcome.question),
+                        interrupt_id=outcome.interrupt_id,
+                        node_snapshot=outcome.snapshot,
+                    )
+                    complete = False
+        except (LeaseLost, StreamClosed):
+            raise
+        except Exception as error:  # an agent may raise anything; the log says what
+            logger.warning("the attempt failed", error=describe(error), exc_info=error)
+            await self._fail(claim, describe(error), retryable=is_retryable(error))
+            return
+        finally:
+            await workspace.discard()
+        if complete:
+            await self.advancer.advance_session(claim.session.session_id)
+
+    @contextmanager
+    def _context(self, claim: Claim, reporter: AttemptReporter, workspace: AttemptWorkspace) -> Iterator[None]:
+        step = CurrentStep(
+            session_id=claim.session.session_id,
+            step=claim.step.step,
+            attempt=claim.step.attempt,
+            agent=claim.step.agent,
+            reporter=reporter,
+            environment={
+                "STELLWERK_URL": self.settings.url or "",
+                "STELLWERK_SESSION": str(claim.session.session_id),
+                "STELLWERK_STEP_TOKEN": str(claim.token),
+            },
+        )
+        provider = worktree_provider.set(workspace.provide)
+        try:
+            with running_step(step):
+                yield
+        finally:
+            worktree_provider.reset(provider)
+
+    async def _run_node(
+        self, workflow: LoadedWorkflow, claim: Claim, reporter: AttemptReporter
+    ) -> NodeReturned | NodeInterrupted:
+        session, row = claim.session, claim.step
+        if row.input is not None:
+            node_input = workflow.codec.decode(orjson.loads(row.input))
+        else:
+            snapshot = await self.advancer.snapshot(workflow, session)
+            node_input = engine.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
+        asked_before = row.node_snapshot is not None
+        answer = workflow.codec.decode(row.answer) if asked_before else NO_ANSWER
+        session_id = str(session.session_id)
+        try:
+            async with asyncio.timeout(row.time_limit.total_seconds()) as limit:
+                try:
+                    return await run_node(
+                        workflow,
+                        row.agent,
+                        node_input,
+                        snapshot=row.node_snapshot,
+                        answer=answer,
+                        on_stream=reporter.stream,
+                        session_id=session_id,
+                    )
+                except SnapshotVersionMismatch:
+                    answers = await supersteps.read_answers(self.services, session.session_id, row.step)
+                    return await run_node(
+                        workflow,
+                        row.agent,
+                        node_input,
+                        answers=[workflow.codec.decode(answer) for answer in answers],
+                        on_stream=reporter.stream,
+                        session_id=session_id,
+                    )
+        except TimeoutError:
+            if limit.expired():
+                raise StepTimeout(f"the step ran past its time limit of {row.time_limit}") from None
+            raise
+
+    async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
+        delay = await attempts.fail_step(self.services, claim, error, retryable=retryable)
+        if delay is None:
+            self.services.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
+            return
+
+        async def ring() -> None:
+            await asyncio.sleep(delay.total_seconds())
+            row = claim.step
+            self.services.dispatch.run_step(row.session_id, row.step, row.attempt + 1, queue=row.queue)
+
+        # Not an ETA in the broker: available_at holds it back, and the rescuer rings if this process dies.
+        task = asyncio.create_task(ring())
+        self._later.add(task)
+        task.add_done_callback(self._later.discard)
+
+    def check_leases(self, session_id: str) -> None:
+        """The session was cancelled: ask the heartbeat at once whether our leases of it still stand."""
+        if any(str(attempt.claim.session.session_id) == session_id for attempt in self._running):
+            self.heartbeat.check_now()
+
+    async def shut_down(self, grace_seconds: float) -> None:
+        """Waits for running attempts, then gives the rest back for other workers to start at once."""
+        if not self._running:
+            return
+        await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)
+        for attempt in list(self._running):
+            attempt.stop("shutdown")
+        if self._running:
+            await self._idle.wait()

@@ -1,0 +1,161 @@
+"""Everything a worker process has, wired in one place: one event loop in its own thread, all clients on it."""
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, TypeVar
+
+import structlog
+from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+
+from app.config import Settings
+from app.database import create_engine, transaction
+from app.errors import BadInput
+from app.events.group_commit import GroupCommit
+from app.events.push import CANCEL_CHANNEL, Push, connect
+from app.progress import SessionId
+from app.sessions import repository
+from app.sessions.dispatch import Dispatch
+from app.sessions.repository import RegisteredWorkflow
+from app.sessions.service import Services
+from workers.advancer import Advancer
+from workers.heartbeat import Heartbeat
+from workers.registry import LoadedWorkflow
+from workers.rescuer import Rescuer
+from workers.runner import Runner
+from workers.workspace import Workspaces
+
+logger = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+SHUTDOWN_GRACE_SECONDS = 4.0
+"""What running steps get after SIGTERM; `stellwerk up` kills what has not ended 11 s after it."""
+RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    database: str
+    redis: str
+    broker: str
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Addresses":
+        """Raises BadInput with what to set."""
+        if settings.database_url is None or settings.redis_url is None:
+            raise BadInput(
+                "set STELLWERK_DATABASE_URL and STELLWERK_REDIS_URL, or start everything with `stellwerk up`"
+            )
+        return cls(settings.database_url, settings.redis_url, settings.broker_url or settings.redis_url)
+
+
+class Runtime:
+    def __init__(self, settings: Settings, workflows: dict[str, LoadedWorkflow]) -> None:
+        self._settings = settings
+        self._addresses = Addresses.of(settings)
+        self._served = {(w.name, w.version): w for w in workflows.values()}
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="stellwerk-loop", daemon=True)
+        self._background: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        """Returns when the workflows are registered; waits for a database that is not there yet."""
+        self._thread.start()
+        self.call(self._start())
+
+    def call(self, work: Coroutine[Any, Any, T]) -> T:
+        """Runs it on the loop and waits, from a Celery thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def stop(self) -> None:
+        """Gives running attempts back, writes what is pending, closes the clients."""
+        self.call(self._stop())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(timeout=5)
+
+    def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
+        self.call(self.runner.run_step(session_id, step, attempt))
+
+    def advance_session(self, session_id: SessionId) -> None:
+        self.call(self.advancer.advance_session(session_id))
+
+    async def _start(self) -> None:
+        settings, addresses = self._settings, self._addresses
+        self._push = Push(addresses.redis)
+        self._appends = GroupCommit(addresses.database, self._push.publish)
+        self._dispatch = Dispatch(addresses.broker)
+        engine = create_engine(addresses.database, pool_size=settings.database_pool_size)
+        self.services = Services(engine, self._push, self._dispatch)
+        workspaces = Workspaces.configured(settings)
+        self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
+        self.advancer = Advancer(self.services, self._served, workspaces, settings)
+        self.runner = Runner(
+            services=self.services,
+            served=self._served,
+            advancer=self.advancer,
+            workspaces=workspaces,
+            appends=self._appends,
+            heartbeat=self._heartbeat,
+            settings=settings,
+            worker=f"{socket.gethostname()}:{os.getpid()}",
+        )
+        await self._register_at_start()
+        self._heartbeat.start()
+        rescuer = Rescuer(self.services, settings, self._register)
+        self._background = [
+            asyncio.create_task(rescuer.run(), name="rescuer"),
+            asyncio.create_task(self._hear_cancellations(), name="cancellations"),
+        ]
+
+    async def _register(self) -> None:
+        langgraph_version = version("langgraph")
+        async with transaction(self.services.engine) as db:
+            await repository.register_workflows(
+                db,
+                [
+                    RegisteredWorkflow(w.name, w.version, langgraph_version, sorted(w.input_fields))
+                    for w in self._served.values()
+                ],
+            )
+
+    async def _register_at_start(self) -> None:
+        while True:
+            try:
+                await self._register()
+            except (DBAPIError, OSError) as error:
+                logger.warning("waiting for the database", error=str(error).splitlines()[0])
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                logger.info("serving", workflows=[f"{name} ({v})" for name, v in self._served])
+                return
+
+    async def _hear_cancellations(self) -> None:
+        """A doorbell only: without it a cancelled attempt ends at its next heartbeat or report."""
+        while True:
+            try:
+                redis = connect(self._addresses.redis)
+                async with redis, redis.pubsub() as pubsub:
+                    await pubsub.subscribe(CANCEL_CHANNEL)
+                    while True:
+                        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                        if message is not None:
+                            self.runner.check_leases(message["data"].decode())
+            except (RedisError, OSError) as error:
+                logger.debug("cancellations wait for Redis", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _stop(self) -> None:
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self.runner.shut_down(SHUTDOWN_GRACE_SECONDS)
+        self._heartbeat.stop()
+        await self._appends.close()
+        await asyncio.to_thread(self._dispatch.close)
+        await self._push.close()
+        await self.services.engine.dispose()

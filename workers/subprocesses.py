@@ -1,0 +1,209 @@
+"""Starting processes that end with the attempt that started them, whatever ends the attempt."""
+
+import asyncio
+import contextlib
+import os
+import shlex
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from app.config import MIB, settings
+from app.errors import SandboxRequired
+
+GUARDIAN = Path(__file__).with_name("guardian.py")
+GRACE = timedelta(seconds=2)
+LINE_LIMIT = 16 * MIB
+CHUNK = 64 * 1024
+
+PROJECT_LIMITS = {
+    "RLIMIT_CORE": 0,
+    "RLIMIT_NOFILE": 4096,
+    "RLIMIT_FSIZE": 1024 * MIB,
+    "RLIMIT_AS": 16 * 1024 * MIB,  # address space, of which numeric libraries reserve far more than they use
+}
+PROJECT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
+
+_ending: set[asyncio.Task[None]] = set()
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """How a command ended; `stdout` and `stderr` are the last bytes, up to the limit, that it wrote."""
+
+    returncode: int
+    stdout: bytes
+    stderr: bytes
+    timed_out: bool = False
+    truncated: bool = False
+
+
+@asynccontextmanager
+async def guarded(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    stdin: bool = False,
+    rlimits: Mapping[str, int] | None = None,
+    grace: timedelta = GRACE,
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """The running command, with its output as streams.
+
+    When the block is left, however that happens, and also when this process is killed, the command and
+    everything that it started are ended.
+    """
+    reading, writing = os.pipe()
+    limits = [f"{name}={value}" for name, value in (rlimits or {}).items()]
+    guardian = [sys.executable, "-I", "-S", str(GUARDIAN), str(reading), str(grace.total_seconds())]
+
+    async def spawn() -> asyncio.subprocess.Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *guardian,
+                *limits,
+                "--",
+                *command,
+                cwd=cwd,
+                env=env,
+                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                pass_fds=(reading,),
+                start_new_session=True,  # a Ctrl-C in our terminal is for us to pass on
+                limit=LINE_LIMIT,
+            )
+        finally:
+            os.close(reading)
+
+    # Shielded: asyncio would kill a guardian that it is just starting, and leave the command alone.
+    spawning = asyncio.ensure_future(spawn())
+    try:
+        process = await asyncio.shield(spawning)
+    except BaseException:
+        spawning.add_done_callback(lambda _: os.close(writing))
+        raise
+    try:
+        yield process
+    finally:
+        os.close(writing)
+        ending = asyncio.create_task(_wait_for_end(process))
+        _ending.add(ending)
+        ending.add_done_callback(_ending.discard)
+        await asyncio.shield(ending)
+
+
+async def _wait_for_end(process: asyncio.subprocess.Process) -> None:
+    """Reads what nobody read, for asyncio notices the end of a pipe only by reading."""
+    if process.stdin is not None:
+        process.stdin.close()
+    streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
+    await asyncio.gather(process.wait(), *(_drain(stream) for stream in streams))
+
+
+async def _drain(stream: asyncio.StreamReader) -> None:
+    while await stream.read(CHUNK):
+        pass
+
+
+async def run_guarded(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    env: Mapping[str, str],
+    timeout: timedelta | None = None,
+    stdin: bytes | None = None,
+    stdout_limit: int = 256 * MIB,
+    stderr_limit: int = MIB,
+    rlimits: Mapping[str, int] | None = None,
+) -> Completed:
+    """Runs the command to its end, or to that of `timeout`. A command that does not exist ends with 127."""
+    output, errors = _Tail(stdout_limit), _Tail(stderr_limit)
+    timed_out = False
+    async with guarded(command, cwd=cwd, env=env, stdin=stdin is not None, rlimits=rlimits) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            async with (
+                asyncio.timeout(timeout.total_seconds() if timeout else None),
+                asyncio.TaskGroup() as group,
+            ):
+                group.create_task(output.take(process.stdout))
+                group.create_task(errors.take(process.stderr))
+                if process.stdin is not None:
+                    group.create_task(_feed(process.stdin, stdin or b""))
+        except TimeoutError:
+            timed_out = True
+    assert process.returncode is not None
+    truncated = output.truncated or errors.truncated
+    return Completed(process.returncode, output.bytes(), errors.bytes(), timed_out, truncated)
+
+
+async def _feed(stream: asyncio.StreamWriter, content: bytes) -> None:
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        stream.write(content)
+        await stream.drain()
+    stream.close()
+
+
+class _Tail:
+    """The last `limit` bytes of a stream."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._content = bytearray()
+        self.truncated = False
+
+    async def take(self, stream: asyncio.StreamReader) -> None:
+        while chunk := await stream.read(CHUNK):
+            self._content += chunk
+            if len(self._content) > self._limit + MIB:  # not at every chunk: it moves all bytes
+                self._cut()
+
+    def bytes(self) -> bytes:
+        if len(self._content) > self._limit:
+            self._cut()
+        return bytes(self._content)
+
+    def _cut(self) -> None:
+        del self._content[: len(self._content) - self._limit]
+        self.truncated = True
+
+
+def project_environment(directory: Path) -> dict[str, str]:
+    """For what is the user's project's: no token or setting of ours, HOME and TMPDIR below `directory`."""
+    places = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
+    for place in places.values():
+        place.mkdir(exist_ok=True)
+    kept = {name: os.environ[name] for name in PROJECT_VARIABLES if name in os.environ}
+    return kept | {name: str(place) for name, place in places.items()}
+
+
+async def run_project_code(
+    command: Sequence[str],
+    *,
+    cwd: Path,
+    timeout: timedelta,
+    variables: Mapping[str, str] | None = None,
+) -> Completed:
+    """Runs what may be any code, under the command prefix STELLWERK_SANDBOX if that is set.
+
+    The prefix has to make `cwd` and the temporary directory (TMPDIR) writable. Raises SandboxRequired without
+    a prefix in a deployment that others can reach.
+    """
+    prefix = shlex.split(settings().sandbox)
+    if not prefix and not settings().on_loopback:
+        raise SandboxRequired
+    with tempfile.TemporaryDirectory(prefix="stellwerk-home-", ignore_cleanup_errors=True) as directory:
+        return await run_guarded(
+            [*prefix, *command],
+            cwd=cwd,
+            env=project_environment(Path(directory)) | dict(variables or {}),
+            timeout=timeout,
+            stdout_limit=MIB,
+            rlimits=PROJECT_LIMITS,
+        )

@@ -1,0 +1,124 @@
+"""Ruff on a project: under the project's own configuration, and only where the project's files really are."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no types
+
+from app.errors import ToolFailed
+from workers.subprocesses import Completed, project_environment, run_guarded
+from workers.tools.files import leaves, links_that_leave
+
+TIME_LIMIT = timedelta(minutes=10)
+EXIT_CODES = (0, 1)  # 1: it found something; others: it could not do its work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One diagnostic of `ruff check`. `fix` is "safe", "unsafe", "display" or None."""
+
+    rule: str
+    file: str
+    line: int
+    message: str
+    fix: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruff:
+    """`isolated`: without the project's configuration, which ruff refused for the reason in `problem`."""
+
+    worktree: Path
+    isolated: bool = False
+    problem: str | None = None
+
+    @classmethod
+    async def for_project(cls, worktree: Path) -> "Ruff":
+        """Under the project's configuration if ruff takes it."""
+        worktree = await asyncio.to_thread(worktree.resolve)
+        done = await cls(worktree)._run("check", "--show-files")
+        return cls(worktree, isolated=True, problem=_said(done)) if _failed(done) else cls(worktree)
+
+    async def check(self) -> list[Finding]:
+        done = await self._run("check", "--no-fix", "--output-format", "json", files=await self._files())
+        if _failed(done):
+            raise ToolFailed(f"ruff check failed: {_said(done)}")
+        return [self._finding(item) for item in json.loads(done.stdout or b"[]")]
+
+    async def fix(self) -> None:
+        """Applies the safe fixes, whatever the configuration says about unsafe ones."""
+        options = ["--fix", "--no-unsafe-fixes", "--exit-zero", "--quiet"]
+        done = await self._run("check", *options, files=await self._files())
+        if _failed(done):
+            raise ToolFailed(f"ruff check --fix failed: {_said(done)}")
+
+    async def unformatted(self, options: Sequence[str] = ()) -> list[str]:
+        """Files that `format` would change; those that do not parse are not among them."""
+        options = ["--check", "--output-format", "json", *options]
+        done = await self._run("format", *options, files=await self._files())
+        try:
+            items = json.loads(done.stdout or b"[]")
+        except ValueError:
+            raise ToolFailed(f"ruff format failed: {_said(done)}") from None
+        return sorted({self._relative(item["filename"]) for item in items if item["code"] == "unformatted"})
+
+    async def format(self, files: Sequence[str], options: Sequence[str] = ()) -> None:
+        """Formats these files; one that does not parse, or is excluded, stays as it is."""
+        await self._run("format", "--quiet", *options, files=files)
+
+    async def _files(self) -> list[str] | None:
+        """None, which means all; a list if a link leads outside, for ruff would write through it."""
+        if not await asyncio.to_thread(links_that_leave, self.worktree):
+            return None
+        shown = await self._run("check", "--show-files")
+        files = [Path(os.fsdecode(line)) for line in shown.stdout.splitlines()]
+        return [self._relative(str(file)) for file in files if not leaves(file, self.worktree)]
+
+    async def _run(self, command: str, *arguments: str, files: Sequence[str] | None = None) -> Completed:
+        if files is not None and not files:
+            return Completed(0, b"", b"")  # ruff would take no files for all files
+        isolated = ["--isolated"] if self.isolated else []
+        with tempfile.TemporaryDirectory(prefix="stellwerk-ruff-") as name:
+            directory = Path(name)
+            selected = []
+            if files is not None:
+                # in a file, for a command line holds only so many
+                (directory / "files").write_bytes(b"".join(b"./%s\n" % os.fsencode(file) for file in files))
+                selected = ["--force-exclude", f"@{directory / 'files'}"]
+            return await run_guarded(
+                [find_ruff_bin(), command, "--no-cache", *isolated, *arguments, *selected],
+                cwd=self.worktree,
+                env=project_environment(directory),
+                timeout=TIME_LIMIT,
+            )
+
+    def _finding(self, item: dict[str, Any]) -> Finding:
+        fix = item["fix"]["applicability"] if item["fix"] else None
+        file = self._relative(item["filename"])
+        return Finding(item["code"] or "invalid-syntax", file, item["location"]["row"], item["message"], fix)
+
+    def _relative(self, filename: str) -> str:
+        return Path(filename).relative_to(self.worktree).as_posix()
+
+
+def findings_by_file(findings: Sequence[Finding]) -> Counter[str]:
+    return Counter(finding.file for finding in findings)
+
+
+def _failed(done: Completed) -> bool:
+    return done.returncode not in EXIT_CODES or done.timed_out or done.truncated
+
+
+def _said(done: Completed) -> str:
+    if done.timed_out:
+        return f"it took longer than {TIME_LIMIT}"
+    text = " ".join(done.stderr.decode(errors="replace").split())
+    return text.removeprefix("ruff failed ").removeprefix("Cause: ") or f"it ended with {done.returncode}"
