@@ -1,15 +1,27 @@
 """Settings: the only reader of the environment."""
 
+import os
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+
+
+def _seconds(value: object) -> object:
+    """A bare number is seconds; pydantic alone would take it only as a number, not as a variable's text."""
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 def _default_home() -> Path:
@@ -42,10 +54,10 @@ class Settings(BaseSettings):
     """The bearer token; else kept in `home`."""
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
     """Host names besides localhost under which the gateway answers; '*' for any."""
-    heartbeat: timedelta = timedelta(seconds=15)
-    send_timeout: timedelta = timedelta(seconds=30)
-    head_poll: timedelta = timedelta(seconds=2)
-    id_every: timedelta = timedelta(seconds=5)
+    heartbeat: Duration = timedelta(seconds=15)
+    send_timeout: Duration = timedelta(seconds=30)
+    head_poll: Duration = timedelta(seconds=2)
+    id_every: Duration = timedelta(seconds=5)
     """How often a filtered reader's cursor moves over events that it does not want."""
     max_readers: int = Field(default=10_000, ge=1)
     """Open streams of one gateway process; a client beyond that is asked to come back."""
@@ -65,16 +77,16 @@ class Settings(BaseSettings):
     allowed_state_types: Annotated[tuple[str, ...], NoDecode] = ()
     """Types besides the state schemas' own that snapshots may hold, as module:Name."""
     concurrency: int = Field(default=16, ge=1)
-    lease: timedelta = timedelta(seconds=60)
-    heartbeat_steps: timedelta = timedelta(seconds=15)
-    rescue_every: timedelta = timedelta(seconds=3)
-    ring_again_after: timedelta = timedelta(seconds=15)
+    lease: Duration = timedelta(seconds=60)
+    heartbeat_steps: Duration = timedelta(seconds=15)
+    rescue_every: Duration = timedelta(seconds=3)
+    ring_again_after: Duration = timedelta(seconds=15)
     """A queued step that nobody claimed for this long is sent again (then with back-off)."""
-    step_time_limit: timedelta = timedelta(hours=1)
-    fold_time_limit: timedelta = timedelta(seconds=30)
+    step_time_limit: Duration = timedelta(hours=1)
+    fold_time_limit: Duration = timedelta(seconds=30)
     max_attempts: int = Field(default=3, ge=1)
     max_lost: int = Field(default=10, ge=1)
-    retry_delay: timedelta = timedelta(seconds=1)
+    retry_delay: Duration = timedelta(seconds=1)
     max_supersteps: int = Field(default=10_000, ge=1)
 
     # --- workspaces
@@ -86,7 +98,7 @@ class Settings(BaseSettings):
     max_project_bytes: int = Field(default=1024 * MIB, ge=1)
     sandbox: str = ""
     """A command prefix under which a project's own code (its tests) runs, e.g. 'bwrap --unshare-net …'."""
-    test_time_limit: timedelta = timedelta(minutes=10)
+    test_time_limit: Duration = timedelta(minutes=10)
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
@@ -97,6 +109,10 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(item.strip() for item in value.split(",") if item.strip())
         return value
+
+    def worker_environment(self) -> dict[str, str]:
+        """This process' environment, for another process of the same worker."""
+        return dict(os.environ)
 
     @property
     def workspaces_dir(self) -> Path:

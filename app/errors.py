@@ -19,6 +19,9 @@ StellwerkError
 ├── CursorOutOfRange         carries earliest and head
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
+├── NoStack                  there is no gateway to talk to
+├── GatewayRefused           carries the problem that the gateway answered with
+├── PatchRefused             the project has changed since
 ├── WorkflowError            the session fails with it
 │   ├── UnservedVersion
 │   ├── FoldMismatch
@@ -108,8 +111,9 @@ class AccessDenied(StellwerkError):
 class CursorOutOfRange(StellwerkError):
     """The cursor lies outside of what the stream holds."""
 
-    def __init__(self, after: int, *, earliest: int, head: int) -> None:
-        super().__init__(f"offset {after} is outside {earliest - 1} … {head}; start again from {earliest - 1}")
+    def __init__(self, after: int, *, earliest: int, head: int, reason: str | None = None) -> None:
+        reason = reason or f"offset {after} is outside {earliest - 1} … {head}"
+        super().__init__(f"{reason}; start again from {earliest - 1}")
         self.after, self.earliest, self.head = after, earliest, head
 
 
@@ -119,6 +123,22 @@ class NoCurrentStep(StellwerkError):
 
 class Unavailable(StellwerkError):
     """A server that is needed does not answer; try again."""
+
+
+class NoStack(StellwerkError):
+    """No stack is running: start one with `stellwerk up`, or set STELLWERK_URL and STELLWERK_TOKEN."""
+
+
+class GatewayRefused(StellwerkError):
+    """The gateway refused the request."""
+
+    def __init__(self, detail: str, *, status: int, kind: str = "") -> None:
+        super().__init__(detail)
+        self.status, self.kind = status, kind
+
+
+class PatchRefused(StellwerkError):
+    """The patch does not apply to the project as it is now."""
 
 
 class WorkflowError(StellwerkError):

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import orjson
@@ -23,6 +23,7 @@ from app.sessions.repository import SessionRow
 from app.sessions.service import Services
 from app.sessions.supersteps import Advance, NewStep, Owed
 from workers import engine
+from workers.codec import readable
 from workers.engine import Fold, PendingStep
 from workers.registry import LoadedWorkflow
 from workers.workspace import Workspaces
@@ -60,14 +61,16 @@ class Advancer:
             if await supersteps.commit_advance(self.services, owed, advance):
                 return
 
-    async def park_unserved(self, session: SessionRow) -> None:
-        """Another worker may have this version; where none has, the session says what it waits for."""
-        if not await supersteps.is_served(self.services, session.workflow, session.workflow_version):
-            reason = (
-                f"no worker serves version {session.workflow_version} of the workflow {session.workflow!r};"
-                " the session goes on when one does"
-            )
-            await supersteps.park_session(self.services, session.session_id, reason)
+    async def park_unserved(self, session: SessionRow) -> bool:
+        """Where no worker has this version, the session waits and says so; False when another one has it."""
+        if await supersteps.is_served(self.services, session.workflow, session.workflow_version):
+            return False
+        reason = (
+            f"no worker serves version {session.workflow_version} of the workflow {session.workflow!r};"
+            " the session goes on when one does"
+        )
+        await supersteps.park_session(self.services, session.session_id, reason)
+        return True
 
     async def _advance(self, workflow: LoadedWorkflow, owed: Owed) -> Advance:
         session = owed.session
@@ -84,12 +87,12 @@ class Advancer:
         steps = [] if folded.finished else [self._new_step(workflow, pending) for pending in folded.pending]
         advance = Advance(
             snapshot=folded.snapshot,
-            deltas=[(node, workflow.codec.encode(delta)) for node, delta in folded.deltas],
+            deltas=[(node, readable(delta)) for node, delta in folded.deltas],
             steps=steps,
             base_commit=base,
             finished=folded.finished,
         )
-        return await self._with_result(workflow, session, folded, advance) if folded.finished else advance
+        return await self._with_result(session, folded, advance) if folded.finished else advance
 
     async def fold(self, run: Coroutine[Any, Any, T]) -> T:
         """Runs a fold beside the event loop. Raises FoldTimeout."""
@@ -138,11 +141,9 @@ class Advancer:
         workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
         return await workspace.merge(session.base_commit or workspace.initial, commits)
 
-    async def _with_result(
-        self, workflow: LoadedWorkflow, session: SessionRow, folded: Fold, advance: Advance
-    ) -> Advance:
+    async def _with_result(self, session: SessionRow, folded: Fold, advance: Advance) -> Advance:
         """The graph's output; for a session with a project also its branch and patch."""
-        output = workflow.codec.encode(folded.output)
+        output = readable(folded.output)
         result: dict[str, Any] = output if isinstance(output, dict) else {"output": output}
         patch = None
         if session.path or session.repo or advance.base_commit:
@@ -156,12 +157,4 @@ class Advancer:
                 "files": list(finished.files),
                 "workspace": str(workspace.gitdir),
             }
-        return Advance(
-            snapshot=advance.snapshot,
-            deltas=advance.deltas,
-            steps=(),
-            base_commit=advance.base_commit,
-            finished=True,
-            result=result,
-            patch=patch,
-        )
+        return replace(advance, result=result, patch=patch)

@@ -8,6 +8,8 @@ import math
 from base64 import b64decode, b64encode
 from typing import Any
 
+from pydantic_core import to_jsonable_python
+
 from workers.serializer import ExactSerializer
 
 TAG = "$langgraph"
@@ -60,3 +62,10 @@ def _plain_text(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def readable(value: Any) -> Any:
+    """`value` as JSON for people: dates as text, tuples as lists, objects as dicts. There is no way back."""
+    return to_jsonable_python(
+        value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64", by_alias=False
+    )

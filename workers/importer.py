@@ -9,7 +9,7 @@ from typing import IO
 
 from app.errors import BadPath, GitFailed
 from workers.git import COMMITTER, Git, clean_environment, command
-from workers.project import Entry
+from workers.project import LINK, Entry
 
 CHUNK = 1024 * 1024
 REF = "refs/heads/initial"
@@ -54,12 +54,9 @@ def _write_commit(stream: IO[bytes], top: Path, entries: Sequence[Entry]) -> Non
     for entry in entries:
         file = top / entry.path
         try:
-            stream.write(b"M %s inline %s\n" % (entry.mode.encode(), _quote(entry.path)))
-            if entry.mode == "120000":
-                target = os.fsencode(file.readlink())
-                stream.write(b"data %d\n%s\n" % (len(target), target))
-            else:
-                _write_file(stream, file)
+            _write_entry(stream, file, entry)
+        except FileNotFoundError:
+            continue  # deleted since it was listed: the import is of what is there
         except BrokenPipeError:
             raise
         except OSError as error:
@@ -68,12 +65,18 @@ def _write_commit(stream: IO[bytes], top: Path, entries: Sequence[Entry]) -> Non
     stream.write(b"\ndone\n")
 
 
-def _write_file(stream: IO[bytes], file: Path) -> None:
+def _write_entry(stream: IO[bytes], file: Path, entry: Entry) -> None:
+    """Nothing is written before the file is open."""
+    header = b"M %s inline %s\n" % (entry.mode.encode(), _quote(entry.path))
+    if entry.mode == LINK:
+        target = os.fsencode(file.readlink())
+        stream.write(header + b"data %d\n%s\n" % (len(target), target))
+        return
     # Neither following a link nor waiting for a pipe that took the file's place since it was listed.
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as content:
         left = os.fstat(descriptor).st_size
-        stream.write(b"data %d\n" % left)
+        stream.write(header + b"data %d\n" % left)
         while left:
             chunk = content.read(min(left, CHUNK))
             if not chunk:

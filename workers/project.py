@@ -19,6 +19,8 @@ log = structlog.get_logger()
 CONFIGURATION = ("pyproject.toml", "ruff.toml", ".ruff.toml")
 """What a project below the top of its repository inherits from the directories above it."""
 
+FILE, EXECUTABLE, LINK = "100644", "100755", "120000"  # git's modes
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -204,7 +206,7 @@ def _entry(file: Path, path: str) -> Entry | None:
         return None
     if stat.S_ISLNK(facts.st_mode):
         # git refuses a .gitmodules that is a link
-        return None if file.name.lower() == ".gitmodules" else Entry(path, "120000", facts.st_size)
+        return None if file.name.lower() == ".gitmodules" else Entry(path, LINK, facts.st_size)
     if not stat.S_ISREG(facts.st_mode):
         return None
-    return Entry(path, "100755" if facts.st_mode & stat.S_IXUSR else "100644", facts.st_size)
+    return Entry(path, EXECUTABLE if facts.st_mode & stat.S_IXUSR else FILE, facts.st_size)

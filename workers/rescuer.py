@@ -15,6 +15,7 @@ from app.config import Settings
 from app.database import transaction
 from app.errors import StellwerkError
 from app.sessions import attempts, repository
+from app.sessions.repository import Served
 from app.sessions.service import Services
 
 logger = structlog.get_logger(__name__)
@@ -26,6 +27,7 @@ REGISTER_EVERY_SECONDS = 30.0
 @dataclass
 class Rescuer:
     services: Services
+    served: Served
     settings: Settings
     register: Callable[[], Awaitable[None]]
     """Tells that this worker still serves its workflows."""
@@ -65,8 +67,8 @@ class Rescuer:
         async with transaction(self.services.engine) as db:
             expired = await repository.expired_leases(db, limit=BATCH)
             wait = self.settings.ring_again_after
-            unclaimed = await repository.take_unclaimed(db, ring_again_after=wait, limit=BATCH)
-            owed = await repository.take_unadvanced(db, ring_again_after=wait, limit=BATCH)
+            unclaimed = await repository.take_unclaimed(db, served=self.served, ring_again_after=wait, limit=BATCH)
+            owed = await repository.take_unadvanced(db, served=self.served, ring_again_after=wait, limit=BATCH)
         for row in expired:
             try:
                 await attempts.lose_step(self.services, row)

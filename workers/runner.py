@@ -4,9 +4,11 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 """
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,17 +31,24 @@ from app.events.types import Recorded, agent_event
 from app.progress import CurrentStep, Report, SessionId, report_progress, running_step
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
+from app.sessions.repository import StepRow
 from app.sessions.service import Services
 from workers import engine
 from workers.advancer import Advancer, Served
+from workers.codec import readable
 from workers.failures import describe, is_retryable
 from workers.heartbeat import Heartbeat
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.registry import LoadedWorkflow
+from workers.subprocesses import Completed, run_guarded
 from workers.workspace import Workspace, Workspaces
 from workers.worktree import worktree_provider
 
 logger = structlog.get_logger(__name__)
+
+BOUNCE = timedelta(seconds=0.5)
+ALONE_GRACE = timedelta(seconds=8)
+"""Enough for the process of a step that runs alone to give its attempt back."""
 
 
 @dataclass
@@ -153,7 +162,10 @@ class Runner:
     heartbeat: Heartbeat
     settings: Settings
     worker: str
+    alone: bool = False
+    """Whether this process is there for one attempt of a step that was lost before."""
     _running: set[Attempt] = field(default_factory=set)
+    _alone_tasks: "set[asyncio.Task[Completed]]" = field(default_factory=set)
     _later: "set[asyncio.Task[None]]" = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -167,20 +179,42 @@ class Runner:
                 attempt,
                 worker=self.worker,
                 served=frozenset(self.served),
+                alone=self.alone,
             )
         except NotFound as error:
             logger.warning("message for an unknown session", error=str(error))
             return
         if claim is None:
-            await self._park_if_unserved(session_id)
+            await self._not_claimed(session_id, step, attempt)
             return
         with structlog.contextvars.bound_contextvars(session=str(session_id), step=step, attempt=attempt):
             await self._run_claimed(claim)
 
-    async def _park_if_unserved(self, session_id: SessionId) -> None:
+    async def _not_claimed(self, session_id: SessionId, step: int, attempt: int) -> None:
         session = await supersteps.read_session(self.services, session_id)
-        if session.status in {"running", "created"} and (session.workflow, session.workflow_version) not in self.served:
-            await self.advancer.park_unserved(session)
+        row = await supersteps.read_step(self.services, session_id, step)
+        if session.status not in {"created", "running", "waiting"} or row.status != "queued" or row.attempt != attempt:
+            return
+        if (session.workflow, session.workflow_version) not in self.served:
+            if not await self.advancer.park_unserved(session):
+                self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
+        elif row.lost > 0 and not self.alone:
+            await self._run_alone(session_id, step, attempt)
+
+    async def _run_alone(self, session_id: SessionId, step: int, attempt: int) -> None:
+        """In a process of its own, which this one waits for, so that the limit on running steps holds."""
+        command = [sys.executable, "-m", "workers.alone", str(session_id), str(step), str(attempt)]
+        task = asyncio.create_task(
+            run_guarded(command, cwd=Path.cwd(), env=self.settings.worker_environment(), grace=ALONE_GRACE)
+        )
+        self._alone_tasks.add(task)
+        try:
+            await asyncio.wait({task})
+            if not task.cancelled() and (done := task.result()).returncode != 0:
+                tail = done.stderr[-2000:].decode(errors="replace")
+                logger.warning("the process of a step that runs alone died", returncode=done.returncode, stderr=tail)
+        finally:
+            self._alone_tasks.discard(task)
 
     async def _run_claimed(self, claim: Claim) -> None:
         # A task of its own, so that stopping the attempt does not cancel the caller.
@@ -232,7 +266,7 @@ class Runner:
                     await attempts.wait_step(
                         self.services,
                         claim,
-                        question=workflow.codec.encode(outcome.question),
+                        question=readable(outcome.question),
                         interrupt_id=outcome.interrupt_id,
                         node_snapshot=outcome.snapshot,
                     )
@@ -314,12 +348,16 @@ class Runner:
             self.services.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
             return
 
+        row = claim.step
+        self._ring_later(replace(row, attempt=row.attempt + 1), delay)
+
+    def _ring_later(self, row: StepRow, delay: timedelta) -> None:
+        """Not an ETA in the broker: available_at holds the step back, and the rescuer rings if this process dies."""
+
         async def ring() -> None:
             await asyncio.sleep(delay.total_seconds())
-            row = claim.step
-            self.services.dispatch.run_step(row.session_id, row.step, row.attempt + 1, queue=row.queue)
+            self.services.dispatch.run_step(row.session_id, row.step, row.attempt, queue=row.queue)
 
-        # Not an ETA in the broker: available_at holds it back, and the rescuer rings if this process dies.
         task = asyncio.create_task(ring())
         self._later.add(task)
         task.add_done_callback(self._later.discard)
@@ -331,6 +369,10 @@ class Runner:
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Waits for running attempts, then gives the rest back for other workers to start at once."""
+        for task in self._alone_tasks:
+            task.cancel()  # its guardian tells the process, which gives its attempt back
+        if self._alone_tasks:
+            await asyncio.wait(self._alone_tasks)
         if not self._running:
             return
         await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)

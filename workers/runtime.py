@@ -55,7 +55,8 @@ class Addresses:
 
 
 class Runtime:
-    def __init__(self, settings: Settings, workflows: dict[str, LoadedWorkflow]) -> None:
+    def __init__(self, settings: Settings, workflows: dict[str, LoadedWorkflow], *, alone: bool = False) -> None:
+        self._alone = alone
         self._settings = settings
         self._addresses = Addresses.of(settings)
         self._served = {(w.name, w.version): w for w in workflows.values()}
@@ -103,14 +104,14 @@ class Runtime:
             heartbeat=self._heartbeat,
             settings=settings,
             worker=f"{socket.gethostname()}:{os.getpid()}",
+            alone=self._alone,
         )
         await self._register_at_start()
         self._heartbeat.start()
-        rescuer = Rescuer(self.services, settings, self._register)
-        self._background = [
-            asyncio.create_task(rescuer.run(), name="rescuer"),
-            asyncio.create_task(self._hear_cancellations(), name="cancellations"),
-        ]
+        self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
+        if not self._alone:
+            rescuer = Rescuer(self.services, tuple(self._served), settings, self._register)
+            self._background.append(asyncio.create_task(rescuer.run(), name="rescuer"))
 
     async def _register(self) -> None:
         langgraph_version = version("langgraph")
@@ -127,6 +128,8 @@ class Runtime:
         while True:
             try:
                 await self._register()
+                async with transaction(self.services.engine) as db:
+                    await repository.wake_waiting(db, served=tuple(self._served))
             except (DBAPIError, OSError) as error:
                 logger.warning("waiting for the database", error=str(error).splitlines()[0])
                 await asyncio.sleep(RETRY_SECONDS)

@@ -5,7 +5,6 @@ import contextlib
 import os
 import shlex
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from app.config import MIB, settings
 from app.errors import SandboxRequired
+from workers.scratch import scratch_directory
 
 GUARDIAN = Path(__file__).with_name("guardian.py")
 GRACE = timedelta(seconds=2)
@@ -120,11 +120,12 @@ async def run_guarded(
     stdout_limit: int = 256 * MIB,
     stderr_limit: int = MIB,
     rlimits: Mapping[str, int] | None = None,
+    grace: timedelta = GRACE,
 ) -> Completed:
     """Runs the command to its end, or to that of `timeout`. A command that does not exist ends with 127."""
     output, errors = _Tail(stdout_limit), _Tail(stderr_limit)
     timed_out = False
-    async with guarded(command, cwd=cwd, env=env, stdin=stdin is not None, rlimits=rlimits) as process:
+    async with guarded(command, cwd=cwd, env=env, stdin=stdin is not None, rlimits=rlimits, grace=grace) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         try:
@@ -198,11 +199,11 @@ async def run_project_code(
     prefix = shlex.split(settings().sandbox)
     if not prefix and not settings().on_loopback:
         raise SandboxRequired
-    with tempfile.TemporaryDirectory(prefix="stellwerk-home-", ignore_cleanup_errors=True) as directory:
+    async with scratch_directory() as directory:
         return await run_guarded(
             [*prefix, *command],
             cwd=cwd,
-            env=project_environment(Path(directory)) | dict(variables or {}),
+            env=project_environment(directory) | dict(variables or {}),
             timeout=timeout,
             stdout_limit=MIB,
             rlimits=PROJECT_LIMITS,

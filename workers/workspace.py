@@ -7,7 +7,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -62,9 +62,12 @@ class Workspaces:
         """
         return await asyncio.to_thread(self._open, str(session_id), path, repo)
 
-    async def prune(self, older_than: timedelta) -> list[str]:
-        """Removes workspaces that nothing was done in for that long; returns their session ids."""
-        return await asyncio.to_thread(self._prune, older_than)
+    async def prune(self, older_than: timedelta, *, keep: Collection[str] = ()) -> list[str]:
+        """Removes workspaces in which nothing was done for that long, but not those of the sessions in `keep`.
+
+        Returns the session ids. A session that is not closed needs its workspace, however long it waits.
+        """
+        return await asyncio.to_thread(self._prune, older_than, keep)
 
     def _open(self, session_id: str, path: str | None, repo: str | None) -> "Workspace":
         home = self.root / session_id
@@ -129,12 +132,14 @@ class Workspaces:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _prune(self, older_than: timedelta) -> list[str]:
+    def _prune(self, older_than: timedelta, keep: Collection[str]) -> list[str]:
         if not self.root.exists():
             return []
         limit = time.time() - older_than.total_seconds()
         pruned = []
         for home in sorted(self.root.iterdir()):
+            if home.name in keep:
+                continue
             if (home / REPOSITORY).is_dir() and _last_used(home) < limit:
                 shutil.rmtree(home)
                 (self.root / ".locks" / home.name).unlink(missing_ok=True)

@@ -5,8 +5,11 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import stack
-from app.errors import BadInput, StellwerkError
+from app.cli import approvals, maintenance, patches, progress, run, sessions, stack, tail
+from app.cli.console import say
+from app.errors import BadInput, GatewayRefused, StellwerkError
+
+BAD_REQUEST = frozenset({400, 413, 422})
 
 
 class Commands(TyperGroup):
@@ -16,8 +19,15 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except StellwerkError as error:
-            typer.secho(f"stellwerk: {error}", fg="red", err=True)
-            raise typer.Exit(2 if isinstance(error, BadInput) else 1) from None
+            say(f"stellwerk: {error}")
+            raise typer.Exit(exit_status(error)) from None
+
+
+def exit_status(error: StellwerkError) -> int:
+    """2 where other arguments would help."""
+    if isinstance(error, GatewayRefused):
+        return 2 if error.status in BAD_REQUEST else 1
+    return 2 if isinstance(error, BadInput) else 1
 
 
 app = typer.Typer(
@@ -26,5 +36,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-agent workflows on an append-only log that any client resumes at any offset.",
 )
-for commands in (stack.commands,):
-    app.add_typer(commands)
+for part in (run, stack, sessions, tail, patches, approvals, progress, maintenance):
+    app.add_typer(part.commands)

@@ -80,6 +80,8 @@ class Follower:
             asyncio.create_task(self._subscriptions.run(), name="subscriptions"),
             asyncio.create_task(self._poll_heads(), name="head-poll"),
         ]
+        for task in self._tasks:
+            task.add_done_callback(_report)
         return self
 
     async def __aexit__(
@@ -129,6 +131,10 @@ class Follower:
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(tell_at if told < cursor else None):
                             await changed.wait()
+
+    @property
+    def readers(self) -> int:
+        return sum(live.readers for live in self._streams.values())
 
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""
@@ -194,6 +200,11 @@ class Follower:
             for state in states:
                 if live_or_none := self._streams.get(state.stream_id):
                     live_or_none.saw(state)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.critical("following is broken; restart this process", task=task.get_name(), exc_info=error)
 
 
 async def _next_page(live: LiveStream, cursor: int, only: Filter) -> Page:

@@ -133,15 +133,15 @@ class Push:
             self._put(channel_of(stream_id), encode_message(frames, inline_bytes=self._inline_bytes))
         self._start()
 
-    def _start(self) -> None:
-        if self._task is None and self._waiting:
-            self._task = asyncio.create_task(self._run(), name="push")
-        self._wake.set()
-
     def cancel(self, session_id: UUID) -> None:
         """Tells workers that the session's attempts have lost their leases; they would see it at a heartbeat."""
         self._put(CANCEL_CHANNEL, str(session_id).encode())
         self._start()
+
+    def _start(self) -> None:
+        if self._task is None and self._waiting:
+            self._task = asyncio.create_task(self._run(), name="push")
+        self._wake.set()
 
     async def close(self) -> None:
         """Sends what waits, if Redis takes it at once, then ends."""

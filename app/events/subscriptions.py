@@ -59,7 +59,8 @@ class Subscriptions:
         try:
             while not asked_to_end():
                 try:
-                    await self._listen()
+                    # A task of its own: before Python 3.13 a failed TaskGroup leaves its task marked cancelled.
+                    await asyncio.create_task(self._listen())
                 except* (RedisError, OSError) as errors:
                     self._complain(errors.exceptions[0])
                 await asyncio.sleep(RECONNECT_SECONDS)

@@ -60,10 +60,12 @@ async def claim_step(
     *,
     worker: str,
     served: frozenset[tuple[str, str]],
+    alone: bool,
 ) -> Claim | None:
     """None when there is nothing to do: a doubled message, an ended session, a version that others serve.
 
-    `served`: the (workflow, version) pairs of this process.
+    `served`: the (workflow, version) pairs of this process. `alone`: it has nothing else to lose, so it takes
+    a step that was lost before, and only then.
     """
     async with unit(services, session_id) as work:
         session = await repository.session_row(work.db, session_id)
@@ -79,6 +81,7 @@ async def claim_step(
             lease_token=uuid4(),
             lease=settings().lease,
             worker=worker,
+            alone=alone,
         )
         if row is None:
             return None

@@ -1,6 +1,6 @@
 """The SQL on sessions, steps and workflows. Callers that write hold the stream's lock (events.log.lock_streams)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -322,15 +322,17 @@ async def claim(
     lease_token: UUID,
     lease: timedelta,
     worker: str,
+    alone: bool,
 ) -> StepRow | None:
-    """None when another worker was quicker, or the step is not due."""
+    """None when another worker was quicker, the step is not due, or it must run alone and this is not `alone`."""
     row = (
         await db.execute(
             text(
                 "UPDATE steps SET status = 'running', lease_token = :token, worker = :worker,"
                 " lease_until = clock_timestamp() + :lease, started_at = clock_timestamp(), error = NULL"
                 " WHERE session_id = :id AND step = :step AND attempt = :attempt AND status = 'queued'"
-                f" AND available_at <= clock_timestamp() RETURNING {_STEP_COLUMNS}"
+                " AND available_at <= clock_timestamp() AND (lost > 0) = :alone"
+                f" RETURNING {_STEP_COLUMNS}"
             ),
             {
                 "id": session_id,
@@ -339,6 +341,7 @@ async def claim(
                 "token": lease_token,
                 "lease": lease,
                 "worker": worker,
+                "alone": alone,
             },
         )
     ).one_or_none()
@@ -456,38 +459,72 @@ async def expired_lease(db: AsyncConnection, session_id: SessionId, step: int) -
     return None
 
 
+Served = Collection[tuple[str, str]]
+"""(workflow, version) pairs that a worker serves."""
+
+_SERVED = (
+    "(x.workflow, x.workflow_version) IN (SELECT * FROM unnest(CAST(:workflows AS text[]), CAST(:versions AS text[])))"
+)
+
+
+def _served(served: Served) -> dict[str, list[str]]:
+    return {"workflows": [name for name, _ in served], "versions": [version for _, version in served]}
+
+
 async def take_unclaimed(
-    db: AsyncConnection, *, ring_again_after: timedelta, limit: int
+    db: AsyncConnection, *, served: Served, ring_again_after: timedelta, limit: int
 ) -> list[tuple[SessionId, int, int, str]]:
     """Due steps that nobody claimed for long, marked as sent again; the wait doubles with every ring."""
     rows = await db.execute(
         text(
             "UPDATE steps p SET sent_at = clock_timestamp(), sends = sends + 1 FROM ("
-            "  SELECT session_id, step FROM steps WHERE status = 'queued' AND available_at <= clock_timestamp()"
-            "  AND greatest(sent_at, available_at - :wait) + :wait * (2 ^ least(sends, 5)) < clock_timestamp()"
-            "  ORDER BY available_at LIMIT :limit FOR UPDATE SKIP LOCKED) due"
+            "  SELECT q.session_id, q.step FROM steps q JOIN sessions x USING (session_id)"
+            "  WHERE q.status = 'queued' AND q.available_at <= clock_timestamp()"
+            "  AND greatest(q.sent_at, q.available_at - :wait) + :wait * (2 ^ least(q.sends, 5)) < clock_timestamp()"
+            f"  AND {_SERVED} ORDER BY q.available_at LIMIT :limit FOR UPDATE OF q SKIP LOCKED) due"
             " WHERE p.session_id = due.session_id AND p.step = due.step"
             " RETURNING p.session_id, p.step, p.attempt, p.queue"
         ),
-        {"wait": ring_again_after, "limit": limit},
+        {"wait": ring_again_after, "limit": limit, **_served(served)},
     )
     return [(SessionId(row[0]), row[1], row[2], row[3]) for row in rows]
 
 
-async def take_unadvanced(db: AsyncConnection, *, ring_again_after: timedelta, limit: int) -> list[SessionId]:
+async def take_unadvanced(
+    db: AsyncConnection, *, served: Served, ring_again_after: timedelta, limit: int
+) -> list[SessionId]:
     """Sessions that nothing moves: no step is open, and they have not ended. Marked as sent again."""
     rows = await db.scalars(
         text(
-            "UPDATE sessions x SET advance_sent_at = clock_timestamp() FROM ("
-            "  SELECT session_id FROM sessions s WHERE ended_at IS NULL AND status <> 'paused'"
+            "UPDATE sessions y SET advance_sent_at = clock_timestamp() FROM ("
+            "  SELECT session_id FROM sessions x WHERE ended_at IS NULL AND status <> 'paused'"
             "  AND coalesce(advance_sent_at, 'epoch') + :wait < clock_timestamp()"
-            f"  AND NOT EXISTS (SELECT FROM steps p WHERE p.session_id = s.session_id AND p.{OPEN_STEPS})"
-            "  ORDER BY advance_sent_at LIMIT :limit FOR UPDATE SKIP LOCKED) owed"
-            " WHERE x.session_id = owed.session_id RETURNING x.session_id"
+            f"  AND NOT EXISTS (SELECT FROM steps p WHERE p.session_id = x.session_id AND p.{OPEN_STEPS})"
+            f"  AND {_SERVED} ORDER BY advance_sent_at LIMIT :limit FOR UPDATE SKIP LOCKED) owed"
+            " WHERE y.session_id = owed.session_id RETURNING y.session_id"
         ),
-        {"wait": ring_again_after, "limit": limit},
+        {"wait": ring_again_after, "limit": limit, **_served(served)},
     )
     return [SessionId(row) for row in rows]
+
+
+async def wake_waiting(db: AsyncConnection, *, served: Served) -> None:
+    """A worker with these versions has come: sessions that waited for it are due at once."""
+    parameters = _served(served)
+    await db.execute(
+        text(
+            "UPDATE steps q SET sends = 0, sent_at = 'epoch' FROM sessions x WHERE q.session_id = x.session_id"
+            f" AND q.status = 'queued' AND x.status = 'waiting' AND {_SERVED}"
+        ),
+        parameters,
+    )
+    await db.execute(
+        text(
+            "UPDATE sessions x SET advance_sent_at = 'epoch'"
+            f" WHERE ended_at IS NULL AND status = 'waiting' AND {_SERVED}"
+        ),
+        parameters,
+    )
 
 
 async def database_now(db: AsyncConnection) -> datetime:

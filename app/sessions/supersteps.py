@@ -43,7 +43,7 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What a fold found. `deltas` are (node, update as the codec wrote it); `result` counts when finished."""
+    """What a fold found. `deltas` are (node, update); `result` counts when finished."""
 
     snapshot: bytes
     deltas: Sequence[tuple[str, Any]]
@@ -239,6 +239,12 @@ async def read_answers(services: Services, session_id: SessionId, step: int) -> 
 async def read_session(services: Services, session_id: SessionId) -> SessionRow:
     async with transaction(services.engine) as db:
         return await repository.session_row(db, session_id)
+
+
+async def read_step(services: Services, session_id: SessionId, step: int) -> StepRow:
+    """Raises NotFound."""
+    async with transaction(services.engine) as db:
+        return await repository.step_row(db, session_id, step)
 
 
 async def replace_snapshot(services: Services, session: SessionRow, snapshot: bytes) -> bool:

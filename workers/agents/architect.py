@@ -7,14 +7,15 @@ from pathlib import Path
 
 from app.config import settings
 from app.progress import report_progress
-from workers.agents.state import Findings, Formatting, PlanItem, RepairState, Tests
+from workers.agents.state import Findings, Formatting, PlanItem, RepairState, SuiteResult
 from workers.tools.formatting import agreed_formatter
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import find_suite, run_suite
 from workers.tools.ruff import Finding, Ruff, findings_by_file
 from workers.worktree import current_worktree
 
-MAX_FILES_LISTED = 20
+MAX_FILES_LISTED = 5
+MAX_SHOWN = 100
 
 
 async def architect(state: RepairState) -> RepairState:
@@ -37,7 +38,7 @@ async def architect(state: RepairState) -> RepairState:
         1.0,
         f"✅ Planned {sum(item['action'] != 'person' for item in plan)} repair(s)",
         phase="result",
-        details={"plan": plan, "tests": tests, "formatting": formatting, "remarks": remarks},
+        details={"plan": plan[:MAX_SHOWN], "tests": tests, "formatting": formatting, "remarks": remarks},
     )
     by_file = dict(findings_by_file(found))
     return {
@@ -60,18 +61,18 @@ def _formatting(worktree: Path) -> Formatting:
     return Formatting(scope="changed", options=[], reason=reason)
 
 
-async def _run_tests(worktree: Path) -> Tests:
+async def _run_tests(worktree: Path) -> SuiteResult:
     suite = await asyncio.to_thread(find_suite, worktree)
     if suite is None:
         await report_progress(0.9, "🧪 The project has no tests", phase="think")
-        return tests_of(TestOutcome(problem="the project has no tests"))
+        return suite_result(TestOutcome(problem="the project has no tests"))
     await report_progress(0.5, f"🧪 Running the project's tests ({suite.style}, {len(suite.files)} file(s))")
     outcome = await run_suite(suite, worktree, timeout=settings().test_time_limit)
-    return tests_of(outcome)
+    return suite_result(outcome)
 
 
-def tests_of(outcome: TestOutcome) -> Tests:
-    return Tests(counts=outcome.counts, failing=list(outcome.failing), problem=outcome.problem)
+def suite_result(outcome: TestOutcome) -> SuiteResult:
+    return SuiteResult(counts=outcome.counts, failing=list(outcome.failing), problem=outcome.problem)
 
 
 def make_plan(found: Sequence[Finding], unformatted: Sequence[str]) -> list[PlanItem]:

@@ -5,8 +5,11 @@ import asyncio
 from app.progress import report_progress
 from workers.agents.state import RepairState
 from workers.checkout import Checkout
+from workers.tools.files import shown
 from workers.tools.ruff import Ruff
 from workers.worktree import current_worktree
+
+MAX_SHOWN = 100
 
 
 async def codesmith(state: RepairState) -> RepairState:
@@ -29,6 +32,8 @@ async def codesmith(state: RepairState) -> RepairState:
     await report_progress(0.6, f"📐 Formatting {len(targets)} file(s): {formatting['reason']}")
     await ruff.format(targets, formatting["options"])
 
-    changed = await asyncio.to_thread(checkout.changed)
-    await report_progress(1.0, f"✅ Repaired {len(changed)} file(s)", phase="result", details={"files": changed[:100]})
-    return {"changed": changed, "reviewed": False}
+    files = [shown(file) for file in await asyncio.to_thread(checkout.changed)]
+    await report_progress(
+        1.0, f"✅ Repaired {len(files)} file(s)", phase="result", details={"files": files[:MAX_SHOWN]}
+    )
+    return {"changed": files, "reviewed": False}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.progress import report_progress
 from workers.agents.state import RepairState, Survey
-from workers.tools.files import links_that_leave
+from workers.tools.files import links_that_leave, shown
 from workers.tools.survey import Source, python_files, read_declared, read_source, third_party
 from workers.worktree import current_worktree
 
@@ -33,7 +33,7 @@ async def research(state: RepairState) -> RepairState:
         dependencies=list(declared.dependencies[:MAX_LISTED]),
         imports=imports[:MAX_LISTED],
         not_installed=[name for name in imports if name not in installed][:MAX_LISTED],
-        unparsable=[f"{source.path} ({source.problem})" for source in sources if source.problem][:MAX_LISTED],
+        unparsable=[f"{shown(source.path)} ({source.problem})" for source in sources if source.problem][:MAX_LISTED],
     )
     remarks = _remarks(survey, sources, links, declared.problem)
     await report_progress(

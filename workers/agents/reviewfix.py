@@ -9,15 +9,17 @@ from pathlib import Path
 
 from app.config import settings
 from app.progress import report_progress
-from workers.agents.architect import tests_of
-from workers.agents.state import RepairState, Tests
+from workers.agents.architect import suite_result
+from workers.agents.state import RepairState, SuiteResult
 from workers.checkout import Checkout
+from workers.tools.files import shown
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import Suite, find_suite, run_suite
 from workers.tools.ruff import Ruff, findings_by_file
 from workers.tools.sifting import sift
 from workers.worktree import current_worktree
 
+MAX_SHOWN = 100
 MAX_TRIALS = 24
 MAX_TRIAL_TIME = 3
 """In test time limits; after that no further trial starts."""
@@ -40,6 +42,7 @@ async def reviewfix(state: RepairState) -> RepairState:
 
     findings_after = len(await ruff.check())
     before = state["findings_before"]
+    named = {shown(file): reason for file, reason in taken_back.items()}
     await report_progress(
         1.0,
         f"✅ Findings: {before:,} before, {findings_after:,} after; took back {len(taken_back)} file(s)",
@@ -49,14 +52,14 @@ async def reviewfix(state: RepairState) -> RepairState:
             "findings_after": findings_after,
             "tests_before": state["tests"],
             "tests_after": tests,
-            "taken_back": taken_back,
+            "taken_back": dict(list(named.items())[:MAX_SHOWN]),
         },
     )
     return {
         "findings_after": findings_after,
         "tests_after": tests["counts"],
-        "taken_back": taken_back,
-        "changed": [file for file in changed if file not in taken_back],
+        "taken_back": named,
+        "changed": [shown(file) for file in changed if file not in taken_back],
         "reviewed": True,
     }
 
@@ -74,7 +77,7 @@ async def _judge_by_findings(ruff: Ruff, changed: Sequence[str], before: Counter
     return worse
 
 
-async def _judge_by_tests(worktree: Path, before: Tests, changed: Sequence[str]) -> tuple[Tests, list[str]]:
+async def _judge_by_tests(worktree: Path, before: SuiteResult, changed: Sequence[str]) -> tuple[SuiteResult, list[str]]:
     """What the tests give in the end, and the files without which they are no worse than before."""
     suite = await asyncio.to_thread(find_suite, worktree)
     if suite is None or before["counts"] is None or not changed:
@@ -82,7 +85,7 @@ async def _judge_by_tests(worktree: Path, before: Tests, changed: Sequence[str])
         return before, []
     trials = _Trials(worktree, suite, _outcome_of(before), list(changed))
     kept = await sift(changed, trials.are_harmless, trials=MAX_TRIALS)
-    return tests_of(trials.best), [file for file in changed if file not in set(kept)]
+    return suite_result(trials.best), [file for file in changed if file not in set(kept)]
 
 
 @dataclass(slots=True)
@@ -112,12 +115,12 @@ class _Trials:
         outcome = await run_suite(self.suite, self.worktree, timeout=limit, contents=originals)
         worse = outcome.is_worse_than(self.before)
         verdict = "worse than before, looking for the cause" if worse else "no worse than before"
-        await report_progress(progress, f"🧪 The tests are {verdict}", phase="think", details=tests_of(outcome))
+        await report_progress(progress, f"🧪 The tests are {verdict}", phase="think", details=suite_result(outcome))
         if not worse:
             self.best = outcome
         return not worse
 
 
-def _outcome_of(tests: Tests) -> TestOutcome:
+def _outcome_of(tests: SuiteResult) -> TestOutcome:
     counts = tests["counts"] or {"passed": 0, "failed": 0, "errors": 0}
     return TestOutcome(**counts, failing=tuple(tests["failing"]), problem=tests["problem"])

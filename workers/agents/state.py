@@ -19,7 +19,7 @@ class Survey(TypedDict):
     unparsable: list[str]
 
 
-class Tests(TypedDict):
+class SuiteResult(TypedDict):
     """One run of the project's tests; `counts` is None when there are none, for the reason in `problem`."""
 
     counts: Counts | None
@@ -70,7 +70,7 @@ class RepairResult(TypedDict, total=False):
 class RepairState(RepairInput, RepairResult, total=False):
     survey: Survey
     findings: Findings
-    tests: Tests
+    tests: SuiteResult
     plan: list[PlanItem]
     formatting: Formatting
     changed: list[str]

@@ -23,5 +23,10 @@ def links_that_leave(worktree: Path) -> list[Path]:
     return sorted(file for file in found if leaves(file, worktree))
 
 
+def shown(name: str) -> str:
+    """As an event can hold it: a file's name is any bytes, of which some are no text."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+
+
 def leaves(file: Path, worktree: Path) -> bool:
     return file.is_symlink() and not file.resolve().is_relative_to(worktree.resolve())

@@ -10,6 +10,8 @@ from xml.etree import ElementTree
 
 MAX_NAMED = 200
 """Failing tests that are remembered by name."""
+MAX_NAME = 200
+"""Characters; a parametrised test's name can be a whole document."""
 
 Verdict = Literal["passed", "failed", "errors", "skipped"]
 
@@ -57,7 +59,7 @@ def read_junit(report: Path) -> TestOutcome:
     root = ElementTree.parse(report).getroot()  # noqa: S314 - expat bounds the expansion of entities
     outcomes: dict[str, Verdict] = {}
     for case in root.iter("testcase"):
-        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))
+        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))[:MAX_NAME]
         outcomes[name] = max(_verdict(child.tag for child in case), outcomes.get(name, "skipped"), key=_rank)
     return _count(outcomes)
 
@@ -86,7 +88,7 @@ def read_unittest(output: str) -> TestOutcome | None:
     failed = counts["failures"] + counts["unexpected successes"]
     not_passed = failed + counts["errors"] + counts["skipped"] + counts["expected failures"]
     passed = max(0, int(ran[1]) - not_passed)  # an error in setUpClass is none of the tests that ran
-    failing = sorted(set(UNITTEST_FAILING.findall(output)))
+    failing = sorted({name[:MAX_NAME] for name in UNITTEST_FAILING.findall(output)})
     return TestOutcome(passed, failed, counts["errors"], tuple(failing[:MAX_NAMED]))
 
 

@@ -5,7 +5,6 @@ import importlib.metadata
 import importlib.util
 import re
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,8 +14,9 @@ from typing import Literal
 from app.config import MIB
 from app.errors import SandboxRequired
 from workers.checkout import Checkout
+from workers.scratch import scratch_directory
 from workers.subprocesses import Completed, run_project_code
-from workers.tools.files import project_files
+from workers.tools.files import project_files, shown
 from workers.tools.outcome import TestOutcome, read_junit, read_unittest
 
 TEST_FILE = re.compile(r"(test_.*|.*_test|tests?)\.py")
@@ -86,8 +86,7 @@ async def run_suite(
     """
     if suite.style == "pytest" and importlib.util.find_spec("pytest") is None:
         return TestOutcome(problem="pytest, which the tests need, is not installed beside Stellwerk")
-    with tempfile.TemporaryDirectory(prefix="stellwerk-tests-", ignore_cleanup_errors=True) as name:
-        directory = Path(name)
+    async with scratch_directory() as directory:
         copy = await asyncio.to_thread(_copy, worktree, directory / "project", contents or {})
         try:
             if suite.style == "pytest":
@@ -156,4 +155,4 @@ def _reason(done: Completed) -> str:
     telling = [line[1:].strip() for line in lines if line.startswith("E  ")]
     telling += [line.strip() for line in lines if line.startswith("ERROR")]
     telling += [line.strip() for line in reversed(lines) if line.strip()]
-    return telling[0][:300] if telling else f"it ended with {done.returncode} and said nothing"
+    return shown(telling[0][:300]) if telling else f"it ended with {done.returncode} and said nothing"

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any
 from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no types
 
 from app.errors import ToolFailed
+from workers.scratch import scratch_directory
 from workers.subprocesses import Completed, project_environment, run_guarded
 from workers.tools.files import leaves, links_that_leave
 
@@ -86,12 +86,12 @@ class Ruff:
         if files is not None and not files:
             return Completed(0, b"", b"")  # ruff would take no files for all files
         isolated = ["--isolated"] if self.isolated else []
-        with tempfile.TemporaryDirectory(prefix="stellwerk-ruff-") as name:
-            directory = Path(name)
+        async with scratch_directory() as directory:
             selected = []
             if files is not None:
                 # in a file, for a command line holds only so many
-                (directory / "files").write_bytes(b"".join(b"./%s\n" % os.fsencode(file) for file in files))
+                lines = (b"./%s\n" % os.fsencode(file) for file in files if "\n" not in file)
+                (directory / "files").write_bytes(b"".join(lines))
                 selected = ["--force-exclude", f"@{directory / 'files'}"]
             return await run_guarded(
                 [find_ruff_bin(), command, "--no-cache", *isolated, *arguments, *selected],

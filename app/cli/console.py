@@ -1,0 +1,69 @@
+"""What every command writes with: results to standard output, everything else to standard error."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+# What comes from agents and projects is never markup. A pipe gets no colours, whatever FORCE_COLOR says.
+out = Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
+err = Console(force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False, stderr=True)
+
+# A message must not move the cursor or change the title of somebody's terminal.
+_CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
+
+
+def clean(value: object) -> str:
+    """One line without control characters."""
+    return str(value).translate(_CONTROL)
+
+
+def say(message: str) -> None:
+    """Tells the person something that is no result."""
+    err.print(Text(message), soft_wrap=True)
+
+
+def print_text(text: Text | str) -> None:
+    """One line, which the terminal may fold but nothing cuts."""
+    out.print(text, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    print_line(orjson.dumps(value).decode())
+
+
+def print_line(line: str) -> None:
+    """At once, for a program that reads along."""
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """A table on a terminal; else a line for each row, with tabs, and nothing cut."""
+    if not out.is_terminal:
+        for row in rows:
+            print_line("\t".join(clean(value) for value in row))
+        return
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        # An id that is cut is no id.
+        table.add_column(column, no_wrap=column == "session", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(clean(value)) for value in row))
+    out.print(table)
+
+
+def local_time(ts: str | None) -> str:
+    """An RFC 3339 time for people, in their zone."""
+    return datetime.fromisoformat(ts).astimezone().strftime("%Y-%m-%d %H:%M:%S") if ts else ""
+
+
+def examples(*lines: str) -> str:
+    """An epilog; typer joins lines that no blank line divides."""
+    return "\n\n".join(["Examples:", *lines])

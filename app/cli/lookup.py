@@ -1,0 +1,27 @@
+"""Sessions by what people type: an id, or enough of its beginning or end."""
+
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from app.cli.client import Gateway
+from app.errors import BadInput, NotFound
+
+Session = Annotated[str, typer.Argument(help="The session's id; of one of the newest, its beginning or end will do.")]
+NEWEST = 1000
+
+
+def find_session(gateway: Gateway, text: str) -> str:
+    """The whole id. Raises NotFound, and BadInput for what fits several."""
+    try:
+        return str(UUID(text))
+    except ValueError:
+        pass
+    ids = [view["session_id"] for view in gateway.get("/sessions", limit=NEWEST)["sessions"]]
+    found = [session for session in ids if session.startswith(text.lower()) or session.endswith(text.lower())]
+    if not found or not text:
+        raise NotFound(f"there is no session {text!r} among the newest; `stellwerk sessions` lists them")
+    if len(found) > 1:
+        raise BadInput(f"{text!r} fits {len(found)} sessions; give more of the id")
+    return str(found[0])

@@ -1,0 +1,140 @@
+"""`stellwerk rebuild`, `prune`, `doctor`: looking after a stack."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+from uuid import UUID
+
+import typer
+
+from app.cli.client import Gateway, chosen_home, find_address, with_gateway
+from app.cli.console import examples, print_line, print_text, say
+from app.cli.lookup import find_session
+from app.cli.stack import Home
+from app.config import Settings, settings
+from app.embedded.running import running_stack
+from app.errors import BadInput, GatewayRefused
+from app.progress import SessionId
+
+commands = typer.Typer()
+
+UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def settings_of(home: Path | None) -> Settings:
+    """The settings, with the servers of the stack that runs on this home where none are set."""
+    directory = chosen_home(home)
+    info = running_stack(directory)
+    servers = {"database_url": info.database_url, "redis_url": info.redis_url} if info else {}
+    return settings().model_copy(update={"home": directory, **servers})
+
+
+@commands.command(epilog=examples("stellwerk rebuild 019b5a3e --check", "stellwerk rebuild --all --check"))
+def rebuild(
+    session: Annotated[str | None, typer.Argument(help="One session.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All sessions.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Compare only; exit status 1 where anything differs.")] = False,
+    home: Home = None,
+) -> None:
+    """Folds sessions from their log alone, and compares with their snapshots or replaces these."""
+    if (session is None) == (not everything):
+        raise BadInput("give a session or --all")
+    configured = settings_of(home)
+    if configured.database_url is None:
+        find_address(None, None, home)  # raises, with what to do
+    session_ids = None if session is None else [_session_id(session, home)]
+    if asyncio.run(_rebuild(configured, session_ids, check=check)):
+        raise typer.Exit(1)
+
+
+async def _rebuild(configured: Settings, session_ids: list[SessionId] | None, *, check: bool) -> int:
+    """Prints what came of each; returns how many differ."""
+    # Imported here: LangGraph and the workflows take seconds.
+    from workers.rebuild import rebuild as rebuilding  # noqa: PLC0415
+
+    different = count = 0
+    async for rebuilt in rebuilding(configured, session_ids, check=check):
+        count += 1
+        different += rebuilt.status == "different"
+        print_text(f"{rebuilt.session_id} {rebuilt.status}{f': {rebuilt.detail}' if rebuilt.detail else ''}")
+    say(f"{count} session(s), {different} different")
+    return different
+
+
+def _session_id(text: str, home: Path | None) -> SessionId:
+    """A whole id needs no gateway."""
+    try:
+        return SessionId(UUID(text))
+    except ValueError:
+        with Gateway(find_address(None, None, home)) as gateway:
+            return SessionId(UUID(find_session(gateway, text)))
+
+
+@commands.command(epilog=examples("stellwerk prune --older-than 30d", "stellwerk prune --older-than 12h --dry-run"))
+@with_gateway
+def prune(
+    gateway: Gateway,
+    older_than: Annotated[str, typer.Option(help="How long ago a session must have ended: 30d, 12h, 2w …")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
+    workspaces: Annotated[Path | None, typer.Option(help="Where they lie; else as the settings say.")] = None,
+) -> None:
+    """Removes the workspaces of sessions that ended long ago. Their log, results and patches stay."""
+    ended_before = datetime.now(UTC) - parse_duration(older_than)
+    root = workspaces or settings().workspaces_dir
+    count = 0
+    for workspace in _workspaces(root):
+        if not _has_ended(gateway, workspace.name, ended_before):
+            continue
+        if not dry_run:
+            shutil.rmtree(workspace)
+        count += 1
+        print_line(str(workspace))
+    say(f"{count} workspace(s) {'would be removed' if dry_run else 'removed'} from {root}")
+
+
+def _workspaces(root: Path) -> Iterator[Path]:
+    for directory in sorted(root.iterdir()) if root.is_dir() else []:
+        try:
+            UUID(directory.name)
+        except ValueError:
+            continue  # locks, and what is being built
+        if directory.is_dir() and not directory.is_symlink():
+            yield directory
+
+
+def _has_ended(gateway: Gateway, session_id: str, before: datetime) -> bool:
+    """A session that this gateway does not know may be another's: its workspace stays."""
+    try:
+        ended_at = gateway.get(f"/sessions/{session_id}")["ended_at"]
+    except GatewayRefused as refused:
+        if refused.status == 404:
+            say(f"{session_id} is not known to {gateway.address.url}; its workspace stays")
+            return False
+        raise
+    return ended_at is not None and datetime.fromisoformat(ended_at) < before
+
+
+def parse_duration(text: str) -> timedelta:
+    """A number and its unit. Raises BadInput."""
+    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
+    if not found:
+        raise BadInput(f"{text!r} is no duration; it looks like 30d, 12h or 2w")
+    return timedelta(**{UNITS[found[2]]: int(found[1])})
+
+
+@commands.command(epilog=examples("stellwerk doctor"))
+def doctor(home: Home = None) -> None:
+    """Checks what Stellwerk needs and says what to do; exit status 1 where something is broken."""
+    # Imported here: Alembic, SQLAlchemy and the clients of all servers are behind it.
+    from app.cli.doctor import examine  # noqa: PLC0415
+
+    worst = 0
+    for finding in examine(settings_of(home)):
+        print_text(finding.line)
+        worst = max(worst, finding.level)
+    if worst == 2:
+        raise typer.Exit(1)

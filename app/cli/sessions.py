@@ -1,0 +1,136 @@
+"""`stellwerk submit`, `sessions`, `show`, `cancel`."""
+
+from typing import Annotated, Any
+from uuid import uuid4
+
+import typer
+
+from app.cli.client import Gateway, with_gateway
+from app.cli.console import clean, examples, local_time, print_json, print_line, print_table, print_text
+from app.cli.lookup import Session, find_session
+from app.cli.request import DEFAULT_TASK, InputOption, NewSession, PathOption, RepoOption, WorkflowOption
+
+commands = typer.Typer()
+Json = Annotated[bool, typer.Option("--json", help="The gateway's answer as JSON.")]
+
+
+@commands.command(
+    epilog=examples(
+        "stellwerk submit --path ~/project",
+        """stellwerk submit "sum up" --workflow report --input '{"year": 2026}' --idempotency-key 2026""",
+    )
+)
+@with_gateway
+def submit(
+    gateway: Gateway,
+    task: Annotated[str, typer.Argument(help="What is to be done.")] = DEFAULT_TASK,
+    path: PathOption = None,
+    repo: RepoOption = None,
+    workflow: WorkflowOption = "repair",
+    state: InputOption = None,
+    priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones are admitted first.")] = 0,
+    idempotency_key: Annotated[
+        str | None, typer.Option(help="The same key and request again give the same session.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Starts a session and prints its id; `stellwerk tail ID --follow` shows it."""
+    request = NewSession.parse(task, path=path, repo=repo, workflow=workflow, state=state, priority=priority)
+    if gateway.address.is_local:
+        request.check_path()
+    created = create_session(gateway, request, idempotency_key=idempotency_key)
+    if as_json:
+        print_json(created)
+    else:
+        print_line(created["session_id"])
+
+
+def create_session(gateway: Gateway, request: NewSession, *, idempotency_key: str | None = None) -> Any:
+    # A key in any case: an answer that got lost must not make two sessions.
+    return gateway.post("/sessions", request.body(), idempotency_key=idempotency_key or str(uuid4()), patient=True)
+
+
+@commands.command(epilog=examples("stellwerk sessions --status running", "stellwerk sessions --all --json"))
+@with_gateway
+def sessions(
+    gateway: Gateway,
+    status: Annotated[str | None, typer.Option(help="Only those that are running, waiting, failed …")] = None,
+    workflow: Annotated[str | None, typer.Option(help="Only those of this workflow.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    before: Annotated[str | None, typer.Option(help="Only those older than this session.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of them, page by page.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Lists sessions, newest first."""
+    query = {"status": status, "workflow": workflow, "limit": limit}
+    page = gateway.get("/sessions", before=before, **query)
+    while True:
+        if as_json:
+            for view in page["sessions"]:
+                print_json(view)
+        else:
+            print_table(
+                ("session", "status", "workflow", "created", "task"),
+                [
+                    (v["session_id"], v["status"], v["workflow"], local_time(v["created_at"]), v["task"])
+                    for v in page["sessions"]
+                ],
+            )
+        if not everything or page["next"] is None:
+            return
+        page = gateway.get("/sessions", before=page["next"], **query)
+
+
+@commands.command(epilog=examples("stellwerk show 019b5a3e", "stellwerk show 019b5a3e --json | jq .result.summary"))
+@with_gateway
+def show(gateway: Gateway, session: Session, as_json: Json = False) -> None:
+    """Shows one session: its status, its steps, its result."""
+    view = gateway.get(f"/sessions/{find_session(gateway, session)}")
+    if as_json:
+        print_json(view)
+        return
+    for name in ("session_id", "status", "reason", "task", "workflow", "workflow_version", "path", "repo", "head"):
+        if view[name] is not None:
+            _print_field(name, view[name])
+    for name in ("created_at", "ended_at"):
+        if view[name]:
+            _print_field(name, local_time(view[name]))
+    print_table(
+        ("step", "agent", "status", "attempt", "progress", "started", "error"),
+        [
+            (
+                step["step"],
+                step["agent"],
+                step["status"],
+                step["attempt"],
+                "" if step["progress"] is None else f"{step['progress']:.0%}",
+                local_time(step["started_at"]),
+                step["error"] or "",
+            )
+            for step in view["steps"]
+        ],
+    )
+    result = view["result"]
+    for name, value in result.items() if isinstance(result, dict) else []:
+        _print_field(name, value)
+
+
+@commands.command(epilog=examples('stellwerk cancel 019b5a3e --reason "the wrong branch"'))
+@with_gateway
+def cancel(
+    gateway: Gateway,
+    session: Session,
+    reason: Annotated[str | None, typer.Option(help="Why; it is kept in the log.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Ends a session and its open steps."""
+    session_id = find_session(gateway, session)
+    view = gateway.post(f"/sessions/{session_id}/cancel", {"reason": reason}, patient=True)
+    if as_json:
+        print_json(view)
+    else:
+        print_line(f"{session_id} {view['status']}")
+
+
+def _print_field(name: str, value: object) -> None:
+    print_text(f"{name.replace('_', ' '):<17} {clean(value)}")

@@ -1,0 +1,33 @@
+"""`stellwerk tail`: a session's events, once each and in order."""
+
+from typing import Annotated
+
+import typer
+
+from app.cli.client import Gateway, with_gateway
+from app.cli.console import examples, print_line, print_text, say
+from app.cli.describe import describe
+from app.cli.follow import Follower
+from app.cli.lookup import Session, find_session
+
+commands = typer.Typer()
+
+
+@commands.command(
+    epilog=examples("stellwerk tail 019b5a3e --follow", "stellwerk tail 019b5a3e --after 41 --json | jq .msg")
+)
+@with_gateway
+def tail(
+    gateway: Gateway,
+    session: Session,
+    after: Annotated[int, typer.Option(min=0, help="Only what comes behind this offset.")] = 0,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the session ends.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The events themselves, one JSON object a line.")] = False,
+) -> None:
+    """Prints a session's events; with --follow also those to come, over as many connections as that takes."""
+    follower = Follower(gateway, find_session(gateway, session), after=after, notice=say)
+    for event in follower.to_end() if follow else follower.to_head():
+        if as_json:
+            print_line(event.line)
+        else:
+            print_text(describe(event.parsed()))

@@ -1,0 +1,36 @@
+"""`python -m app.gateway`: serves until SIGTERM."""
+
+import sys
+
+import uvicorn
+
+from app.config import settings
+from app.errors import BadInput
+from app.gateway.main import create_app
+from app.logging import configure_logging
+
+SHUTDOWN_SECONDS = 8
+
+
+def main() -> int:
+    configuration = settings()
+    configure_logging(configuration)
+    try:
+        app = create_app(configuration)
+    except BadInput as error:
+        print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  # to the person who starts it
+        return 2
+    uvicorn.run(
+        app,
+        host=configuration.host,
+        port=configuration.port,
+        access_log=False,  # the gatekeeper writes lines without tokens
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

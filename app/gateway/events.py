@@ -1,0 +1,132 @@
+"""Reading a session's events, live or in pages, and reporting into them from outside."""
+
+from typing import Annotated
+
+import orjson
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel, Field
+
+from app.errors import AccessDenied
+from app.events.artifacts import get_artifact
+from app.events.log import read_page
+from app.gateway.access import ByStep, Principal
+from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
+from app.gateway.opening import StartOfReading, resolve
+from app.gateway.stream import event_stream
+from app.gateway.wiring import Gateway, Wired
+from app.progress import Phase, Report, SessionId
+from app.sessions import service
+
+router = APIRouter(tags=["events"])
+
+_SSE = {"schema": {"type": "string", "description": "Server-sent events; every `data` is one `Event`."}}
+_PAGE = {"schema": {"$ref": "#/components/schemas/EventPage"}}
+_CLOSED = {"description": "The stream is closed and holds nothing more: do not come back"}
+
+
+@router.get(
+    "/events",
+    response_class=Response,
+    responses={200: {"description": "A live stream", "content": {"text/event-stream": _SSE}}, 204: _CLOSED},
+)
+@router.head("/events", include_in_schema=False)
+async def follow_events(
+    gateway: Wired, principal: Principal, session_id: Annotated[SessionId, Query()], start: StartOfReading
+) -> Response:
+    """Follows a session from any offset: what there is, then what comes."""
+    return await event_stream(gateway, session_id, start)
+
+
+@router.get(
+    "/sessions/{session_id}/events",
+    response_class=Response,
+    responses={
+        200: {
+            "description": "A page, or with `Accept: text/event-stream` a live stream",
+            "content": {"application/json": _PAGE, "text/event-stream": _SSE},
+        },
+        204: _CLOSED,
+    },
+)
+@router.head("/sessions/{session_id}/events", include_in_schema=False)
+async def read_events(
+    request: Request,
+    gateway: Wired,
+    principal: Principal,
+    session_id: SessionIdInPath,
+    start: StartOfReading,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+) -> Response:
+    """The next events behind the cursor."""
+    if "text/event-stream" in request.headers.get("accept", ""):
+        return await event_stream(gateway, session_id, start)
+    return await _page(gateway, session_id, start, limit)
+
+
+async def _page(gateway: Gateway, session_id: SessionId, start: StartOfReading, limit: int) -> Response:
+    """Built from the stored text: a page holds the very bytes that streams carry."""
+    async with gateway.snapshot() as db:
+        opening = await resolve(db, session_id, start)
+        if opening.reset is not None:
+            raise opening.reset
+        state = opening.state
+        events = await read_page(db, state, after=opening.after, limit=limit, only=opening.only)
+    head = {
+        "head": state.head,
+        "head_chain": state.head_chain.hex(),
+        # Behind the last event of a page that is not full, there is nothing up to the head that matches.
+        "next": events[-1].offset if len(events) == limit else max(state.head, opening.after),
+        "closed": state.closed,
+    }
+    joined = ",".join(event.wire() for event in events)
+    return Response(f'{{"events":[{joined}],{orjson.dumps(head).decode()[1:]}', media_type="application/json")
+
+
+class NewReport(Body):
+    """The arguments of `report_progress`."""
+
+    progress: Annotated[float, Field(allow_inf_nan=False)]
+    message: Annotated[Text, Field(max_length=100_000)]
+    total: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
+    agent: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
+    phase: Phase | None = None
+    details: JsonObject = Field(default_factory=dict)
+
+
+class Appended(BaseModel):
+    offset: int
+
+
+@router.post("/sessions/{session_id}/events", status_code=201)
+async def report(
+    gateway: Wired, token: ByStep, session_id: SessionIdInPath, new: NewReport, key: IdempotencyKey = None
+) -> Appended:
+    """Reports progress from a subprocess of a step, by the step's token, as long as its lease lives."""
+    if token.session_id != session_id:
+        raise AccessDenied("this token belongs to another session")
+    said = Report(
+        agent=new.agent or token.agent,
+        message=new.message,
+        progress=new.progress,
+        total=new.total,
+        phase=new.phase or "progress",
+        details=new.details,
+    )
+    return Appended(offset=await service.append_report(gateway.services, token, said, dedupe_key=key))
+
+
+@router.get(
+    "/sessions/{session_id}/artifacts/{digest}",
+    response_class=Response,
+    responses={200: {"description": "The content", "content": {"*/*": {"schema": {"type": "string"}}}}},
+)
+async def read_artifact(
+    gateway: Wired,
+    principal: Principal,
+    session_id: SessionIdInPath,
+    digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in hexadecimal.")],
+) -> Response:
+    """A content too large for an event, as an event's `$artifact` names it."""
+    async with gateway.engine.connect() as db:
+        artifact = await get_artifact(db, session_id, bytes.fromhex(digest))
+    return Response(artifact.content, media_type=artifact.media_type, headers={"Content-Disposition": "attachment"})

@@ -1,0 +1,52 @@
+"""Types of what clients send, checked before anything else sees it."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import Header, Path
+from pydantic import AfterValidator, BaseModel, ConfigDict
+
+from app.errors import InvalidEvent
+from app.events.types import check_json
+from app.progress import SessionId
+
+
+def _clean_text(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not hold a NUL character")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("must not hold a lone surrogate") from error
+    return value
+
+
+def _clean_json(value: Any) -> Any:
+    try:
+        check_json(value, where="value")
+        orjson.dumps(value)  # lone surrogates, integers beyond 64 bits
+    except (InvalidEvent, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return value
+
+
+Text = Annotated[str, AfterValidator(_clean_text)]
+Json = Annotated[Any, AfterValidator(_clean_json)]
+JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
+SessionIdInPath = Annotated[SessionId, Path(description="The session's UUID.")]
+StepInPath = Annotated[int, Path(ge=1, le=2**31 - 1)]
+IdempotencyKey = Annotated[
+    Text | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        description="The same key and body again give the first answer.",
+    ),
+]
+
+
+class Body(BaseModel):
+    """Unknown fields are refused: a misspelt option must not be ignored in silence."""
+
+    model_config = ConfigDict(extra="forbid")

@@ -1,0 +1,78 @@
+"""The gateway's one place of wiring."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+
+import anyio
+from fastapi import FastAPI
+
+from app.config import Settings
+from app.database import create_engine
+from app.errors import BadInput
+from app.events.follow import Follower
+from app.events.push import Push, connect
+from app.gateway import approvals, events, health, openapi, page, problems, sessions
+from app.gateway.gatekeeper import Gatekeeper
+from app.gateway.wiring import Gateway
+from app.sessions.dispatch import Dispatch
+from app.sessions.service import Services
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """Raises BadInput for settings that it cannot run with."""
+    if settings.database_url is None or settings.redis_url is None:
+        raise BadInput("set STELLWERK_DATABASE_URL and STELLWERK_REDIS_URL, or use `stellwerk up`")
+    if settings.token is None or not settings.token.get_secret_value():
+        raise BadInput("set STELLWERK_TOKEN to a secret of your own; without one anybody could run agents here")
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _gateway(settings, settings.database_url or "", settings.redis_url or "") as gateway:
+            app.state.gateway = gateway
+            yield
+
+    app = FastAPI(
+        title="Stellwerk",
+        version=version("stellwerk"),
+        description="Multi-agent workflows on an append-only log that any client resumes at any offset.",
+        lifespan=lifespan,
+        responses=problems.RESPONSES,
+        openapi_url=None,  # served by our own endpoint, to those who may
+        docs_url=None,
+        redoc_url=None,
+    )
+    problems.install(app)
+    for endpoints in (sessions, events, approvals, health, page, openapi):
+        app.include_router(endpoints.router)
+    # Around Starlette's own middleware, too: it sees the server's `send`, and answers of every kind.
+    app.middleware_stack = Gatekeeper(app.build_middleware_stack(), settings=settings)
+    return app
+
+
+@asynccontextmanager
+async def _gateway(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Gateway]:
+    engine = create_engine(database_url, pool_size=settings.database_pool_size)
+    push = Push(redis_url, inline_bytes=settings.push_inline_bytes)
+    dispatch = Dispatch(settings.broker_url or redis_url)
+    redis = connect(redis_url)
+    try:
+        async with Follower(engine, redis_url, settings) as follower:
+            gateway = Gateway(
+                settings, engine, Services(engine, push, dispatch), follower, redis, stopping=anyio.Event()
+            )
+            hanging_up = asyncio.create_task(_hang_up(gateway))
+            yield gateway
+            hanging_up.cancel()
+    finally:
+        await push.close()
+        await redis.aclose()
+        await asyncio.to_thread(dispatch.close)
+        await engine.dispose()
+
+
+async def _hang_up(gateway: Gateway) -> None:
+    """Ends streams cleanly, between two frames, when the process is told to stop."""
+    await gateway.stopping.wait()
+    gateway.follower.hang_up()

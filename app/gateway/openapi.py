@@ -1,0 +1,45 @@
+"""The OpenAPI document: FastAPI's, and what it cannot see: events, pages of them, and problems."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from app.events.types import EVENT
+from app.gateway.access import Principal
+from app.gateway.problems import Problem
+
+router = APIRouter(include_in_schema=False)
+
+_REFERENCE = "#/components/schemas/{model}"
+_EVENT_PAGE = {
+    "title": "EventPage",
+    "type": "object",
+    "required": ["events", "head", "head_chain", "next", "closed"],
+    "properties": {
+        "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+        "head": {"type": "integer", "description": "The stream's last offset."},
+        "head_chain": {"type": "string", "description": "The hash chain at head, in hexadecimal."},
+        "next": {"type": "integer", "description": "Pass it as `after` for the next page."},
+        "closed": {"type": "boolean", "description": "No event will come behind head."},
+    },
+}
+
+
+def document(app: FastAPI) -> dict[str, Any]:
+    found = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = found["components"]["schemas"]
+    for name, adapter in (("Event", EVENT), ("Problem", TypeAdapter(Problem))):
+        schema = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
+        schemas |= schema.pop("$defs", {}) | {name: schema}
+    schemas["EventPage"] = _EVENT_PAGE
+    return found
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request, principal: Principal) -> dict[str, Any]:
+    app: FastAPI = request.app
+    if app.openapi_schema is None:
+        app.openapi_schema = document(app)
+    return app.openapi_schema

@@ -1,0 +1,136 @@
+"""Errors as problem+json (RFC 9457): the one place that knows HTTP status codes."""
+
+import re
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from app import errors
+from app.events.live import DATABASE_AWAY
+
+logger = structlog.get_logger(__name__)
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+_STATUS: Mapping[type[errors.StellwerkError], int] = {
+    errors.BadCursor: 400,
+    errors.AccessDenied: 401,
+    errors.NotFound: 404,
+    errors.Conflict: 409,
+    errors.CursorOutOfRange: 410,
+    errors.EventTooLarge: 413,
+    errors.BadInput: 422,
+    errors.Unavailable: 503,
+    errors.StellwerkError: 500,
+}
+
+
+class Problem(BaseModel):
+    """What went wrong and what to do about it."""
+
+    type: str = Field(examples=["urn:stellwerk:problem:not-found"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(description="The path that was asked for.")
+    earliest: int | None = Field(default=None, description="With 410: the first offset that there is.")
+    head: int | None = Field(default=None, description="With 410: the last one.")
+
+
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What went wrong and what to do about it",
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+    }
+}
+
+
+def problem(
+    status: int,
+    detail: str,
+    *,
+    path: str,
+    kind: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    **more: object,
+) -> Response:
+    title = kind or HTTPStatus(status).phrase
+    slug = re.sub(r"(?<=[a-z])(?=[A-Z])|[^a-zA-Z]+", "-", title).lower()
+    body = {
+        "type": f"urn:stellwerk:problem:{slug}",
+        "title": slug.replace("-", " ").capitalize(),
+        "status": status,
+        "detail": _printable(detail),
+        "instance": _printable(path),
+        **more,
+    }
+    return Response(orjson.dumps(body), status, headers, MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    app.add_exception_handler(errors.StellwerkError, _on_our_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    for database_error in DATABASE_AWAY:
+        app.add_exception_handler(database_error, _on_database_away)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_our_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, errors.StellwerkError)
+    status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
+    headers, more = dict[str, str](), dict[str, object]()
+    match error:
+        case errors.AccessDenied():
+            headers["WWW-Authenticate"] = "Bearer"
+        case errors.Unavailable():
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        case errors.CursorOutOfRange():
+            more = {"earliest": error.earliest, "head": error.head}
+        case _:
+            pass
+    kind = type(error).__name__
+    return problem(status, str(error), path=request.url.path, kind=kind, headers=headers, **more)
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    # Without pydantic's `input`: what was sent may be large, secret, or no text at all.
+    faults = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
+    return problem(422, "; ".join(faults[:10]), path=request.url.path, kind="InvalidRequest")
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    details = {
+        404: "there is nothing at this address; /openapi.json lists what there is",
+        405: f"{request.method} does not work here; the header Allow says what does",
+    }
+    detail = details.get(error.status_code, str(error.detail))
+    return problem(error.status_code, detail, path=request.url.path, headers=error.headers)
+
+
+async def _on_database_away(request: Request, error: Exception) -> Response:
+    logger.warning("postgres is away", path=request.url.path, error=str(error))
+    headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    detail = "the database does not answer; try again"
+    return problem(503, detail, path=request.url.path, kind="Unavailable", headers=headers)
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    # Starlette raises it again, and the server logs it.
+    detail = "something went wrong in the gateway; its log says what"
+    return problem(500, detail, path=request.url.path)
+
+
+def _printable(text: str) -> str:
+    """A lone surrogate, as JSON may smuggle in, cannot be sent back."""
+    return text.encode(errors="replace").decode()

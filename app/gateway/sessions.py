@@ -1,0 +1,134 @@
+"""Sessions: create, list, look, cancel, and take the result."""
+
+import asyncio
+import os
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, Field, model_validator
+
+from app.config import Settings
+from app.errors import BadPath
+from app.events.types import SessionStatus
+from app.gateway.access import Principal
+from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
+from app.gateway.wiring import Wired
+from app.progress import SessionId
+from app.sessions import service
+from app.sessions.model import NewSession, SessionView
+
+router = APIRouter(prefix="/sessions", tags=["sessions"])
+
+
+class SessionRequest(Body):
+    """`path` is read on the worker's machine, `repo` is a git URL; with neither the workspace is empty."""
+
+    task: Annotated[Text, Field(min_length=1, max_length=100_000)]
+    workflow: Annotated[Text, Field(min_length=1, max_length=200)] = "repair"
+    input: JsonObject = Field(default_factory=dict, description="The graph's initial state.")
+    path: Annotated[Text, Field(pattern="^/", max_length=4096)] | None = None
+    repo: Annotated[Text, Field(pattern="^(https|ssh)://", max_length=4096)] | None = None
+    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    options: JsonObject = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if self.path is not None and self.repo is not None:
+            raise ValueError("give path or repo, not both")
+        return self
+
+
+class CreatedSession(BaseModel):
+    session_id: SessionId
+    status: SessionStatus
+    head: int
+    events: str = Field(description="Where its events are read.")
+
+
+class SessionPage(BaseModel):
+    sessions: list[SessionView]
+    next: SessionId | None = Field(description="Pass it as `before` for the next page; null at the end.")
+
+
+class Cancellation(Body):
+    reason: Annotated[Text, Field(max_length=10_000)] | None = None
+
+
+@router.post("", status_code=201, responses={200: {"description": "Repeated key", "model": CreatedSession}})
+async def create_session(
+    gateway: Wired, principal: Principal, new: SessionRequest, response: Response, key: IdempotencyKey = None
+) -> CreatedSession:
+    """Starts a workflow on a task."""
+    if new.path is not None:
+        await asyncio.to_thread(check_path, new.path, gateway.settings)
+    view, is_new = await service.create_session(
+        gateway.services, NewSession(**dict(new)), principal=principal, idempotency_key=key
+    )
+    response.status_code = 201 if is_new else 200
+    events = f"/sessions/{view.session_id}/events"
+    response.headers["Location"] = f"/sessions/{view.session_id}"
+    return CreatedSession(session_id=view.session_id, status=view.status, head=view.head, events=events)
+
+
+@router.get("")
+async def list_sessions(
+    gateway: Wired,
+    principal: Principal,
+    before: Annotated[SessionId | None, Query(description="The `next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    status: SessionStatus | None = None,
+    workflow: Annotated[Text | None, Query(max_length=200)] = None,
+) -> SessionPage:
+    """Newest first, without their steps."""
+    found = await service.list_sessions(gateway.services, before=before, limit=limit, status=status, workflow=workflow)
+    return SessionPage(sessions=found, next=found[-1].session_id if len(found) == limit else None)
+
+
+@router.get("/{session_id}")
+async def get_session(gateway: Wired, principal: Principal, session_id: SessionIdInPath) -> SessionView:
+    """One session with its steps."""
+    return await service.get_session(gateway.services, session_id)
+
+
+@router.post("/{session_id}/cancel")
+async def cancel_session(
+    gateway: Wired, principal: Principal, session_id: SessionIdInPath, new: Cancellation | None = None
+) -> SessionView:
+    """Ends it, and its open steps with it."""
+    reason = new.reason if new else None
+    return await service.cancel_session(gateway.services, session_id, principal=principal, reason=reason)
+
+
+@router.get(
+    "/{session_id}/patch",
+    response_class=Response,
+    responses={
+        200: {"description": "A patch for `git apply`", "content": {"text/x-diff": {"schema": {"type": "string"}}}},
+        204: {"description": "Nothing was changed"},
+    },
+)
+async def read_patch(gateway: Wired, principal: Principal, session_id: SessionIdInPath) -> Response:
+    """What the session changed."""
+    patch = await service.read_patch(gateway.services, session_id)
+    if patch is None:
+        return Response(status_code=204)
+    return Response(patch, media_type="text/x-diff")
+
+
+def check_path(path: str, settings: Settings) -> None:
+    """Raises BadPath unless `path`, its links resolved, lies below an allowed directory.
+
+    The worker, which may see other links, checks again.
+    """
+    if settings.paths is None and settings.on_loopback:
+        return
+    if not settings.paths:
+        raise BadPath("this gateway takes no paths; name directories in STELLWERK_PATHS, or give a repo")
+    resolved = os.path.realpath(path)
+    if not any(_is_below(resolved, os.path.realpath(allowed)) for allowed in settings.paths):
+        allowed = ", ".join(map(str, settings.paths))
+        raise BadPath(f"the path must lie below {allowed} (STELLWERK_PATHS)")
+
+
+def _is_below(path: str, directory: str) -> bool:
+    return os.path.commonpath([path, directory]) == directory

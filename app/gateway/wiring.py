@@ -1,0 +1,42 @@
+"""What all endpoints share, made once by `main.create_app`."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import anyio
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.config import Settings
+from app.events.follow import Follower
+from app.sessions.service import Services
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    settings: Settings
+    engine: AsyncEngine
+    services: Services
+    follower: Follower
+    redis: Redis
+    stopping: anyio.Event
+    """Set by the first stream that learns of the process's end."""
+
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """One view of the database for several statements: no event expires between two of them."""
+        async with self.engine.connect() as db:
+            await db.execution_options(isolation_level="REPEATABLE READ")
+            yield db
+
+
+async def _gateway(request: Request) -> Gateway:
+    gateway = request.app.state.gateway
+    assert isinstance(gateway, Gateway)
+    return gateway
+
+
+Wired = Annotated[Gateway, Depends(_gateway)]

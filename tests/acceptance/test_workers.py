@@ -1,0 +1,224 @@
+"""Sessions on real workers: the right end in good times, and what the log tells of bad ones."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.embedded.valkey import EmbeddedValkey
+from app.errors import LeaseLost
+from app.progress import Report
+from app.sessions import service
+from app.sessions.model import StepToken
+from tests.cluster import Cluster, cluster_on, processes_naming
+from tests.graphs import everything
+from tests.graphs.driving import plain
+from workers import engine
+from workers.codec import readable
+from workers.registry import load_workflows
+
+STEPS = "tests.graphs.steps"
+
+
+@pytest.fixture
+async def cluster(database_url: str, redis_url: str, tmp_path: Path) -> AsyncIterator[Cluster]:
+    async with cluster_on(database_url, redis_url, tmp_path) as running:
+        yield running
+
+
+def statuses(events: list[dict[str, Any]], step: int) -> list[tuple[str, int]]:
+    return [(e["status"], e["attempt"]) for e in events if e["t"] == "step_event" and e["step"] == step]
+
+
+async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(cluster: Cluster) -> None:
+    module = "tests.graphs.everything"
+    cluster.start_worker(module)
+    session_id = await cluster.create("everything", goal="the goal")
+    answers = {name: list(given) for name, given in everything.ANSWERS.items()}
+    while any(answers.values()):
+        view = await cluster.until(session_id, lambda view: view.status == "waiting")
+        (asked,) = await service.list_approvals(cluster.services, session_id=session_id)
+        answer = answers[asked.agent].pop(0)
+        await service.answer_approval(cluster.services, session_id, asked.step, answer=answer, principal="test")
+    view = await cluster.ended(session_id)
+    assert view.status == "succeeded"
+
+    workflow = load_workflows([module])["everything"]
+    expected = await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)
+    assert view.result == readable(expected.output)
+    session = await service_row(cluster, session_id)
+    assert engine.read(workflow, session.snapshot).output == expected.output
+
+    events = await cluster.events(session_id)
+    asked_and_answered = [e["status"] for e in events if e["t"] == "approval_event"]
+    assert asked_and_answered == ["requested", "approved"] * 3
+    assert sum(e["t"] == "workflow_event" and e["node"] == "square" for e in events) == everything.FAN_OUT
+    assert any(e["t"] == "agent_event" and e["details"] == {"planning": "the goal"} for e in events)
+
+
+async def service_row(cluster: Cluster, session_id: Any) -> Any:
+    from app.sessions import supersteps
+
+    return await supersteps.read_session(cluster.services, session_id)
+
+
+async def test_another_worker_takes_over_what_a_killed_one_ran(cluster: Cluster, tmp_path: Path) -> None:
+    workers = [cluster.start_worker(STEPS), cluster.start_worker(STEPS)]
+    session_id = await cluster.create("patient", directory=str(tmp_path))
+    await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+    started = next(e for e in await cluster.events(session_id) if e.get("msg") == "started")
+    victim = next(worker for worker in workers if worker.pid == started["details"]["pid"])
+    victim.kill()
+    view = await cluster.until(session_id, lambda view: view.steps[-1].attempt == 2)
+    (tmp_path / "go").touch()
+    view = await cluster.ended(session_id)
+    assert (view.status, view.result["done"]) == ("succeeded", ["quick", "patient"])
+    events = await cluster.events(session_id)
+    assert statuses(events, 2) == [
+        ("queued", 1), ("running", 1), ("lost", 1), ("queued", 2), ("running", 2), ("succeeded", 2),
+    ]  # fmt: skip
+    assert [e["attempt"] for e in events if e.get("msg") == "started"] == [1, 2]
+    assert not processes_naming(f"# {tmp_path}")
+
+
+async def test_a_step_that_kills_its_worker_fails_its_session_and_leaves_the_worker(cluster: Cluster) -> None:
+    worker = cluster.start_worker(STEPS, STELLWERK_MAX_LOST="2", STELLWERK_LEASE="2")
+    other = cluster.start_worker(STEPS, STELLWERK_MAX_LOST="2", STELLWERK_LEASE="2")
+    session_id = await cluster.create("deadly")
+    view = await cluster.ended(session_id)
+    assert view.status == "failed" and "2 attempts were lost" in (view.reason or "")
+    assert [s for s, _ in statuses(await cluster.events(session_id), 1)].count("lost") == 2
+    # the first attempt killed one of the two; the second ran alone
+    assert [worker.poll() is None, other.poll() is None].count(True) == 1
+
+
+async def test_redis_away_and_back_empty_costs_time_only(
+    database_url: str, own_valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    async with cluster_on(database_url, own_valkey.url, tmp_path) as cluster:
+        cluster.start_worker(STEPS)
+        session_id = await cluster.create("patient", directory=str(tmp_path))
+        await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+        own_valkey.stop()
+        (tmp_path / "go").touch()
+        meanwhile = await cluster.create("quick")  # its message is lost
+        view = await cluster.ended(session_id)
+        assert view.status == "succeeded"  # the last step needed no message
+        own_valkey.start()
+        from redis import Redis
+
+        with Redis.from_url(own_valkey.url) as client:
+            client.flushall()
+        assert (await cluster.ended(meanwhile)).status == "succeeded"
+
+
+async def test_a_renamed_node_makes_open_sessions_wait_and_the_old_version_takes_them_up(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    old = cluster.start_worker(STEPS)
+    session_id = await cluster.create("patient", directory=str(tmp_path))
+    await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+    old.kill()
+    await forget_versions(cluster)
+    cluster.start_worker("tests.graphs.renamed")
+    view = await cluster.until(session_id, lambda view: view.status == "waiting")
+    assert "no worker serves version" in (view.reason or "")
+    cluster.checked_modules.discard("tests.graphs.renamed")
+    (tmp_path / "go").touch()
+    cluster.start_worker(STEPS)
+    assert (await cluster.ended(session_id)).status == "succeeded"
+
+
+async def forget_versions(cluster: Cluster) -> None:
+    """As if the killed worker had been gone for two minutes."""
+    async with cluster.services.engine.begin() as db:
+        await db.exec_driver_sql("UPDATE workflows SET last_seen = last_seen - interval '5 minutes'")
+
+
+async def test_failures_that_may_pass_are_tried_again_and_others_are_not(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_worker(STEPS)
+    flaky = await cluster.create("flaky", directory=str(tmp_path))
+    wrong = await cluster.create("wrong")
+    assert (await cluster.ended(flaky)).status == "succeeded"
+    assert [s for s, _ in statuses(await cluster.events(flaky), 1)] == ["queued", "running", "failed"] * 2 + [
+        "queued", "running", "succeeded",
+    ]  # fmt: skip
+    view = await cluster.ended(wrong)
+    assert view.status == "failed" and view.reason == "step 1 (wrong) failed: ValueError: this is wrong, and will be"
+    assert statuses(await cluster.events(wrong), 1) == [("queued", 1), ("running", 1), ("failed", 1)]
+
+
+async def test_a_step_that_fails_for_good_takes_its_siblings_along(cluster: Cluster) -> None:
+    cluster.start_worker(STEPS)
+    session_id = await cluster.create("beside")
+    view = await cluster.ended(session_id)
+    assert view.status == "failed"
+    assert {step.agent: step.status for step in view.steps} == {"waits_beside": "cancelled", "fails_beside": "failed"}
+    assert (await cluster.events(session_id))[-1]["status"] == "failed"
+
+
+async def test_a_time_limit_ends_attempts(cluster: Cluster) -> None:
+    cluster.start_worker(STEPS)
+    session_id = await cluster.create("endless")
+    view = await cluster.ended(session_id)
+    assert view.status == "failed" and "time limit of 0:00:01" in (view.reason or "")
+    assert view.steps[0].failures == 2
+
+
+async def test_an_error_in_a_fold_fails_the_session_with_that_error(cluster: Cluster) -> None:
+    cluster.start_worker(STEPS)
+    session_id = await cluster.create("clash")
+    view = await cluster.ended(session_id)
+    assert view.status == "failed" and "InvalidUpdateError" in (view.reason or "")
+    assert {step.status for step in view.steps} == {"succeeded"}
+
+
+async def test_cancelling_stops_what_runs_and_its_token(cluster: Cluster, tmp_path: Path) -> None:
+    cluster.start_worker(STEPS, STELLWERK_HEARTBEAT_STEPS="30", STELLWERK_LEASE="100")
+    session_id = await cluster.create("patient", directory=str(tmp_path))
+    await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+    async with cluster.services.engine.begin() as db:
+        lease = await db.exec_driver_sql(
+            "SELECT lease_token FROM steps WHERE session_id = %s AND step = 2", (session_id,)
+        )
+        token = StepToken(session_id, 2, 1, "patient", lease.scalar_one())
+    report = Report("", "from outside", 0.5)
+    assert await service.append_report(cluster.services, token, report) > 0
+    view = await service.cancel_session(cluster.services, session_id, principal="me", reason="changed my mind")
+    assert view.status == "cancelled"
+    with pytest.raises(Exception, match="closed"):
+        await service.append_report(cluster.services, token, report)
+    async with asyncio.timeout(20):  # the doorbell, not the heartbeat, which is 30 s
+        while processes_naming(f"# {tmp_path}"):
+            await asyncio.sleep(0.05)
+    last = (await cluster.events(session_id))[-1]
+    assert (last["status"], last["principal"], last["reason"]) == ("cancelled", "me", "changed my mind")
+
+
+async def test_a_worker_that_shuts_down_gives_its_steps_back(cluster: Cluster, tmp_path: Path) -> None:
+    first = cluster.start_worker(STEPS, STELLWERK_LEASE="100")
+    session_id = await cluster.create("patient", directory=str(tmp_path))
+    await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+    first.send_signal(signal.SIGTERM)
+    cluster.start_worker(STEPS)
+    await cluster.until(session_id, lambda view: view.steps[-1].attempt == 2)
+    (tmp_path / "go").touch()
+    view = await cluster.ended(session_id)
+    assert view.status == "succeeded" and view.steps[-1].lost == 0
+    assert first.wait(timeout=20) == 0
+
+
+async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path: Path) -> None:
+    from uuid import uuid4
+
+    cluster.start_worker(STEPS)
+    session_id = await cluster.create("patient", directory=str(tmp_path))
+    await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+    with pytest.raises(LeaseLost):
+        token = StepToken(session_id, 2, 1, "patient", uuid4())
+        await service.append_report(cluster.services, token, Report("patient", "I am late", 0.5))
+    (tmp_path / "go").touch()
+    assert (await cluster.ended(session_id)).status == "succeeded"

@@ -1,0 +1,138 @@
+"""Small graphs whose nodes do what steps do in bad times; the state says what and where."""
+
+import asyncio
+import os
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypedDict
+
+from langgraph.graph import START, StateGraph
+
+from app.progress import report_progress
+from workers.subprocesses import run_guarded
+from workers.workflow import Node, Workflow
+
+
+def keep(left: list[str], right: list[str]) -> list[str]:
+    return left + right
+
+
+class State(TypedDict, total=False):
+    directory: str
+    done: Annotated[list[str], keep]
+
+
+def graph_of(*nodes: Any) -> StateGraph[Any, Any, Any, Any]:
+    """One after the other."""
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    previous = START
+    for node in nodes:
+        graph.add_node(node)
+        graph.add_edge(previous, node.__name__)
+        previous = node.__name__
+    return graph
+
+
+async def quick(state: State) -> State:
+    await report_progress(1.0, "quick")
+    return {"done": ["quick"]}
+
+
+async def patient(state: State) -> State:
+    """Says who runs it, starts a child that sleeps, and waits for a file `go`."""
+    directory = Path(state["directory"])
+    await report_progress(0.1, "started", details={"pid": os.getpid()})
+    child = asyncio.create_task(
+        run_guarded(
+            [
+                sys.executable,
+                "-c",
+                f"import time, sys; open(sys.argv[1], 'w').close(); time.sleep(600) # {directory}",
+                str(directory / "child"),
+            ],
+            cwd=directory,
+            env=dict(os.environ),
+        )
+    )
+    try:
+        while not (directory / "go").exists():
+            await asyncio.sleep(0.05)
+    finally:
+        child.cancel()
+    await report_progress(1.0, "went on")
+    return {"done": ["patient"]}
+
+
+async def flaky(state: State) -> State:
+    """Fails twice with what is worth another attempt."""
+    tries = Path(state["directory"], "tries")
+    count = int(tries.read_text()) + 1 if tries.exists() else 1
+    tries.write_text(str(count))
+    if count < 3:
+        raise ConnectionError(f"try {count}")
+    return {"done": ["flaky"]}
+
+
+async def wrong(state: State) -> State:
+    raise ValueError("this is wrong, and will be")
+
+
+async def endless(state: State) -> State:
+    await asyncio.Event().wait()
+    return {}
+
+
+async def deadly(state: State) -> State:
+    os.kill(os.getpid(), 9)
+    return {}
+
+
+async def waits_beside(state: State) -> State:
+    await asyncio.Event().wait()
+    return {}
+
+
+async def fails_beside(state: State) -> State:
+    await report_progress(0.5, "about to fail")
+    raise ValueError("the other one need not go on")
+
+
+def beside() -> StateGraph[Any, Any, Any, Any]:
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    graph.add_node(waits_beside)
+    graph.add_node(fails_beside)
+    graph.add_edge(START, "waits_beside")
+    graph.add_edge(START, "fails_beside")
+    return graph
+
+
+async def clash_left(state: State) -> dict[str, str]:
+    return {"directory": "left"}
+
+
+async def clash_right(state: State) -> dict[str, str]:
+    return {"directory": "right"}
+
+
+def clash() -> StateGraph[Any, Any, Any, Any]:
+    """Both write one channel that takes one value: the fold fails."""
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    for node in (clash_left, clash_right):
+        graph.add_node(node)
+        graph.add_edge(START, node.__name__)
+    return graph
+
+
+WORKFLOWS = {
+    "quick": Workflow(graph=graph_of(quick)),
+    "patient": Workflow(graph=graph_of(quick, patient)),
+    "flaky": Workflow(graph=graph_of(flaky)),
+    "wrong": Workflow(graph=graph_of(wrong)),
+    "endless": Workflow(
+        graph=graph_of(endless), nodes={"endless": Node(time_limit=timedelta(seconds=1), max_attempts=2)}
+    ),
+    "deadly": Workflow(graph=graph_of(deadly)),
+    "beside": Workflow(graph=beside()),
+    "clash": Workflow(graph=clash()),
+}

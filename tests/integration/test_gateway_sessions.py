@@ -1,0 +1,238 @@
+"""Sessions, reports and approvals over real HTTP; servers that go away; the OpenAPI document."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import jsonschema
+import pytest
+from sqlalchemy import text
+
+from app.database import migrate, transaction
+from app.embedded.postgres import EmbeddedPostgres
+from app.events.artifacts import put_artifact
+from app.progress import SessionId
+from app.sessions.model import StepToken
+from tests.following import NO_SERVER
+from tests.serving import Served, serving
+
+
+@pytest.fixture
+async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
+    async with serving(database_url, redis_url) as served:
+        yield served
+
+
+async def test_created_listed_cancelled(served: Served) -> None:
+    created = await served.create_session(path="/tmp")
+    session_id = created["session_id"]
+    assert created == {
+        "session_id": session_id,
+        "status": "created",
+        "head": 1,
+        "events": f"/sessions/{session_id}/events",
+    }
+    other = await served.create_session("something else")
+    first = (await served.client.get("/sessions", params={"limit": 1})).json()
+    assert [session["session_id"] for session in first["sessions"]] == [other["session_id"]]
+    second = (await served.client.get("/sessions", params={"before": first["next"]})).json()
+    assert [session["session_id"] for session in second["sessions"]] == [session_id]
+    assert second["next"] is None
+
+    one = (await served.client.get(f"/sessions/{session_id}")).json()
+    assert (one["task"], one["status"], one["steps"]) == ("fix the lint errors", "created", [])
+    assert (await served.client.get(f"/sessions/{session_id}/patch")).status_code == 404
+
+    cancelled = await served.client.post(f"/sessions/{session_id}/cancel", json={"reason": "enough"})
+    assert cancelled.json()["status"] == "cancelled"
+    assert (await served.client.post(f"/sessions/{session_id}/cancel")).status_code == 200
+    listed = (await served.client.get("/sessions", params={"status": "cancelled"})).json()
+    assert [session["session_id"] for session in listed["sessions"]] == [session_id]
+    page = (await served.client.get(f"/sessions/{session_id}/events")).json()
+    assert [event["status"] for event in page["events"]] == ["created", "cancelled"]
+    assert page["events"][-1]["reason"] == "enough" and page["closed"]
+
+
+async def test_an_idempotency_key(served: Served) -> None:
+    async def post(task: str, key: str = "key-1") -> httpx.Response:
+        return await served.client.post("/sessions", json={"task": task}, headers={"Idempotency-Key": key})
+
+    first, again = await post("one"), await post("one")
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json()["session_id"] == again.json()["session_id"]
+    assert (await post("another")).status_code == 422
+    assert (await post("one", "k" * 201)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "{}",
+        '{"task": ""}',
+        '{"task": "x", "tsk": 1}',
+        '{"task": "a\\u0000b"}',
+        '{"task": "a\\ud800b"}',
+        '{"task": "x", "\\ud800": 1}',
+        '{"task": "x", "input": {"deep": ["\\ud800"]}}',
+        '{"task": "x", "input": {"n": NaN}}',
+        '{"task": "x", "input": {"n": 99999999999999999999999}}',
+        '{"task": "x", "options": {"\\u0000": 1}}',
+        '{"task": "x", "priority": 101}',
+        '{"task": "x", "path": "relative"}',
+        '{"task": "x", "path": "/a", "repo": "https://example.com/a.git"}',
+        '{"task": "x", "repo": "file:///etc"}',
+        '{"task": "x", "workflow": "nobody-serves-this"}',
+        '{"task": "' + "x" * 100_001 + '"}',
+        "[" * 100_000,
+        "1" * 5000,
+        "not json",
+        "",
+    ],
+)
+async def test_refused_at_the_door(served: Served, body: str) -> None:
+    answer = await served.client.post("/sessions", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in {400, 422}, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert (await served.client.get("/sessions")).json()["sessions"] == []
+
+
+async def test_paths(database_url: str, redis_url: str, tmp_path: Path) -> None:
+    allowed = tmp_path / "projects"
+    (allowed / "one").mkdir(parents=True)
+    (allowed / "link").symlink_to("/etc")
+    async with serving(database_url, redis_url, paths=str(allowed)) as served:
+        await served.create_session(path=str(allowed / "one"))
+        for path in ("/etc", str(allowed / "link"), f"{allowed}/../x", f"{allowed}-not"):
+            answer = await served.client.post("/sessions", json={"task": "x", "path": path})
+            assert answer.status_code == 422 and "STELLWERK_PATHS" in answer.json()["detail"]
+
+
+async def test_a_report_by_step_token(served: Served) -> None:
+    session_id = (await served.create_session())["session_id"]
+    token = StepToken(SessionId(UUID(session_id)), 1, 1, "codesmith", uuid4())
+    async with transaction(served.gateway.engine) as db:
+        await db.execute(
+            text(
+                "INSERT INTO steps (session_id, step, superstep, task_path, agent, queue, status, lease_token,"
+                " max_attempts, time_limit_ms) VALUES (:id, 1, 1, 'p', 'codesmith', 'default', 'running', :lease, 3, 1)"
+            ),
+            {"id": session_id, "lease": token.lease},
+        )
+
+    async def report(bearer: str, session: str = session_id, **body: Any) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {bearer}", "Idempotency-Key": "report-1"}
+        said = {"progress": 0.4, "message": "📡 halfway", "details": {"files": ["a.py"]}} | body
+        return await served.client.post(f"/sessions/{session}/events", json=said, headers=headers)
+
+    assert (await report(str(token))).json() == {"offset": 2}
+    assert (await report(str(token))).json() == {"offset": 2}
+    event = (await served.client.get(f"/sessions/{session_id}/events", params={"after": "1"})).json()["events"][0]
+    assert (event["agent"], event["msg"], event["pct"], event["step"]) == ("codesmith", "📡 halfway", 0.4, 1)
+    assert (await report("the-owner's-token")).status_code == 401
+    assert (await report(str(token), str(uuid4()))).status_code == 401
+    assert (await report("step.x")).status_code == 401
+    assert (await report(str(token), total=0)).status_code == 422
+    assert (await report(str(token), agent="")).status_code == 422
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await served.client.get(f"/sessions/{session_id}", headers=headers)).status_code == 401
+    await served.client.post(f"/sessions/{session_id}/cancel")
+    headers["Idempotency-Key"] = "report-2"
+    late = await served.client.post(
+        f"/sessions/{session_id}/events", json={"progress": 1, "message": "late"}, headers=headers
+    )
+    assert late.status_code == 409
+
+
+async def test_approvals(served: Served) -> None:
+    session_id = (await served.create_session())["session_id"]
+    assert (await served.client.get("/approvals")).json() == {"approvals": []}
+    path = f"/sessions/{session_id}/approvals/1"
+    assert (await served.client.post(path, json={"verdict": "approved"})).status_code == 404
+    assert (await served.client.post(path, json={})).status_code == 422
+    assert (await served.client.post(path, json={"verdict": "maybe"})).status_code == 422
+    assert (await served.client.post(path.replace("/1", f"/{2**31}"), json={"answer": 1})).status_code == 422
+
+
+async def test_artifacts(served: Served) -> None:
+    session_id = (await served.create_session())["session_id"]
+    async with transaction(served.gateway.engine) as db:
+        digest = await put_artifact(db, SessionId(UUID(session_id)), b'{"a":1}', media_type="application/json")
+    found = await served.client.get(f"/sessions/{session_id}/artifacts/{digest}")
+    assert found.content == b'{"a":1}' and found.headers["content-type"] == "application/json"
+    assert (await served.client.get(f"/sessions/{session_id}/artifacts/{'0' * 64}")).status_code == 404
+    assert (await served.client.get(f"/sessions/{session_id}/artifacts/x")).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sessions/not-a-uuid",
+        "/sessions?workflow=%00",
+        "/sessions?status=nope",
+        "/sessions?limit=0",
+        "/sessions?limit=99999999999999999999999",
+        "/sessions?before=x",
+        "/approvals?session_id=x",
+        "/events?session_id=00000000-0000-0000-0000-000000000000&agent=%00",
+        "/events?session_id=00000000-0000-0000-0000-000000000000&since=0001-01-01T00:00:00%2B14:00",
+        "/events?session_id=00000000-0000-0000-0000-000000000000&epoch=99999999999999999999999x",
+    ],
+)
+async def test_what_is_malformed_is_the_clients_fault(served: Served, path: str) -> None:
+    answer = await served.client.get(path)
+    assert answer.status_code == 422, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_document_describes_what_is_answered(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    schemas = document["components"]["schemas"]
+    assert schemas["Event"]["discriminator"]["propertyName"] == "t"
+    assert "HTTPValidationError" not in schemas
+
+    def validate(answer: httpx.Response, name: str) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": document["components"]}
+        jsonschema.Draft202012Validator(schema).validate(answer.json())
+
+    session_id = (await served.create_session())["session_id"]
+    validate(await served.client.get("/sessions"), "SessionPage")
+    validate(await served.client.get(f"/sessions/{session_id}"), "SessionView")
+    validate(await served.client.get(f"/sessions/{session_id}/events"), "EventPage")
+    validate(await served.client.get(f"/sessions/{uuid4()}"), "Problem")
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            content = operation["responses"]["default"]["content"]
+            assert list(content) == ["application/problem+json"], path
+
+
+async def test_redis_away_is_told_and_borne(database_url: str) -> None:
+    async with serving(database_url, NO_SERVER) as served:
+        ready = await served.client.get("/readyz")
+        assert (ready.status_code, ready.json()) == (200, {"database": True, "redis": False})
+        session_id = (await served.create_session())["session_id"]
+        await served.client.post(f"/sessions/{session_id}/cancel")
+        stream = await served.client.get(f"/events?session_id={session_id}")
+        assert "event: end\n" in stream.text
+
+
+async def test_postgres_away_is_told(home: Path, redis_url: str) -> None:
+    server = EmbeddedPostgres(home)
+    await asyncio.to_thread(server.start)
+    try:
+        await asyncio.to_thread(migrate, server.url)
+        async with serving(server.url, redis_url) as served:
+            session_id = (await served.create_session())["session_id"]
+            await asyncio.to_thread(server.stop)
+            assert (await served.client.get("/readyz")).status_code == 503
+            away = await served.client.get("/sessions")
+            assert (away.status_code, away.headers["retry-after"]) == (503, "2")
+            assert away.headers["content-type"] == "application/problem+json"
+            stream = await served.client.get(f"/events?session_id={session_id}")
+            assert stream.status_code == 200 and "retry: " in stream.text  # EventSource tries again
+            await asyncio.to_thread(server.start)
+            assert (await served.client.get("/sessions")).status_code == 200
+    finally:
+        await asyncio.to_thread(server.stop)

@@ -1,0 +1,317 @@
+"""Server-sent events and pages over real HTTP."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import jsonschema
+import pytest
+from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
+
+from app.events.push import Push
+from app.events.types import StreamId
+from app.gateway.openapi import document
+from tests.following import append, close, engine_of, new_stream, stored_frames
+from tests.serving import BEARER, TOKEN, Served, serving
+
+
+@pytest.fixture
+async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
+    async with serving(database_url, redis_url) as served:
+        yield served
+
+
+@asynccontextmanager
+async def sse(
+    served: Served, stream_id: StreamId, *, last: str | None = None, **query: Any
+) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
+    headers = {} if last is None else {"Last-Event-ID": last}
+    path = f"/sessions/{stream_id}/events"
+    async with aconnect_sse(served.client, "GET", path, params=query, headers=headers) as source:
+        yield source.aiter_sse()
+
+
+async def seen(served: Served, stream_id: StreamId, *, last: str | None = None, **query: Any) -> list[tuple[str, str]]:
+    """Event names and ids, to the end."""
+    async with sse(served, stream_id, last=last, **query) as events:
+        return [(event.event, event.id) async for event in events]
+
+
+async def filled(served: Served, *, closed: bool = True) -> StreamId:
+    """Five events of the architect, five of research; then the end."""
+    engine = served.gateway.engine
+    stream_id = await new_stream(engine)
+    await append(engine, stream_id, range(5), agent="architect")
+    await append(engine, stream_id, range(5), agent="research")
+    if closed:
+        await close(engine, stream_id)
+    return stream_id
+
+
+async def test_the_bytes_of_a_whole_stream(served: Served) -> None:
+    stream_id = await filled(served)
+    answer = await served.client.get("/events", params={"session_id": str(stream_id)})
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["x-accel-buffering"] == "no"
+    assert answer.headers["cache-control"] == "no-store"
+    assert b"\r" not in answer.content
+    opening, _, rest = answer.content.partition(b"\n\n")
+    events, _, closing = rest.removesuffix(b"\n\n").rpartition(b"\n\n")
+    assert events + b"\n\n" == await stored_frames(served.gateway.engine, stream_id)
+    stream, end = fields(opening), fields(closing)
+    assert (stream["event"], stream["id"]) == ("stream", "0")
+    assert 0 < int(stream["retry"]) < 10_000
+    data = json.loads(stream["data"])
+    assert data == {"earliest": 1, "head": 11, "head_chain": data["head_chain"], "status": None, "epoch": 1}
+    assert (end["event"], end["id"]) == ("end", "11")
+    assert json.loads(end["data"]) == {"head": 11, "head_chain": data["head_chain"], "status": None}
+
+
+def fields(frame: bytes) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in frame.decode().splitlines())
+
+
+@pytest.mark.parametrize("cut_after", [1, 4])
+async def test_resumed_by_last_event_id_while_events_are_appended(
+    served: Served, redis_url: str, cut_after: int
+) -> None:
+    engine, push = served.gateway.engine, Push(redis_url)
+    stream_id = await new_stream(engine)
+
+    async def produce() -> None:
+        for number in range(40):
+            push.publish(await append(engine, stream_id, [number]))
+        push.publish(await close(engine, stream_id))
+
+    producing = asyncio.create_task(produce())
+    received, cursor, ended = b"", "0", False
+    while not ended:
+        async with served.client.stream(
+            "GET", f"/events?session_id={stream_id}", headers={"Last-Event-ID": cursor}
+        ) as answer:
+            if answer.status_code == 204:  # the cut came just before the end
+                break
+            count = 0
+            async for event in EventSource(answer).aiter_sse():
+                if event.event == "stream":
+                    assert event.id == cursor
+                    continue
+                if event.event == "end":
+                    ended = True
+                    break
+                received += f"id: {event.id}\nevent: {event.event}\ndata: {event.data}\n\n".encode()
+                cursor, count = event.id, count + 1
+                if count == cut_after:
+                    break
+    await producing
+    await push.close()
+    assert received == await stored_frames(engine, stream_id)
+    gone = await served.client.get("/events", params={"session_id": str(stream_id)}, headers={"Last-Event-ID": cursor})
+    assert gone.status_code == 204
+
+
+async def test_start_parameters(served: Served) -> None:
+    stream_id = await filled(served)
+    page = (await served.client.get(f"/sessions/{stream_id}/events")).json()
+    second_batch = page["events"][5]["ts"]
+    after_it = datetime.fromisoformat(second_batch) + timedelta(hours=1)
+
+    async def first_id(**parameters: Any) -> str:
+        return (await seen(served, stream_id, **parameters))[0][1]
+
+    assert await first_id() == "0"
+    assert await first_id(after="7") == "7"
+    assert await first_id(tail="3") == "8"
+    assert await first_id(tail="300") == "0"
+    assert await first_id(since=second_batch) == "5"
+    assert await first_id(since="2020-01-01T00:00:00Z") == "0"
+    assert await first_id(last="9", after="2") == "9"
+    for parameters in ({"after": "latest"}, {"after": "11"}, {"tail": "0"}, {"since": after_it.isoformat()}):
+        answer = await stream_of(served, stream_id, **parameters)
+        assert answer.status_code == 204, parameters
+
+
+async def stream_of(served: Served, stream_id: StreamId, **query: Any) -> httpx.Response:
+    return await served.client.get("/events", params={"session_id": str(stream_id)} | query)
+
+
+async def test_latest_gives_only_what_comes(served: Served) -> None:
+    stream_id = await filled(served, closed=False)
+    async with sse(served, stream_id, after="latest") as events:
+        opening = await anext(events)
+        assert (opening.event, opening.id) == ("stream", "10")
+        await close(served.gateway.engine, stream_id)
+        assert [(event.event, event.id) async for event in events] == [("session", "11"), ("end", "11")]
+
+
+async def test_filters_and_id_only_frames(served: Served) -> None:
+    stream_id = await filled(served)
+    answer = await stream_of(served, stream_id, agent="architect,nobody", t="agent")
+    frames = [frame for frame in answer.text.split("\n\n") if frame]
+    assert [frame.splitlines()[0] for frame in frames[1:6]] == [f"id: {offset}" for offset in range(1, 6)]
+    assert frames[6] == "id: 11"  # dispatches nothing, and moves the cursor
+    assert frames[7].startswith("id: 11\nevent: end\n")
+    assert (await stream_of(served, stream_id, agent="architect", after="5")).status_code == 204
+    assert (await stream_of(served, stream_id, t="session_event", after="10")).status_code == 200
+    assert (await stream_of(served, stream_id, phase="decision")).status_code == 204
+
+
+async def test_an_open_filtered_stream_moves_its_cursor(served: Served) -> None:
+    stream_id = await filled(served, closed=False)
+    params = {"session_id": str(stream_id), "agent": "architect"}
+    async with served.client.stream("GET", "/events", params=params) as answer:
+        async for line in answer.aiter_lines():
+            if line == "id: 10":
+                break
+
+
+async def test_cursors_that_cannot_be_served(served: Served) -> None:
+    stream_id = await filled(served)
+    pages = f"/sessions/{stream_id}/events"
+    for cursor in ("x", "1.5", "１", "", "9" * 31):
+        assert (await served.client.get(pages, params={"after": cursor})).status_code in {400, 422}, cursor
+    assert (await stream_of(served, stream_id, after="abc")).status_code == 400
+    assert (await stream_of(served, stream_id, after="1", tail="1")).status_code == 400
+    for cursor in ("12", "-1", str(2**70)):
+        page = await served.client.get(pages, params={"after": cursor})
+        assert page.status_code == 410
+        assert (page.json()["earliest"], page.json()["head"]) == (1, 11)
+        frames = await seen(served, stream_id, after=cursor)
+        assert frames[:3] == [("stream", "0"), ("reset", "0"), ("agent", "1")]
+        assert frames[-1] == ("end", "11")
+    frames = await seen(served, stream_id, after="11", epoch="7")
+    assert frames[:3] == [("stream", "0"), ("reset", "0"), ("agent", "1")]
+    assert (await served.client.get(pages, params={"after": "3", "epoch": "7"})).status_code == 410
+
+
+async def test_pages(served: Served) -> None:
+    stream_id = await filled(served)
+    validator = jsonschema.Draft202012Validator(
+        {"$ref": "#/components/schemas/EventPage", "components": document(served.app)["components"]}
+    )
+    cursor, offsets = 0, list[int]()
+    while True:
+        page = (
+            await served.client.get(f"/sessions/{stream_id}/events", params={"after": str(cursor), "limit": "4"})
+        ).json()
+        validator.validate(page)
+        if not page["events"]:
+            break
+        offsets += [event["offset"] for event in page["events"]]
+        cursor = page["next"]
+    assert offsets == list(range(1, 12))
+    assert page["closed"] is True and page["head"] == page["next"] == 11
+    filtered = await served.client.get(f"/sessions/{stream_id}/events", params={"agent": "research", "limit": "9"})
+    assert [event["offset"] for event in filtered.json()["events"]] == [6, 7, 8, 9, 10]
+    assert filtered.json()["next"] == 11
+
+
+async def test_head_does_not_hang(served: Served) -> None:
+    stream_id = await filled(served, closed=False)
+    for path in (f"/events?session_id={stream_id}", f"/sessions/{stream_id}/events"):
+        answer = await served.client.head(path, headers={"Accept": "text/event-stream"})
+        assert answer.status_code == 200 and answer.content == b""
+
+
+async def test_unknown_and_malformed_sessions(served: Served) -> None:
+    for path in (f"/events?session_id={uuid4()}", f"/sessions/{uuid4()}/events"):
+        answer = await served.client.get(path, headers={"Accept": "text/event-stream"})
+        assert answer.status_code == 404
+        assert answer.headers["content-type"] == "application/problem+json"
+    assert (await served.client.get("/events?session_id=x")).status_code == 422
+    assert (await served.client.get("/events")).status_code == 422
+
+
+async def test_a_stuck_client_is_cut(database_url: str, redis_url: str) -> None:
+    async with serving(database_url, redis_url, send_timeout=0.3) as served:
+        engine = served.gateway.engine
+        stream_id = await new_stream(engine)
+        for _ in range(20):
+            await append(engine, stream_id, range(10), size=100_000)
+        with socket.create_connection(("127.0.0.1", served.client.base_url.port or 0)) as client:
+            client.setblocking(False)
+            request = f"GET /events?session_id={stream_id} HTTP/1.1\r\nHost: localhost\r\n"
+            client.sendall(f"{request}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
+            while not served.gateway.follower.readers:
+                await asyncio.sleep(0.01)
+            while served.gateway.follower.readers or served.server.server_state.connections:
+                await asyncio.sleep(0.01)
+
+
+async def test_too_many_readers_are_asked_to_come_back(database_url: str, redis_url: str) -> None:
+    async with serving(database_url, redis_url, max_readers=1) as served:
+        stream_id = await filled(served, closed=False)
+        async with sse(served, stream_id) as events:
+            await anext(events)
+            await anext(events)
+            answer = await stream_of(served, stream_id)
+            assert answer.status_code == 200
+            assert "\nretry: " in answer.text and "event:" not in answer.text
+
+
+async def test_heartbeats(database_url: str, redis_url: str) -> None:
+    async with serving(database_url, redis_url, heartbeat=0.05) as served:
+        stream_id = await filled(served, closed=False)
+        async with served.client.stream("GET", f"/events?session_id={stream_id}") as answer:
+            async for line in answer.aiter_lines():
+                if line == ": heartbeat":
+                    break
+
+
+async def test_sigterm_ends_streams_cleanly(database_url: str, redis_url: str) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = os.environ | {
+        "STELLWERK_DATABASE_URL": database_url,
+        "STELLWERK_REDIS_URL": redis_url,
+        "STELLWERK_TOKEN": TOKEN,
+        "STELLWERK_PORT": str(port),
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.gateway", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    assert process.stderr is not None
+    try:
+        while b"running" not in await process.stderr.readline():
+            assert process.returncode is None
+        async with engine_of(database_url) as engine:
+            stream_id = await new_stream(engine)
+            await append(engine, stream_id, range(3))
+        async with (
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=BEARER) as client,
+            aconnect_sse(client, "GET", f"/events?session_id={stream_id}") as source,
+        ):
+            events = source.aiter_sse()
+            assert [(await anext(events)).event for _ in range(4)] == ["stream", "agent", "agent", "agent"]
+            process.send_signal(signal.SIGTERM)
+            assert [event async for event in events] == []  # and no RemoteProtocolError
+        _, log = await asyncio.wait_for(process.communicate(), 20)
+        assert TOKEN.encode() not in log
+        assert b"Traceback" not in log
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_without_a_token_it_does_not_start(database_url: str, redis_url: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "STELLWERK_TOKEN"} | {
+        "STELLWERK_DATABASE_URL": database_url,
+        "STELLWERK_REDIS_URL": redis_url,
+    }
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "app.gateway", env=environment, stderr=asyncio.subprocess.PIPE
+    )
+    _, log = await asyncio.wait_for(process.communicate(), 30)
+    assert process.returncode == 2
+    assert b"STELLWERK_TOKEN" in log and b"Traceback" not in log

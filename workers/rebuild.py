@@ -1,0 +1,109 @@
+"""Rebuilding: folds sessions from their log alone and compares with their snapshots, or replaces these.
+
+The snapshot is a cache of the fold; this is the proof.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.config import Settings
+from app.database import create_engine
+from app.errors import SnapshotVersionMismatch, WorkflowError
+from app.events.push import Push
+from app.progress import SessionId
+from app.sessions import service, supersteps
+from app.sessions.dispatch import Dispatch
+from app.sessions.repository import SessionRow
+from app.sessions.service import Services
+from workers import engine
+from workers.advancer import Advancer, Served
+from workers.engine import Fold
+from workers.registry import LoadedWorkflow, load_workflows
+from workers.runtime import Addresses
+from workers.workspace import Workspaces
+
+PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rebuilt:
+    session_id: SessionId
+    status: Literal["same", "different", "replaced", "skipped"]
+    detail: str = ""
+
+
+async def rebuild(
+    settings: Settings, session_ids: Sequence[SessionId] | None, *, check: bool
+) -> AsyncIterator[Rebuilt]:
+    """All sessions where `session_ids` is None. With `check` nothing is written."""
+    addresses = Addresses.of(settings)
+    workflows = load_workflows(settings.workflows, settings.allowed_state_types)
+    served = {(w.name, w.version): w for w in workflows.values()}
+    database = create_engine(addresses.database, pool_size=2)
+    push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
+    services = Services(database, push, dispatch)
+    rebuilder = Rebuilder(services, served, Advancer(services, served, Workspaces.configured(settings), settings))
+    try:
+        async for session_id in _ids(services, session_ids):
+            yield await rebuilder.rebuild(session_id, check=check)
+    finally:
+        await push.close()
+        dispatch.close()
+        await database.dispose()
+
+
+async def _ids(services: Services, session_ids: Sequence[SessionId] | None) -> AsyncIterator[SessionId]:
+    if session_ids is not None:
+        for session_id in session_ids:
+            yield session_id
+        return
+    before = None
+    while page := await service.list_sessions(services, before=before, limit=PAGE):
+        before = page[-1].session_id
+        for view in page:
+            yield view.session_id
+
+
+@dataclass
+class Rebuilder:
+    services: Services
+    served: Served
+    advancer: Advancer
+
+    async def rebuild(self, session_id: SessionId, *, check: bool) -> Rebuilt:
+        """Raises NotFound."""
+        session = await supersteps.read_session(self.services, session_id)
+        if session.folded_superstep is None:
+            return Rebuilt(session_id, "skipped", "nothing is folded yet")
+        workflow = self.served.get((session.workflow, session.workflow_version))
+        if workflow is None:
+            version = f"{session.workflow!r} in version {session.workflow_version}"
+            return Rebuilt(session_id, "skipped", f"the workflow {version} is not served here")
+        try:
+            folded = await self.advancer.rebuild(workflow, session)
+        except WorkflowError as error:
+            return Rebuilt(session_id, "different", f"the log cannot be folded: {error}")
+        if not check:
+            replaced = await supersteps.replace_snapshot(self.services, session, folded.snapshot)
+            return Rebuilt(
+                session_id, "replaced" if replaced else "skipped", "" if replaced else "it moved on meanwhile"
+            )
+        return self._compare(workflow, session, folded)
+
+    def _compare(self, workflow: LoadedWorkflow, session: SessionRow, folded: Fold) -> Rebuilt:
+        if session.snapshot is None:
+            return Rebuilt(session.session_id, "different", "there is no snapshot")
+        try:
+            kept = engine.read(workflow, session.snapshot)
+        except SnapshotVersionMismatch as error:
+            return Rebuilt(session.session_id, "skipped", str(error))
+        # Not the bytes: checkpoint and interrupt ids hold a random part.
+        if kept.values != folded.values:
+            names = sorted(
+                name for name in {*kept.values, *folded.values} if kept.values.get(name) != folded.values.get(name)
+            )
+            return Rebuilt(session.session_id, "different", f"the state differs in {', '.join(names)}")
+        if [step.path for step in kept.pending] != [step.path for step in folded.pending]:
+            return Rebuilt(session.session_id, "different", "other nodes are pending")
+        return Rebuilt(session.session_id, "same")
