@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import text
 
 from app.config import Settings
 from app.database import create_engine, transaction
@@ -111,18 +112,19 @@ class Cluster:
                 )
             ).all()
         expected = chain.genesis(session_id)
-        for number, (event, (salt, stored)) in enumerate(zip(page, salts, strict=True), 1):
+        for number, event in enumerate(page, 1):
+            salt, stored = salts[number - 1]
             assert event.offset == number
             expected = chain.link(expected, event.offset, event.ts, chain.digest(salt, event.data))
             assert stored == expected
             EVENT.validate_json(event.wire())
-        assert state.head == len(page) and state.head_chain == expected
+        assert state.head == len(page) == len(salts) and state.head_chain == expected
         return [log.parse(event) for event in page]
 
     async def check(self) -> None:
         """What must hold of every session when a test ends."""
         async with transaction(self.services.engine) as db:
-            ids = list(await db.scalars(repository.text("SELECT session_id FROM sessions")))
+            ids = list(await db.scalars(text("SELECT session_id FROM sessions")))
         for session_id in ids:
             await self.events(session_id)
         settings = Settings(

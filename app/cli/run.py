@@ -5,6 +5,7 @@ find or start a stack ─▶ submit ─▶ follow to the end ─▶ result ─�
 
 import signal
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -24,7 +25,7 @@ from app.cli.request import DEFAULT_TASK, InputOption, NewSession, PathOption, R
 from app.cli.sessions import create_session
 from app.cli.stack import BackgroundStack, Home, start_in_background
 from app.embedded.running import supervisor_pid
-from app.errors import GatewayRefused, Unavailable
+from app.errors import EmbeddedServerError, GatewayRefused, Unavailable
 
 REGISTER_SECONDS = 30.0  # the worker of a fresh stack registers its workflows a moment after the gateway is ready
 INTERRUPTED = 130
@@ -95,16 +96,31 @@ def _stack(chosen: Address | None, home: Path, token: str | None, *, keep: bool)
     if chosen is not None:
         yield RunStack(chosen, is_fresh=False, stops=False, check=lambda: None)
         return
-    if (running := stack_address(home, token)) is not None:
-        yield RunStack(running, is_fresh=False, stops=False, check=lambda: _check_home(home))
-        return
-    with busy(f"starting Postgres, Valkey, a worker and the gateway in {home} …"):
-        background, info = start_in_background(home)
+    address, background = _join_or_start(home, token)
+    stops = background is not None and not keep
     try:
-        yield RunStack(Address(info.url, info.token), True, not keep, lambda: _check_home(home))
+        yield RunStack(address, is_fresh=background is not None, stops=stops, check=lambda: _check_home(home))
     finally:
-        if not keep:
+        if background is not None and not keep:
             _stop(background)
+
+
+def _join_or_start(home: Path, token: str | None) -> tuple[Address, BackgroundStack | None]:
+    with busy(f"looking for a stack in {home} …") as tell:
+        while True:
+            # One that is starting or stopping is waited for: a home has room for one.
+            while (running := stack_address(home, token)) is None and supervisor_pid(home) is not None:
+                time.sleep(0.1)
+            if running is not None:
+                return running, None
+            tell(f"starting Postgres, Valkey, a worker and the gateway in {home} …")
+            try:
+                background, info = start_in_background(home)
+            except EmbeddedServerError:
+                if supervisor_pid(home) is None:
+                    raise
+            else:
+                return Address(info.url, info.token), background
 
 
 def _stop(background: BackgroundStack) -> None:

@@ -19,7 +19,17 @@ from app.sessions import service
 
 router = APIRouter(tags=["events"])
 
-_SSE = {"schema": {"type": "string", "description": "Server-sent events; every `data` is one `Event`."}}
+# What a parser gives for each frame; `data` of an event's frame is one `Event` as JSON.
+_FRAME = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "description": "The cursor: an offset."},
+        "event": {"type": "string", "description": "`stream`, `reset`, `end`, or an event's t without `_event`."},
+        "data": {"type": "string", "contentMediaType": "application/json"},
+        "retry": {"type": "integer", "description": "Milliseconds before coming back."},
+    },
+}
+_SSE = {"itemSchema": _FRAME}
 _PAGE = {"schema": {"$ref": "#/components/schemas/EventPage"}}
 _CLOSED = {"description": "The stream is closed and holds nothing more: do not come back"}
 

@@ -1,0 +1,72 @@
+"""`stellwerk` as people run it: real processes, on a home of the test's own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from app.embedded.running import StackInfo, running_stack
+from tests.processes import wait_until
+
+ROOT = Path(__file__).parents[1]
+STELLWERK = str(Path(sys.executable).with_name("stellwerk"))
+WORKFLOWS = "workers.workflows.repair,tests.graphs.gated"
+
+
+def environment(home: Path) -> dict[str, str]:
+    """As a person's shell has it, whose terminal is none."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("STELLWERK_")}
+    return kept | {"STELLWERK_HOME": str(home), "STELLWERK_WORKFLOWS": WORKFLOWS, "PYTHONPATH": str(ROOT)}
+
+
+def stellwerk(home: Path, *arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
+    """Runs to the end; `more` goes into the environment."""
+    return subprocess.run(
+        [STELLWERK, *arguments],
+        env=environment(home) | more,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+
+
+@contextmanager
+def started(home: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """Runs beside the test; its standard error goes to the file `stderr` in the home."""
+    with (home / "stderr").open("w") as errors:
+        process = subprocess.Popen(
+            [STELLWERK, *arguments],
+            env=environment(home),
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    with process:
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                process.terminate()
+                process.communicate(timeout=40)
+
+
+@contextmanager
+def stack(home: Path) -> Iterator[StackInfo]:
+    with (home / "output").open("wb") as output:
+        process = psutil.Popen([STELLWERK, "up"], env=environment(home), cwd=ROOT, stdout=output, stderr=output)
+    try:
+        wait_until(lambda: running_stack(home) or process.poll() is not None, what="up is ready", patience=120)
+        info = running_stack(home)
+        assert info is not None, (home / "output").read_text()
+        yield info
+    finally:
+        if process.poll() is None:
+            process.terminate()
+        process.wait(timeout=25)
