@@ -1,0 +1,16 @@
+"""Stellwerk: multi-agent workflows as Celery tasks, on an append-only log. The main path, in order:
+
+gateway/sessions.py         POST /sessions …
+sessions/service.py         … writes the session and its first event, and rings
+workers/tasks.py            advance_session, run_step: Celery's side of the doorbell
+workers/advancer.py         folds finished steps (workers/engine.py), queues the next ones
+workers/runner.py           claims a step's lease, runs its agent, completes it
+workers/agents/             the agents; progress.py: report_progress()
+events/group_commit.py      appends of many agents share one round trip
+events/log.py               the only SQL on events; migrations/sql: append_events
+events/push.py              after the commit: Redis
+events/follow.py            catch up from Postgres, then live from Redis
+gateway/stream.py           SSE frames, resumed at any offset
+workers/rescuer.py          what was lost on the way is rung again
+embedded/, cli/             servers from wheels, and `stellwerk run`
+"""

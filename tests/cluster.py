@@ -113,7 +113,7 @@ class Cluster:
             ).all()
         expected = chain.genesis(session_id)
         for number, event in enumerate(page, 1):
-            salt, stored = salts[number - 1]
+            salt, stored = salts[number - 1][0], salts[number - 1][1]
             assert event.offset == number
             expected = chain.link(expected, event.offset, event.ts, chain.digest(salt, event.data))
             assert stored == expected

@@ -1,8 +1,8 @@
 """What `stellwerk run` shows while a session goes on."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -34,15 +34,12 @@ def choose_display(*, as_json: bool) -> Display:
     return Bars() if out.is_interactive else Lines()
 
 
-@contextmanager
-def busy(message: str) -> Iterator[Callable[[str], None]]:
-    """Says on standard error what is being waited for; gives a function that says what comes next."""
-    if not err.is_interactive:
-        say(message)
-        yield say
-        return
-    with err.status(Text(message)) as status:
-        yield lambda new: status.update(Text(new))
+def busy(message: str) -> AbstractContextManager[object]:
+    """Says on standard error what is being waited for."""
+    if err.is_interactive:
+        return err.status(Text(message))
+    say(message)
+    return nullcontext()
 
 
 class JsonLines(ExitStack):

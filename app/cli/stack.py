@@ -56,17 +56,21 @@ def up(
 @commands.command()
 def down(home: Home = None) -> None:
     """Stops the stack that runs on this home."""
-    directory = _settings(home).home
-    pid = supervisor_pid(directory)
+    stop_stack(_settings(home).home)
+    _say("stopped")
+
+
+def stop_stack(home: Path) -> None:
+    """Returns when it has ended. Raises EmbeddedServerError when there is none, or it does not end."""
+    pid = supervisor_pid(home)
     if pid is None:
-        raise EmbeddedServerError(f"no stack is running on {directory}")
+        raise EmbeddedServerError(f"no stack is running on {home}")
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_PATIENCE
-    while supervisor_pid(directory) == pid:
+    while supervisor_pid(home) == pid:
         if time.monotonic() > deadline:
             raise EmbeddedServerError(f"the stack (pid {pid}) was still running after {STOP_PATIENCE:.0f} s")
         time.sleep(0.05)
-    _say("stopped")
 
 
 class BackgroundStack:
@@ -84,6 +88,10 @@ class BackgroundStack:
                 env={**os.environ, "STELLWERK_HOME": str(self._home)},
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def wait_ready(self) -> StackInfo:
         """Raises EmbeddedServerError with what `up` said last."""

@@ -218,7 +218,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
         while rounds_after_end < 2:
             async with transaction(engine) as db:
                 page = await log.read_feed(db, cursor, limit=50)
-            seen += [event for _, event in page]
+            seen.extend(event for _, event in page)
             cursor = page[-1][0] if page else cursor
             if not page:
                 rounds_after_end += not writing

@@ -1,0 +1,58 @@
+"""What a session came to, and what to do with it."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from app.cli.console import clean, print_text
+from app.cli.patches import top_of
+
+
+def print_result(closing: Mapping[str, Any], project: Path | None) -> None:
+    """Of a closing event; `project` is where its patch belongs."""
+    result = closing.get("result")
+    if not isinstance(result, dict):
+        return
+    print_text("")
+    if "summary" in result:
+        print_text(clean(result["summary"]))
+        _print_change("findings", result, "findings_before", "findings_after")
+        _print_change("tests", result, "tests_before", "tests_after")
+    else:
+        print_text(orjson.dumps(result).decode())
+    if "patch" in result:
+        _print_patch(result, project)
+
+
+def _print_change(name: str, result: Mapping[str, Any], before: str, after: str) -> None:
+    if before in result:
+        _print_field(name, f"{_counts(result[before])} → {_counts(result.get(after))}")
+
+
+def _print_patch(result: Mapping[str, Any], project: Path | None) -> None:
+    if result["patch"] is None:
+        _print_field("patch", "none: nothing was changed")
+        return
+    apply, fetch = ["git"], ["git"]
+    if project is not None:
+        top = top_of(project)
+        where = ["-C", str(top.directory)]
+        apply += where
+        fetch += where if top.is_repository else []
+    _print_field("branch", result["branch"])
+    _print_field("patch", result["patch"])
+    _print_field("apply", shlex.join([*apply, "apply", result["patch"]]))
+    _print_field("fetch", shlex.join([*fetch, "fetch", result["workspace"], result["branch"]]))
+
+
+def _print_field(name: str, value: object) -> None:
+    print_text(f"{name:<8} {clean(value)}")
+
+
+def _counts(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{count} {name}" for name, count in value.items())
+    return "not run" if value is None else str(value)
