@@ -37,15 +37,15 @@ def stellwerk(home: Path, *arguments: str, cwd: Path = ROOT, **more: str) -> sub
 
 
 @contextmanager
-def started(home: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    """Runs beside the test; its standard error goes to the file `stderr` in the home."""
-    with (home / "stderr").open("w") as errors:
+def started(home: Path, *arguments: str, errors: str = "stderr") -> Iterator["subprocess.Popen[str]"]:
+    """Runs beside the test; its standard error goes to that file in the home."""
+    with (home / errors).open("w") as stderr:
         process = subprocess.Popen(
             [STELLWERK, *arguments],
             env=environment(home),
             cwd=ROOT,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=stderr,
             text=True,
         )
     with process:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from app.cli.client import Address, chosen_address, chosen_home, stack_address
 from app.cli.display import busy
 from app.cli.stack import BackgroundStack, start_in_background, stop_stack
@@ -18,6 +20,7 @@ from app.embedded.running import supervisor_pid
 from app.errors import EmbeddedServerError, Unavailable
 
 LOCK = "run.lock"
+FRESH_SECONDS = 60.0
 
 
 @dataclass(slots=True)
@@ -26,6 +29,7 @@ class UsedStack:
 
     address: Address
     is_fresh: bool = False
+    """Its workers may not have told yet what they serve."""
     stopped: bool = False
     check: Callable[[], None] = lambda: None
     """Raises Unavailable when it has ended."""
@@ -44,7 +48,8 @@ def use_stack(url: str | None, token: str | None, home: Path | None, *, keep: bo
         tenancy.keep()
     elif own is not None:
         tenancy.started(own)
-    stack = UsedStack(address, is_fresh=own is not None, check=lambda: _check_running(directory))
+    is_fresh = own is not None or _age_seconds(directory) < FRESH_SECONDS
+    stack = UsedStack(address, is_fresh=is_fresh, check=lambda: _check_running(directory))
     try:
         yield stack
     finally:
@@ -65,6 +70,11 @@ def _join_or_start(home: Path, token: str | None) -> tuple[Address, BackgroundSt
         else:
             return Address(info.url, info.token), own
     return running, None
+
+
+def _age_seconds(home: Path) -> float:
+    pid = supervisor_pid(home)
+    return 0.0 if pid is None else time.time() - psutil.Process(pid).create_time()
 
 
 def _check_running(home: Path) -> None:

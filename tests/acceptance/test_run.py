@@ -63,7 +63,7 @@ def test_what_was_interrupted_goes_on_at_the_next_up(home: Path) -> None:
 def test_two_at_once_share_a_stack_that_the_last_one_stops(home: Path) -> None:
     gates = [home / "first", home / "second"]
     commands = [["run", "wait", "--workflow", "gated", "--input", json.dumps({"gate": str(gate)})] for gate in gates]
-    with started(home, *commands[0]) as first, started(home, *commands[1]) as second:
+    with started(home, *commands[0]) as first, started(home, *commands[1], errors="stderr2") as second:
         wait_until(lambda: running_stack(home), what="the stack runs", patience=90)
         info = running_stack(home)
         for gate, run in zip(gates, (first, second), strict=True):
