@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 from app.config import Settings
 from app.database import transaction
 from app.errors import StellwerkError
+from app.events.cancelling import asked_to_end
 from app.sessions import attempts, repository
 from app.sessions.repository import Served
-from app.sessions.service import Services
+from app.sessions.unit import Services
 
 logger = structlog.get_logger(__name__)
 
@@ -34,7 +35,7 @@ class Rescuer:
     _registered_at: float = float("-inf")
 
     async def run(self) -> None:
-        while True:
+        while not asked_to_end():
             try:
                 await self._register()
                 await self.rescue()
@@ -51,7 +52,7 @@ class Rescuer:
 
     async def _wait_for_database(self) -> None:
         """While the database was away nobody could renew: after it came back everybody gets one lease's time."""
-        while True:
+        while not asked_to_end():
             await asyncio.sleep(self.settings.rescue_every.total_seconds())
             try:
                 async with transaction(self.services.engine) as db:

@@ -32,7 +32,7 @@ from app.progress import CurrentStep, Report, SessionId, report_progress, runnin
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.repository import StepRow
-from app.sessions.service import Services
+from app.sessions.unit import Services
 from workers import engine
 from workers.advancer import Advancer, Served
 from workers.codec import readable

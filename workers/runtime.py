@@ -16,13 +16,14 @@ from sqlalchemy.exc import DBAPIError
 from app.config import Settings
 from app.database import create_engine, transaction
 from app.errors import BadInput
+from app.events.cancelling import asked_to_end
 from app.events.group_commit import GroupCommit
 from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
 from app.sessions import repository
 from app.sessions.dispatch import Dispatch
 from app.sessions.repository import RegisteredWorkflow
-from app.sessions.service import Services
+from app.sessions.unit import Services
 from workers.advancer import Advancer
 from workers.heartbeat import Heartbeat
 from workers.registry import LoadedWorkflow
@@ -139,12 +140,12 @@ class Runtime:
 
     async def _hear_cancellations(self) -> None:
         """A doorbell only: without it a cancelled attempt ends at its next heartbeat or report."""
-        while True:
+        while not asked_to_end():
             try:
                 redis = connect(self._addresses.redis)
                 async with redis, redis.pubsub() as pubsub:
                     await pubsub.subscribe(CANCEL_CHANNEL)
-                    while True:
+                    while not asked_to_end():
                         message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
                         if message is not None:
                             self.runner.check_leases(message["data"].decode())

@@ -17,7 +17,7 @@ from app.gateway import approvals, events, health, openapi, page, problems, sess
 from app.gateway.gatekeeper import Gatekeeper
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
-from app.sessions.service import Services
+from app.sessions.unit import Services
 
 
 def create_app(settings: Settings) -> FastAPI:

@@ -18,7 +18,8 @@ from app.progress import SessionId
 from app.sessions import repository
 from app.sessions.model import TERMINAL, StepToken, retry_delay
 from app.sessions.repository import SessionRow, StepRow
-from app.sessions.service import Services, Unit, end_session, set_running, unit
+from app.sessions.service import end_session, set_running
+from app.sessions.unit import Services, Unit, unit
 
 MAX_ERROR_CHARACTERS = 4000
 

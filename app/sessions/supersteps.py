@@ -17,7 +17,8 @@ from app.progress import SessionId
 from app.sessions import repository
 from app.sessions.model import TERMINAL
 from app.sessions.repository import SessionRow, StepRow
-from app.sessions.service import Services, Unit, end_session, unit
+from app.sessions.service import end_session
+from app.sessions.unit import Services, Unit, unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,386 @@
+"""The deployment: what its files promise, and its services' commands as plain processes, with nginx in front."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from httpx_sse import ServerSentEvent, connect_sse
+
+from app.config import Settings
+from app.embedded.home import free_port
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.valkey import EmbeddedValkey
+from app.gateway.__main__ import SHUTDOWN_SECONDS
+from tests.composition import ROOT, Missing, composition, debian_package, duration
+from tests.conftest import execute, temporary_home, url_of
+from tests.processes import wait_until
+from workers.runtime import SHUTDOWN_GRACE_SECONDS
+from workers.sample import write_sample
+
+TOKEN = "the-deployment's-token"
+SECRETS = {"POSTGRES_PASSWORD": "the-database's-password", "STELLWERK_TOKEN": TOKEN}
+OURS = ("migrate", "gateway", "worker")
+VERSION = re.compile(r":v?\d+(\.\d+)*(-[a-z]+)*$")
+NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
+SANDBOX_PLACES = (sys.prefix, sys.base_prefix)
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = composition(SECRETS)["services"]
+    return found
+
+
+# --- what the files promise
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_have_no_default(name: str) -> None:
+    with pytest.raises(Missing, match=name):
+        composition(SECRETS | {name: ""})
+
+
+def test_every_variable_is_a_setting(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {f"STELLWERK_{name.upper()}" for name in Settings.model_fields}
+    for name in OURS:
+        environment = services[name]["environment"]
+        assert set(environment) <= known
+        with monkeypatch.context() as patch:
+            for variable, value in environment.items():
+                patch.setenv(variable, value)
+            settings = Settings(_env_file=None)
+        assert not settings.on_loopback
+    assert settings.sandbox and settings.paths == (Path("/srv/projects"),)
+
+
+def test_services_wait_for_what_they_need(services: dict[str, Any]) -> None:
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    ready = {"postgres": healthy, "redis": healthy, "migrate": done}
+    assert services["migrate"]["depends_on"] == {"postgres": healthy}
+    assert services["gateway"]["depends_on"] == services["worker"]["depends_on"] == ready
+    assert services["nginx"]["depends_on"] == {"gateway": healthy}
+    assert services["migrate"]["restart"] == "no"
+    for name, service in services.items():
+        assert name == "migrate" or service["restart"] == "unless-stopped"
+        waited_for = [other for other in services.values() if other.get("depends_on", {}).get(name) == healthy]
+        assert not waited_for or service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+
+
+def test_gateways_and_workers_scale(services: dict[str, Any]) -> None:
+    assert not any("container_name" in service for service in services.values())
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert services["nginx"]["ports"] == ["127.0.0.1:8080:80"]
+    assert "listen 80;" in NGINX
+    assert f"server gateway:{services['gateway']['environment']['STELLWERK_PORT']} resolve;" in NGINX
+    assert any("%h" in argument for argument in services["worker"]["command"])
+
+
+def test_stopping_is_given_the_time_that_it_takes(services: dict[str, Any]) -> None:
+    assert duration(services["gateway"]["stop_grace_period"]).total_seconds() > SHUTDOWN_SECONDS
+    assert duration(services["worker"]["stop_grace_period"]).total_seconds() > 2 * SHUTDOWN_GRACE_SECONDS
+    assert all(services[name]["init"] for name in OURS)
+
+
+def test_volumes_lie_where_the_settings_say(services: dict[str, Any]) -> None:
+    worker = services["worker"]
+    workspaces, projects = worker["environment"]["STELLWERK_WORKSPACES"], worker["environment"]["STELLWERK_PATHS"]
+    assert worker["volumes"] == [f"workspaces:{workspaces}", f"{projects}:{projects}:ro"]
+    assert f"--group=stellwerk {workspaces}" in (ROOT / "Dockerfile").read_text()
+    named = {volume.partition(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+    assert named - {projects} == set(composition(SECRETS)["volumes"])
+
+
+def test_versions_are_pinned(services: dict[str, Any]) -> None:
+    images = [service["image"] for service in services.values() if "build" not in service]
+    stages = re.findall(r"^FROM (\S+)", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert len(images) == 3 and len(stages) == 3
+    assert all(VERSION.search(image) for image in (*images, *stages))
+
+
+def test_the_image_is_built_from_what_is_there() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    copied = {
+        source for line in re.findall(r"^COPY (?!--from)(.+)", dockerfile, re.MULTILINE) for source in line.split()[:-1]
+    }
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == let_in
+    assert all((ROOT / source).exists() for source in copied)
+    assert os.access(ROOT / "scripts" / "sandbox", os.X_OK)
+    syncs = re.findall(r"uv sync .*", dockerfile)
+    assert syncs and all("--locked --no-default-groups" in sync and "embedded" not in sync for sync in syncs)
+    assert re.findall(r"^USER (.+)", dockerfile, re.MULTILINE) == ["stellwerk"]
+    assert not re.search(r"PASSWORD|TOKEN|SECRET", dockerfile)
+
+
+# --- the services as plain processes
+
+
+@dataclass
+class Deployment:
+    services: dict[str, Any]
+    directory: Path
+    changes: dict[str, str]
+    """What cannot be as in the file, where every service has an address of its own."""
+
+    @property
+    def projects(self) -> Path:
+        return Path(self.services["worker"]["environment"]["STELLWERK_PATHS"])
+
+    def log(self, name: str) -> str:
+        return (self.directory / f"{name}.log").read_text(errors="replace")
+
+    @contextmanager
+    def running(self, service: str, name: str, **changes: str) -> Iterator["subprocess.Popen[bytes]"]:
+        """The service's command; at the end it has the file's grace period to stop, and must say that it went well."""
+        declared = self.services[service]
+        differing = {key: value for key, value in {**self.changes, **changes}.items() if key in declared["environment"]}
+        command = [argument.replace("%h", f"{name}.%h") for argument in declared["command"]]
+        with (self.directory / f"{name}.log").open("wb") as output:
+            process = subprocess.Popen(
+                command,
+                env={**_base_environment(self.directory), **declared["environment"], **differing},
+                cwd=self.directory,  # away from a developer's .env
+                stdout=output,
+                stderr=output,
+            )
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                grace = duration(declared.get("stop_grace_period", "10s"))
+                assert process.wait(grace.total_seconds()) == 0, self.log(name)
+            finally:
+                process.kill()
+                process.wait()
+
+
+def _base_environment(home: Path) -> dict[str, str]:
+    return {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": str(home), "LANG": "C.UTF-8"}
+
+
+def sandbox() -> str:
+    """As in the file, with this machine's places; empty where bubblewrap is missing or not allowed to work."""
+    bwrap = debian_package("bubblewrap", "bwrap")
+    probe = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
+    if bwrap is None or subprocess.run([bwrap, *probe], capture_output=True, check=False).returncode:
+        return ""
+    return " ".join([str(ROOT / "scripts" / "sandbox"), *(f"--ro-bind {place} {place}" for place in SANDBOX_PLACES)])
+
+
+@pytest.fixture(scope="module")
+def deployment(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Deployment]:
+    execute(postgres.url, "CREATE DATABASE composed")
+    with temporary_home() as directory:
+        declared = composition(SECRETS | {"STELLWERK_PATHS": str(directory / "projects")})["services"]
+        changes = {
+            "STELLWERK_DATABASE_URL": url_of(postgres, "composed"),
+            "STELLWERK_REDIS_URL": valkey.url,
+            "STELLWERK_WORKSPACES": str(directory / "workspaces"),
+            "STELLWERK_SANDBOX": sandbox(),
+        }
+        yield Deployment(declared, directory, changes)
+    execute(postgres.url, "DROP DATABASE composed WITH (FORCE)")
+
+
+@dataclass
+class Running:
+    deployment: Deployment
+    gateways: list[str]
+    workers: list["subprocess.Popen[bytes]"]
+
+    @contextmanager
+    def paused_workers(self) -> Iterator[None]:
+        for worker in self.workers:
+            worker.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for worker in self.workers:
+                worker.send_signal(signal.SIGCONT)
+
+
+@pytest.fixture(scope="module")
+def running(deployment: Deployment) -> Iterator[Running]:
+    """Migrated, with two gateways and two workers."""
+    with ExitStack() as stack:
+        migration = stack.enter_context(deployment.running("migrate", "migrate"))
+        assert migration.wait(timeout=60) == 0, deployment.log("migrate")
+        ports = [free_port() for _ in range(2)]
+        for port in ports:
+            stack.enter_context(deployment.running("gateway", f"gateway-{port}", STELLWERK_PORT=str(port)))
+        names = ["worker-1", "worker-2"]
+        workers = [stack.enter_context(deployment.running("worker", name)) for name in names]
+        for port in ports:
+            url = f"http://127.0.0.1:{port}/readyz"
+            wait_until(lambda url=url: httpx.get(url).is_success, what=url, patience=90, retry_on=httpx.TransportError)
+        for name in names:
+            wait_until(lambda name=name: '"serving"' in deployment.log(name), what=f"{name} serves", patience=90)
+        yield Running(deployment, [f"127.0.0.1:{port}" for port in ports], workers)
+
+
+@contextmanager
+def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
+    """A real nginx with the deployment's configuration, in which only the addresses differ; yields its own."""
+    binary = debian_package("nginx-light", "nginx")
+    if binary is None:
+        pytest.skip("nginx is not installed (CI=true installs it, as root)")
+    address = f"127.0.0.1:{free_port()}"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    temporary = " ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)  # its own are for root only
+    configuration = NGINX
+    for ours, other in {
+        "server gateway:8000 resolve;": " ".join(f"server {gateway};" for gateway in gateways),
+        "listen 80;": f"listen {address};",
+        "http {": f"http {{ {temporary}",
+    }.items():
+        assert configuration.count(ours) == 1
+        configuration = configuration.replace(ours, other)
+    (directory / "nginx.conf").write_text(configuration)
+    arguments = ["-p", directory, "-c", directory / "nginx.conf", "-g", f"daemon off; pid {directory}/nginx.pid;"]
+    with (directory / "nginx.log").open("wb") as output:
+        process = subprocess.Popen([binary, *arguments], stdout=output, stderr=output)
+    try:
+        wait_until(
+            lambda: httpx.get(f"http://{address}/healthz").status_code, what="nginx", retry_on=httpx.TransportError
+        )
+        yield address
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def client_of(address: str) -> httpx.Client:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=60)
+
+
+def submit(client: httpx.Client, project: Path) -> str:
+    write_sample(project)
+    answer = client.post("/sessions", json={"task": "repair it", "path": str(project)})
+    assert answer.status_code == 201, answer.text
+    session_id: str = answer.json()["session_id"]
+    return session_id
+
+
+def check_result(client: httpx.Client, session_id: str, frames: list[ServerSentEvent], *, with_tests: bool) -> None:
+    assert frames[0].event == "stream" and frames[-1].event == "end"
+    offsets = [int(frame.id) for frame in frames[1:-1] if frame.data]
+    assert offsets == list(range(1, json.loads(frames[-1].data)["head"] + 1))
+    closing = json.loads(frames[-2].data)
+    assert closing["status"] == "succeeded", closing
+    result = closing["result"]
+    assert result["findings_after"] < result["findings_before"]
+    if with_tests:
+        assert result["tests_after"]["passed"] >= 4, result
+    else:
+        assert result["tests_after"] is None and "STELLWERK_SANDBOX" in result["summary"]
+    patch = client.get(f"/sessions/{session_id}/patch")
+    assert patch.text.startswith("diff --git ")
+
+
+def test_one_gateway_takes_a_session_and_the_other_shows_it(running: Running) -> None:
+    first, second = running.gateways
+    with client_of(first) as submitting, client_of(second) as reading:
+        session_id = submit(submitting, running.deployment.projects / "till")
+        with connect_sse(reading, "GET", f"/sessions/{session_id}/events") as source:
+            frames = list(source.iter_sse())
+        check_result(reading, session_id, frames, with_tests=bool(running.deployment.changes["STELLWERK_SANDBOX"]))
+
+
+def test_a_session_outside_of_the_projects_is_refused(running: Running) -> None:
+    outside = running.deployment.directory / "elsewhere"
+    with client_of(running.gateways[0]) as client:
+        session_id = submit(client, outside)
+        with connect_sse(client, "GET", f"/sessions/{session_id}/events") as source:
+            closing = json.loads(list(source.iter_sse())[-2].data)
+    assert closing["status"] == "failed" and str(running.deployment.projects) in closing["reason"]
+
+
+def test_through_nginx_frames_come_as_they_are_written(running: Running, tmp_path: Path) -> None:
+    with nginx(tmp_path, running.gateways) as address, client_of(address) as client:
+        with running.paused_workers():
+            session_id = submit(client, running.deployment.projects / "through-nginx")
+            streaming = client.stream("GET", f"/sessions/{session_id}/events", headers={"Accept": "text/event-stream"})
+            with ExitStack() as stack:
+                response = stack.enter_context(streaming)
+                lines = response.iter_lines()
+                # Nothing more is written while the workers stand still: what is here now, nothing held back.
+                begun = [next(line for line in lines if line.startswith("data:")) for _ in range(2)]
+                released = stack.pop_all()
+        assert json.loads(begun[1].removeprefix("data: "))["status"] == "created"
+        with released:
+            rest = [line for line in lines if line.startswith("event:")]
+        assert rest[-1] == "event: end"
+        assert response.headers["content-type"].startswith("text/event-stream")
+        with connect_sse(client, "GET", f"/sessions/{session_id}/events") as source:
+            frames = list(source.iter_sse())
+        check_result(client, session_id, frames, with_tests=bool(running.deployment.changes["STELLWERK_SANDBOX"]))
+        head = {"Last-Event-ID": frames[-1].id, "Accept": "text/event-stream"}
+        assert client.get(f"/sessions/{session_id}/events", headers=head).status_code == 204
+    log = (tmp_path / "nginx.log").read_text()
+    assert all(gateway in log for gateway in running.gateways)
+
+
+def test_a_browser_signs_in_through_nginx(running: Running, tmp_path: Path) -> None:
+    with nginx(tmp_path, running.gateways) as address, httpx.Client(base_url=f"http://{address}") as browser:
+        assert browser.get("/").status_code == 401
+        opened = browser.get("/", params={"token": TOKEN}, follow_redirects=True)
+        assert opened.status_code == 200 and not opened.url.query
+        own, foreign = {"Origin": f"http://{address}"}, {"Origin": "http://127.0.0.1:1"}
+        assert browser.post("/sessions", json={"task": ""}, headers=own).status_code == 422
+        assert browser.post("/sessions", json={"task": ""}, headers=foreign).status_code == 403
+    log = (tmp_path / "nginx.log").read_text()
+    assert '"GET /" 303' in log
+    assert "token" not in log
+
+
+def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> None:
+    with nginx(tmp_path, [f"127.0.0.1:{free_port()}" for _ in range(2)]) as address:
+        events = f"http://{address}/events?token=a-secret"
+        reader = httpx.get(events, headers={"Accept": "text/event-stream"})
+        assert reader.status_code == 200 and reader.headers["content-type"] == "text/event-stream"
+        assert reader.text.endswith("\nretry: 3000\n\n")
+        other = httpx.post(events, json={})
+        assert other.status_code == 503 and other.headers["content-type"] == "application/problem+json"
+        assert other.headers["retry-after"] and other.json()["status"] == 503
+    assert "secret" not in (tmp_path / "nginx.log").read_text()
+
+
+def test_the_sandbox_shows_only_what_the_tests_need(tmp_path: Path) -> None:
+    prefix = sandbox().split()
+    if not prefix:
+        pytest.skip("bubblewrap is not installed, or may not make namespaces here")
+    project, own = tmp_path / "copy" / "project", tmp_path / "own"
+    for place in (project, own / "tmp"):
+        place.mkdir(parents=True)
+    (tmp_path / "secret").touch()
+    program = f"""
+import os, pathlib, socket
+pathlib.Path("../report.xml").touch()
+pathlib.Path(os.environ["TMPDIR"], "kept").touch()
+assert not pathlib.Path({str(tmp_path / "secret")!r}).exists()
+assert not pathlib.Path({str(ROOT / "docker-compose.yml")!r}).exists()
+assert {os.getpid()} not in map(int, filter(str.isdigit, os.listdir("/proc")))
+assert [name for _, name in socket.if_nameindex()] == ["lo"]
+try:
+    pathlib.Path("/etc/written").touch()
+except OSError:
+    print("enclosed")
+"""
+    environment = {**_base_environment(own), "TMPDIR": str(own / "tmp")}
+    command = [*prefix, sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
+    assert done.stdout == "enclosed\n", done.stderr
+    assert (tmp_path / "copy" / "report.xml").exists()
+    assert (own / "tmp" / "kept").exists()
