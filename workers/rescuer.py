@@ -15,8 +15,8 @@ from app.config import Settings
 from app.database import transaction
 from app.errors import StellwerkError
 from app.events.cancelling import asked_to_end
-from app.sessions import attempts, repository
-from app.sessions.repository import Served
+from app.sessions import attempts, overdue
+from app.sessions.overdue import Served
 from app.sessions.unit import Services
 
 logger = structlog.get_logger(__name__)
@@ -56,7 +56,7 @@ class Rescuer:
             await asyncio.sleep(self.settings.rescue_every.total_seconds())
             try:
                 async with transaction(self.services.engine) as db:
-                    await repository.database_now(db)
+                    await overdue.database_now(db)
             except (DBAPIError, OSError, TimeoutError):
                 continue
             logger.info("the database is back; rescuing starts after one lease")
@@ -66,10 +66,10 @@ class Rescuer:
     async def rescue(self) -> None:
         """One round."""
         async with transaction(self.services.engine) as db:
-            expired = await repository.expired_leases(db, limit=BATCH)
+            expired = await overdue.expired_leases(db, limit=BATCH)
             wait = self.settings.ring_again_after
-            unclaimed = await repository.take_unclaimed(db, served=self.served, ring_again_after=wait, limit=BATCH)
-            owed = await repository.take_unadvanced(db, served=self.served, ring_again_after=wait, limit=BATCH)
+            unclaimed = await overdue.take_unclaimed(db, served=self.served, ring_again_after=wait, limit=BATCH)
+            owed = await overdue.take_unadvanced(db, served=self.served, ring_again_after=wait, limit=BATCH)
         for row in expired:
             try:
                 await attempts.lose_step(self.services, row)

@@ -17,10 +17,11 @@ from app.config import Settings
 from app.database import create_engine, transaction
 from app.errors import BadInput
 from app.events.cancelling import asked_to_end
+from app.events.epochs import observe_cluster
 from app.events.group_commit import GroupCommit
 from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
-from app.sessions import repository
+from app.sessions import overdue, repository
 from app.sessions.dispatch import Dispatch
 from app.sessions.repository import RegisteredWorkflow
 from app.sessions.unit import Services
@@ -128,9 +129,10 @@ class Runtime:
     async def _register_at_start(self) -> None:
         while True:
             try:
+                await observe_cluster(self.services.engine)
                 await self._register()
                 async with transaction(self.services.engine) as db:
-                    await repository.wake_waiting(db, served=tuple(self._served))
+                    await overdue.wake_waiting(db, served=tuple(self._served))
             except (DBAPIError, OSError) as error:
                 logger.warning("waiting for the database", error=str(error).splitlines()[0])
                 await asyncio.sleep(RETRY_SECONDS)

@@ -14,7 +14,7 @@ from app.errors import Conflict, IdempotencyMismatch, NotFound, NotWaiting, Unkn
 from app.events import artifacts, log
 from app.events.types import SessionEvent, SessionStatus, agent_event
 from app.progress import Report, SessionId
-from app.sessions import repository
+from app.sessions import repository, step_repository
 from app.sessions.model import (
     TERMINAL,
     Approval,
@@ -123,12 +123,12 @@ async def end_session(
     principal: str | None = None,
 ) -> None:
     """The terminal `session_event` is the stream's last event: open steps end in the same transaction."""
-    for row in await repository.open_steps(work.db, session_id):
+    for row in await step_repository.open_steps(work.db, session_id):
         await work.append(
             session_id,
             {"t": "step_event", "step": row.step, "agent": row.agent, "status": "cancelled", "attempt": row.attempt},
         )
-    await repository.cancel_open_steps(work.db, session_id)
+    await step_repository.cancel_open_steps(work.db, session_id)
     event: SessionEvent = {"t": "session_event", "status": status, "reason": reason}
     if principal is not None:
         event["principal"] = principal
@@ -183,11 +183,11 @@ async def answer_approval(
     """
     async with unit(services, session_id) as work:
         await repository.session_row(work.db, session_id)
-        row = await repository.step_row(work.db, session_id, step)
+        row = await step_repository.step_row(work.db, session_id, step)
         if row.status != "waiting":
             raise NotWaiting(f"step {step} is {row.status}, it does not wait for an answer")
         value = verdict if answer is None else answer
-        await repository.requeue(
+        await step_repository.requeue(
             work.db,
             row,
             attempt=row.attempt,

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from app.cli.client import Address
 from app.cli.console import clean
 from app.cli.describe import describe, is_news
+from app.cli.main import app
 from app.cli.maintenance import parse_duration
 from app.cli.patches import top_of
+from app.config import settings
 from app.errors import BadInput
 
 ENVELOPE = {"offset": 1, "session_id": "s", "ts": "2026-11-22T10:00:00.000000Z"}
@@ -53,10 +56,20 @@ COMMANDS = [
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(command: str) -> None:
-    called = [sys.executable, "-m", "app.cli", command, "--help"]
-    helped = subprocess.run(called, capture_output=True, text=True, check=True)
-    assert command in helped.stdout
-    assert "Examples:" in helped.stdout
+    helped = CliRunner().invoke(app, [command, "--help"])
+    assert helped.exit_code == 0
+    assert f"stellwerk {command}" in helped.stdout.partition("Examples:")[2]
+
+
+def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STELLWERK_PORT", "harbour")
+    settings.cache_clear()
+    try:
+        refused = CliRunner().invoke(app, ["sessions"])
+    finally:
+        settings.cache_clear()
+    assert refused.exit_code == 2
+    assert refused.stderr.startswith("stellwerk: STELLWERK_PORT: Input should be a valid integer")
 
 
 def test_what_agents_say_neither_moves_the_cursor_nor_is_markup() -> None:
