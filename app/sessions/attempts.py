@@ -18,7 +18,7 @@ from app.progress import SessionId
 from app.sessions import overdue, repository, step_repository
 from app.sessions.model import TERMINAL, StepToken, retry_delay
 from app.sessions.repository import SessionRow
-from app.sessions.service import end_session, set_running
+from app.sessions.service import end_session, queued_event, set_running
 from app.sessions.step_repository import StepRow
 from app.sessions.unit import Services, Unit, unit
 
@@ -222,9 +222,7 @@ async def _next_attempt(
     await step_repository.requeue(
         work.db, row, attempt=row.attempt + 1, failures=failures, lost=lost, delay=delay, error=error
     )
-    queued = _event(row, "queued", queue=row.queue)
-    queued["attempt"] = row.attempt + 1
-    await work.append(row.session_id, queued)
+    await work.append(row.session_id, queued_event(row, attempt=row.attempt + 1))
 
 
 async def _fail_for_good(work: Unit, row: StepRow, error: str) -> None:

@@ -32,6 +32,8 @@ SECRETS = {"POSTGRES_PASSWORD": "the-database's-password", "STELLWERK_TOKEN": TO
 OURS = ("migrate", "gateway", "worker")
 VERSION = re.compile(r":v?\d+(\.\d+)*(-[a-z]+)*$")
 NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
+HEARTBEAT_SECONDS = 1
+STREAM = {"Accept": "text/event-stream"}
 SANDBOX_PLACES = (sys.prefix, sys.base_prefix)
 
 
@@ -143,12 +145,12 @@ class Deployment:
     def running(self, service: str, name: str, **changes: str) -> Iterator["subprocess.Popen[bytes]"]:
         """The service's command; at the end it has the file's grace period to stop."""
         declared = self.services[service]
-        differing = {key: value for key, value in {**self.changes, **changes}.items() if key in declared["environment"]}
+        differing = {key: value for key, value in self.changes.items() if key in declared["environment"]}
         command = [argument.replace("%h", f"{name}.%h") for argument in declared["command"]]
         with (self.directory / f"{name}.log").open("wb") as output:
             process = subprocess.Popen(
                 command,
-                env={**_base_environment(self.directory), **declared["environment"], **differing},
+                env={**_base_environment(self.directory), **declared["environment"], **differing, **changes},
                 cwd=self.directory,  # away from a developer's .env
                 stdout=output,
                 stderr=output,
@@ -200,15 +202,9 @@ class Running:
     gateways: list[str]
     workers: list["subprocess.Popen[bytes]"]
 
-    @contextmanager
-    def paused_workers(self) -> Iterator[None]:
+    def signal_workers(self, number: signal.Signals) -> None:
         for worker in self.workers:
-            worker.send_signal(signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for worker in self.workers:
-                worker.send_signal(signal.SIGCONT)
+            worker.send_signal(number)
 
 
 @pytest.fixture(scope="module")
@@ -218,8 +214,10 @@ def running(deployment: Deployment) -> Iterator[Running]:
         migration = stack.enter_context(deployment.running("migrate", "migrate"))
         assert migration.wait(timeout=60) == 0, deployment.log("migrate")
         ports = [free_port() for _ in range(2)]
+        quick = {"STELLWERK_HEARTBEAT": str(HEARTBEAT_SECONDS)}
         for port in ports:
-            stack.enter_context(deployment.running("gateway", f"gateway-{port}", STELLWERK_PORT=str(port)))
+            environment = quick | {"STELLWERK_PORT": str(port)}
+            stack.enter_context(deployment.running("gateway", f"gateway-{port}", **environment))
         names = ["worker-1", "worker-2"]
         workers = [stack.enter_context(deployment.running("worker", name)) for name in names]
         for port in ports:
@@ -270,7 +268,7 @@ def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
 
 def client_of(address: str) -> httpx.Client:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=60)
+    return httpx.Client(base_url=f"http://{address}", headers=headers, timeout=30)
 
 
 def submit(client: httpx.Client, project: Path) -> str:
@@ -313,27 +311,26 @@ def test_a_session_outside_of_the_projects_is_refused(running: Running) -> None:
     assert refused.status_code == 422 and str(running.deployment.projects) in refused.json()["detail"]
 
 
-def test_through_nginx_frames_come_as_they_are_written(running: Running, tmp_path: Path) -> None:
+def test_through_nginx_a_stream_comes_as_it_is_written(running: Running, tmp_path: Path) -> None:
     with nginx(tmp_path, running.gateways) as address, client_of(address) as client:
-        with running.paused_workers():
+        running.signal_workers(signal.SIGSTOP)
+        try:
             session_id = submit(client, running.deployment.projects / "through-nginx")
-            streaming = client.stream("GET", f"/sessions/{session_id}/events", headers={"Accept": "text/event-stream"})
-            with ExitStack() as stack:
-                response = stack.enter_context(streaming)
+            events = f"/sessions/{session_id}/events"
+            with client.stream("GET", events, headers=STREAM, timeout=10 * HEARTBEAT_SECONDS) as response:
                 lines = response.iter_lines()
-                # Nothing more is written while the workers stand still: what is here now, nothing held back.
-                begun = [next(line for line in lines if line.startswith("data:")) for _ in range(2)]
-                released = stack.pop_all()
-        assert json.loads(begun[1].removeprefix("data: "))["status"] == "created"
-        with released:
-            rest = [line for line in lines if line.startswith("event:")]
-        assert rest[-1] == "event: end"
-        assert response.headers["content-type"].startswith("text/event-stream")
-        with connect_sse(client, "GET", f"/sessions/{session_id}/events") as source:
+                assert next(lines).startswith("id: 0")
+                # Nothing is written while the workers stand still but this, too small to be sent on by itself.
+                assert ": heartbeat" in lines
+                running.signal_workers(signal.SIGCONT)
+                live = [line for line in lines if line.startswith("data: ")]
+        finally:
+            running.signal_workers(signal.SIGCONT)
+        with connect_sse(client, "GET", events) as source:
             frames = list(source.iter_sse())
+        assert [f"data: {frame.data}" for frame in frames[2:]] == live
         check_result(client, session_id, frames, with_tests=bool(running.deployment.changes["STELLWERK_SANDBOX"]))
-        head = {"Last-Event-ID": frames[-1].id, "Accept": "text/event-stream"}
-        assert client.get(f"/sessions/{session_id}/events", headers=head).status_code == 204
+        assert client.get(events, headers={**STREAM, "Last-Event-ID": frames[-1].id}).status_code == 204
     log = (tmp_path / "nginx.log").read_text()
     assert all(gateway in log for gateway in running.gateways)
 
@@ -354,7 +351,7 @@ def test_a_browser_signs_in_through_nginx(running: Running, tmp_path: Path) -> N
 def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> None:
     with nginx(tmp_path, [f"127.0.0.1:{free_port()}" for _ in range(2)]) as address:
         events = f"http://{address}/events?token=a-secret"
-        reader = httpx.get(events, headers={"Accept": "text/event-stream"})
+        reader = httpx.get(events, headers=STREAM)
         assert reader.status_code == 200 and reader.headers["content-type"] == "text/event-stream"
         assert reader.text.endswith("\nretry: 3000\n\n")
         other = httpx.post(events, json={})
