@@ -134,8 +134,8 @@ async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
 
 async def wait_step(
     services: Services, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
-) -> None:
-    """The node asked: the step waits without a worker. Raises LeaseLost."""
+) -> bool:
+    """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost."""
     row = claim.step
     async with unit(services, row.session_id) as work:
         asked = await work.outsource(row.session_id, question)
@@ -162,7 +162,7 @@ async def wait_step(
                 "question": asked,
             },
         )
-        await _superstep_is_complete(work, row)
+        return await _superstep_is_complete(work, row)
 
 
 async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:
