@@ -4,12 +4,16 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.config import settings
+from app.database import migrate
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import Conflict, LeaseLost
 from app.progress import Report
@@ -20,6 +24,7 @@ from tests.graphs import everything
 from tests.graphs.driving import plain
 from workers import engine
 from workers.codec import readable
+from workers.failures import patiently
 from workers.registry import load_workflows
 
 STEPS = "tests.graphs.steps"
@@ -294,3 +299,22 @@ async def room_for(sessions: int) -> AsyncIterator[None]:
         settings.cache_clear()
         yield
     settings.cache_clear()
+
+
+async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redis_url: str, tmp_path: Path) -> None:
+    with Sentinel(home):
+        server = EmbeddedPostgres(home)
+        server.start()
+        try:
+            migrate(server.url)
+            async with cluster_on(server.url, redis_url, tmp_path) as cluster:
+                cluster.start_worker(STEPS)
+                session_id = await cluster.create("patient", directory=str(tmp_path))
+                await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+                server.stop()
+                (tmp_path / "go").touch()
+                server.start()
+                view = await patiently(partial(cluster.ended, session_id))
+                assert (view.status, view.steps[-1].attempt) == ("succeeded", 1)
+        finally:
+            server.stop()
