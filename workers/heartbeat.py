@@ -18,7 +18,7 @@ import structlog
 
 from app.config import Settings
 from app.database import libpq_url
-from app.sessions import repository
+from app.sessions import step_repository
 
 logger = structlog.get_logger(__name__)
 
@@ -105,7 +105,7 @@ class Heartbeat:
             renewable = {w.lease: w for w in self._watched.values() if w.until > now}
         if not renewable:
             return
-        for lease in repository.renew_leases(connection, list(renewable), self.settings.lease):
+        for lease in step_repository.renew_leases(connection, list(renewable), self.settings.lease):
             self.loop.call_soon_threadsafe(renewable[lease].on_lost)
 
     def _end_if_stuck(self) -> None:

@@ -5,12 +5,13 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import structlog
@@ -25,23 +26,22 @@ from app.errors import (
     StepTimeout,
     StreamClosed,
 )
-from app.events import log
 from app.events.group_commit import GroupCommit
-from app.events.types import Recorded, agent_event
-from app.progress import CurrentStep, Report, SessionId, report_progress, running_step
+from app.progress import CurrentStep, SessionId, running_step
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.repository import StepRow
-from app.sessions.service import Services
+from app.sessions.step_repository import StepRow
+from app.sessions.unit import Services
 from workers import engine
 from workers.advancer import Advancer, Served
+from workers.attempt import AttemptReporter, AttemptWorkspace
 from workers.codec import readable
-from workers.failures import describe, is_retryable
+from workers.failures import describe, is_retryable, patiently
 from workers.heartbeat import Heartbeat
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.registry import LoadedWorkflow
 from workers.subprocesses import Completed, run_guarded
-from workers.workspace import Workspace, Workspaces
+from workers.workspace import Workspaces
 from workers.worktree import worktree_provider
 
 logger = structlog.get_logger(__name__)
@@ -51,91 +51,8 @@ ALONE_GRACE = timedelta(seconds=8)
 """Enough for the process of a step that runs alone to give its attempt back."""
 
 
-@dataclass
-class AttemptReporter:
-    """Appends an attempt's reports under its lease; callable from any thread and loop."""
-
-    claim: Claim
-    appends: GroupCommit
-    loop: asyncio.AbstractEventLoop
-    settings: Settings
-    _in_flight: "set[asyncio.Task[Recorded]]" = field(default_factory=set)
-
-    async def report(self, step: CurrentStep, report: Report) -> int:
-        event = agent_event(
-            agent=report.agent,
-            phase=report.phase,
-            msg=report.message,
-            progress=report.progress,
-            total=report.total,
-            details=report.details,
-            step=step.step,
-            attempt=step.attempt,
-        )
-        entry = log.item(step.session_id, event, lease=self.claim.lease)
-        if asyncio.get_running_loop() is self.loop:
-            return await self._append(entry)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._append(entry), self.loop))
-
-    async def _append(self, entry: log.Item) -> int:
-        # A task of its own: a caller that is cancelled meanwhile does not take back what is being written.
-        task = asyncio.create_task(self.appends.append(entry))
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
-        return (await asyncio.shield(task)).offset
-
-    async def drain(self) -> None:
-        """Waits for reports that the node started and did not wait for."""
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
-
-    async def stream(self, value: Any) -> None:
-        """What a node gives to LangGraph's stream writer becomes a report."""
-        details: dict[str, Any]
-        match value:
-            case str():
-                message, details = value, {}
-            case {"msg": str(message), **rest} | {"message": str(message), **rest}:
-                details = {str(key): item for key, item in rest.items()}
-            case dict():
-                message, details = "", value
-            case _:
-                message, details = "", {"value": value}
-        try:
-            await report_progress(0.0, message, total=None, details=details)
-        except (InvalidEvent, EventTooLarge) as error:
-            await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
-
-
-@dataclass
-class AttemptWorkspace:
-    """The attempt's checkout, made when its agent first asks for it."""
-
-    claim: Claim
-    workspaces: Workspaces
-    workspace: Workspace | None = None
-    worktree: Path | None = None
-    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def provide(self) -> Path:
-        async with self._making:
-            if self.worktree is None:
-                session, step = self.claim.session, self.claim.step
-                self.workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
-                base = session.base_commit or self.workspace.initial
-                self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
-            return self.worktree
-
-    async def commit(self) -> str | None:
-        """None when nothing was changed, or no checkout was made."""
-        if self.workspace is None or self.worktree is None:
-            return None
-        agent = self.claim.step.agent
-        return await self.workspace.commit(self.worktree, agent=agent, message=f"{agent}: {self.claim.session.task}")
-
-    async def discard(self) -> None:
-        if self.workspace is not None and self.worktree is not None:
-            await self.workspace.discard(self.worktree)
+Recording = Callable[[], Awaitable[bool]]
+"""Writes what came of an attempt; returns whether its superstep is complete."""
 
 
 @dataclass(eq=False)
@@ -172,14 +89,17 @@ class Runner:
     async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
         try:
-            claim = await attempts.claim_step(
-                self.services,
-                session_id,
-                step,
-                attempt,
-                worker=self.worker,
-                served=frozenset(self.served),
-                alone=self.alone,
+            claim = await patiently(
+                partial(
+                    attempts.claim_step,
+                    self.services,
+                    session_id,
+                    step,
+                    attempt,
+                    worker=self.worker,
+                    served=frozenset(self.served),
+                    alone=self.alone,
+                )
             )
         except NotFound as error:
             logger.warning("message for an unknown session", error=str(error))
@@ -251,26 +171,13 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        reporter = AttemptReporter(claim, self.appends, asyncio.get_running_loop(), self.settings)
+        reporter = AttemptReporter(claim, self.appends, asyncio.get_running_loop())
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with self._context(claim, reporter, workspace):
                 outcome = await self._run_node(workflow, claim, reporter)
             await reporter.drain()
-            match outcome:
-                case NodeReturned(value):
-                    update = workflow.codec.encode(value)
-                    commit = await workspace.commit()
-                    complete = await attempts.complete_step(self.services, claim, update, commit=commit)
-                case NodeInterrupted():
-                    await attempts.wait_step(
-                        self.services,
-                        claim,
-                        question=readable(outcome.question),
-                        interrupt_id=outcome.interrupt_id,
-                        node_snapshot=outcome.snapshot,
-                    )
-                    complete = False
+            record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
             raise
         except Exception as error:  # an agent may raise anything; the log says what
@@ -279,8 +186,41 @@ class Runner:
             return
         finally:
             await workspace.discard()
+        await self._record(claim, record)
+
+    async def _recording(
+        self,
+        workflow: LoadedWorkflow,
+        claim: Claim,
+        outcome: NodeReturned | NodeInterrupted,
+        workspace: AttemptWorkspace,
+    ) -> Recording:
+        match outcome:
+            case NodeReturned(value):
+                update = workflow.codec.encode(value)
+                commit = await workspace.commit()
+                return partial(attempts.complete_step, self.services, claim, update, commit=commit)
+            case NodeInterrupted():
+                return partial(
+                    attempts.wait_step,
+                    self.services,
+                    claim,
+                    question=readable(outcome.question),
+                    interrupt_id=outcome.interrupt_id,
+                    node_snapshot=outcome.snapshot,
+                )
+
+    async def _record(self, claim: Claim, record: Recording) -> None:
+        """The work is done and paid for: a database that restarts just now must not cost it."""
+        try:
+            complete = await patiently(record)
+        except LeaseLost:
+            complete = True  # perhaps by ourselves: the connection died after the commit
+        except (InvalidEvent, EventTooLarge) as error:
+            await self._fail(claim, describe(error), retryable=False)
+            return
         if complete:
-            await self.advancer.advance_session(claim.session.session_id)
+            await patiently(partial(self.advancer.advance_session, claim.session.session_id))
 
     @contextmanager
     def _context(self, claim: Claim, reporter: AttemptReporter, workspace: AttemptWorkspace) -> Iterator[None]:
@@ -343,7 +283,8 @@ class Runner:
             raise
 
     async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
-        delay = await attempts.fail_step(self.services, claim, error, retryable=retryable)
+        fail = partial(attempts.fail_step, self.services, claim, error, retryable=retryable)
+        delay = await patiently(fail)
         if delay is None:
             self.services.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
             return

@@ -15,10 +15,12 @@ from app.config import settings
 from app.errors import LeaseLost
 from app.events.types import StepEvent
 from app.progress import SessionId
-from app.sessions import repository
+from app.sessions import overdue, repository, step_repository
 from app.sessions.model import TERMINAL, StepToken, retry_delay
-from app.sessions.repository import SessionRow, StepRow
-from app.sessions.service import Services, Unit, end_session, set_running, unit
+from app.sessions.repository import SessionRow
+from app.sessions.service import end_session, queued_event, set_running
+from app.sessions.step_repository import StepRow
+from app.sessions.unit import Services, Unit, unit
 
 MAX_ERROR_CHARACTERS = 4000
 
@@ -73,7 +75,7 @@ async def claim_step(
             return None
         if (session.workflow, session.workflow_version) not in served:
             return None
-        row = await repository.claim(
+        row = await step_repository.claim(
             work.db,
             session_id,
             step,
@@ -97,7 +99,7 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
     """
     row = claim.step
     async with unit(services, row.session_id) as work:
-        released = await repository.release(
+        released = await step_repository.release(
             work.db,
             row.session_id,
             row.step,
@@ -118,7 +120,7 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
 
 async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
     """Also tells when nothing runs any more and a person is waited for."""
-    siblings = await repository.steps_of_superstep(work.db, row.session_id, row.superstep)
+    siblings = await step_repository.steps_of_superstep(work.db, row.session_id, row.superstep)
     statuses = {sibling.status for sibling in siblings}
     if statuses & {"queued", "running"}:
         return False
@@ -132,12 +134,12 @@ async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
 
 async def wait_step(
     services: Services, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
-) -> None:
-    """The node asked: the step waits without a worker. Raises LeaseLost."""
+) -> bool:
+    """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost."""
     row = claim.step
     async with unit(services, row.session_id) as work:
         asked = await work.outsource(row.session_id, question)
-        released = await repository.release(
+        released = await step_repository.release(
             work.db,
             row.session_id,
             row.step,
@@ -160,13 +162,13 @@ async def wait_step(
                 "question": asked,
             },
         )
-        await _superstep_is_complete(work, row)
+        return await _superstep_is_complete(work, row)
 
 
 async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:
     """Queues the next attempt and returns its delay, or fails the session for good (None). Raises LeaseLost."""
     async with unit(services, claim.step.session_id) as work:
-        row = await repository.step_row(work.db, claim.step.session_id, claim.step.step)
+        row = await step_repository.step_row(work.db, claim.step.session_id, claim.step.step)
         if row.lease_token != claim.lease:
             raise LeaseLost
         failures = row.failures + 1
@@ -183,7 +185,7 @@ async def fail_step(services: Services, claim: Claim, error: str, *, retryable: 
 async def lose_step(services: Services, row: StepRow) -> None:
     """Takes an attempt whose lease has expired from its worker; the next one is queued at once."""
     async with unit(services, row.session_id) as work:
-        current = await repository.expired_lease(work.db, row.session_id, row.step)
+        current = await overdue.expired_lease(work.db, row.session_id, row.step)
         if current is None or current.lease_token != row.lease_token:
             return  # it was renewed or ended meanwhile
         lost = current.lost + 1
@@ -204,7 +206,7 @@ async def give_back_step(services: Services, claim: Claim) -> None:
     """The worker shuts down: the next attempt is queued at once, and nothing counts as a failure."""
     row = claim.step
     async with unit(services, row.session_id) as work:
-        current = await repository.step_row(work.db, row.session_id, row.step)
+        current = await step_repository.step_row(work.db, row.session_id, row.step)
         if current.lease_token != claim.lease:
             return
         await work.append(row.session_id, _event(current, "lost", error="the worker was shut down"))
@@ -217,15 +219,13 @@ async def give_back_step(services: Services, claim: Claim) -> None:
 async def _next_attempt(
     work: Unit, row: StepRow, *, failures: int, lost: int, delay: timedelta, error: str | None = None
 ) -> None:
-    await repository.requeue(
+    await step_repository.requeue(
         work.db, row, attempt=row.attempt + 1, failures=failures, lost=lost, delay=delay, error=error
     )
-    queued = _event(row, "queued", queue=row.queue)
-    queued["attempt"] = row.attempt + 1
-    await work.append(row.session_id, queued)
+    await work.append(row.session_id, queued_event(row, attempt=row.attempt + 1))
 
 
 async def _fail_for_good(work: Unit, row: StepRow, error: str) -> None:
-    await repository.fail(work.db, row.session_id, row.step, error)
+    await step_repository.fail(work.db, row.session_id, row.step, error)
     reason = f"step {row.step} ({row.agent}) failed: {error}"
     await end_session(work, row.session_id, "failed", reason=reason[:MAX_ERROR_CHARACTERS])

@@ -1,0 +1,100 @@
+"""What an attempt's agent gets: somebody who takes its reports, and a checkout of the session's files."""
+
+import asyncio
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.errors import EventTooLarge, InvalidEvent
+from app.events import log
+from app.events.group_commit import GroupCommit
+from app.events.types import Recorded, agent_event
+from app.progress import CurrentStep, Report, report_progress
+from app.sessions.attempts import Claim
+from workers.workspace import Workspace, Workspaces
+
+
+@dataclass
+class AttemptReporter:
+    """Appends an attempt's reports under its lease; callable from any thread and loop."""
+
+    claim: Claim
+    appends: GroupCommit
+    loop: asyncio.AbstractEventLoop
+    _in_flight: "set[asyncio.Task[Recorded]]" = field(default_factory=set)
+
+    async def report(self, step: CurrentStep, report: Report) -> int:
+        event = agent_event(
+            agent=report.agent,
+            phase=report.phase,
+            msg=report.message,
+            progress=report.progress,
+            total=report.total,
+            details=report.details,
+            step=step.step,
+            attempt=step.attempt,
+        )
+        entry = log.item(step.session_id, event, lease=self.claim.lease)
+        if asyncio.get_running_loop() is self.loop:
+            return await self._append(entry)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._append(entry), self.loop))
+
+    async def _append(self, entry: log.Item) -> int:
+        # A task of its own: a caller that is cancelled meanwhile does not take back what is being written.
+        task = asyncio.create_task(self.appends.append(entry))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+        return (await asyncio.shield(task)).offset
+
+    async def drain(self) -> None:
+        """Waits for reports that the node started and did not wait for."""
+        if self._in_flight:
+            await asyncio.wait(self._in_flight)
+
+    async def stream(self, value: Any) -> None:
+        """What a node gives to LangGraph's stream writer becomes a report."""
+        details: dict[str, Any]
+        match value:
+            case str():
+                message, details = value, {}
+            case {"msg": str(message), **rest} | {"message": str(message), **rest}:
+                details = {str(key): item for key, item in rest.items()}
+            case dict():
+                message, details = "", value
+            case _:
+                message, details = "", {"value": value}
+        try:
+            await report_progress(0.0, message, total=None, details=details)
+        except (InvalidEvent, EventTooLarge) as error:
+            await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
+
+
+@dataclass
+class AttemptWorkspace:
+    """The attempt's checkout, made when its agent first asks for it."""
+
+    claim: Claim
+    workspaces: Workspaces
+    workspace: Workspace | None = None
+    worktree: Path | None = None
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def provide(self) -> Path:
+        async with self._making:
+            if self.worktree is None:
+                session, step = self.claim.session, self.claim.step
+                self.workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
+                base = session.base_commit or self.workspace.initial
+                self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
+            return self.worktree
+
+    async def commit(self) -> str | None:
+        """None when nothing was changed, or no checkout was made."""
+        if self.workspace is None or self.worktree is None:
+            return None
+        agent = self.claim.step.agent
+        return await self.workspace.commit(self.worktree, agent=agent, message=f"{agent}: {self.claim.session.task}")
+
+    async def discard(self) -> None:
+        if self.workspace is not None and self.worktree is not None:
+            await self.workspace.discard(self.worktree)
