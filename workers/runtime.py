@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.database import create_engine, transaction
@@ -135,7 +135,7 @@ class Runtime:
                 await self._register()
                 async with transaction(self.services.engine) as db:
                     await overdue.wake_waiting(db, served=tuple(self._served))
-            except (DBAPIError, OSError) as error:
+            except (SQLAlchemyError, OSError) as error:
                 logger.warning("waiting for the database", error=str(error).splitlines()[0])
                 await asyncio.sleep(RETRY_SECONDS)
             else:

@@ -134,7 +134,7 @@ def recorded(entry: Item, answer: Answer) -> Recorded:
 async def _append(db: AsyncConnection, items: Sequence[Item]) -> list[Answer]:
     # Through SQLAlchemy: past it, the driver's own errors would reach callers that know only SQLAlchemy's.
     rows = await db.exec_driver_sql(_APPEND, _arguments(items, None, None))
-    answers = [Answer(*row) for row in rows]
+    answers = [Answer(*tuple(row)) for row in rows]
     for answer in answers:
         if error := answer.error():
             raise error
