@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
+from uuid import uuid4
 
 import orjson
 import structlog
@@ -96,6 +97,7 @@ class Runner:
                     session_id,
                     step,
                     attempt,
+                    lease=uuid4(),
                     worker=self.worker,
                     served=frozenset(self.served),
                     alone=self.alone,

@@ -9,7 +9,7 @@ then writes; so a worker that was presumed dead and comes back changes nothing.
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app.config import settings
 from app.errors import LeaseLost
@@ -60,17 +60,22 @@ async def claim_step(
     step: int,
     attempt: int,
     *,
+    lease: UUID,
     worker: str,
     served: frozenset[tuple[str, str]],
     alone: bool,
 ) -> Claim | None:
     """None when there is nothing to do: a doubled message, an ended session, a version that others serve.
 
-    `served`: the (workflow, version) pairs of this process. `alone`: it has nothing else to lose, so it takes
-    a step that was lost before, and only then.
+    Repeated with the same `lease`, after a commit whose outcome is unknown, it gives the same claim.
+    `served`: the (workflow, version) pairs of this process. `alone`: takes a step that was lost before, and only
+    then.
     """
     async with unit(services, session_id) as work:
         session = await repository.session_row(work.db, session_id)
+        current = await step_repository.step_row(work.db, session_id, step)
+        if current.lease_token == lease:
+            return Claim(session, current)
         if session.status in TERMINAL or session.status == "paused":
             return None
         if (session.workflow, session.workflow_version) not in served:
@@ -80,7 +85,7 @@ async def claim_step(
             session_id,
             step,
             attempt,
-            lease_token=uuid4(),
+            lease_token=lease,
             lease=settings().lease,
             worker=worker,
             alone=alone,
