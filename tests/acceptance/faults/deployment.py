@@ -47,6 +47,7 @@ SETTINGS = MappingProxyType(
         "HEARTBEAT": "2",
         "SEND_TIMEOUT": "3",
         "CONCURRENCY": "8",
+        "TRANSACTION_LIMIT": "6",
         "TOKEN": TOKEN,
         "WORKFLOWS": WORKFLOWS,
     }

@@ -186,11 +186,8 @@ async def redis_unreachable(deployment: Deployment, chance: random.Random) -> No
 
 @fault("redis")
 async def redis_half_open(deployment: Deployment, chance: random.Random) -> None:
-    """The server has forgotten the connections, and the clients are not told."""
-    proxy = deployment.valkey_proxy
-    async with proxy.swallowing():
-        await _kill_clients(deployment)
-        await asyncio.sleep(chance.uniform(3, 6))
+    """All connections are dead, and neither side is told; new ones work."""
+    deployment.valkey_proxy.forget()
 
 
 @fault("redis")
@@ -268,6 +265,12 @@ async def postgres_unreachable(deployment: Deployment, chance: random.Random) ->
         await asyncio.sleep(LEASE_SECONDS * chance.uniform(0.5, 2))
         if chance.random() < 0.5:
             proxy.cut()
+
+
+@fault("postgres")
+async def postgres_half_open(deployment: Deployment, chance: random.Random) -> None:
+    """All connections are dead, and neither side is told; new ones work."""
+    deployment.postgres_proxy.forget()
 
 
 @fault("postgres")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import Self
 
 CHUNK = 64 * 1024
@@ -22,6 +22,7 @@ class Proxy:
         self.refuses = False
         self._passes = asyncio.Event()
         self._passes.set()
+        self._forgotten: list[asyncio.Event] = []
         self._server: asyncio.Server | None = None
         self._connections: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -36,7 +37,8 @@ class Proxy:
         self._server.close()
         self.refuses = True
         self.cut()
-        self.swallow(False)
+        for passes in (self._passes, *self._forgotten):
+            passes.set()
         while self._tasks:
             self.cut()
             await asyncio.wait(self._tasks, timeout=0.1)
@@ -63,6 +65,13 @@ class Proxy:
             self._passes.clear()
         else:
             self._passes.set()
+
+    def forget(self) -> None:
+        """The connections that there are stay open for ever and carry nothing any more; new ones work."""
+        self._forgotten.append(self._passes)
+        self._passes.clear()
+        self._passes = asyncio.Event()
+        self._passes.set()
 
     @asynccontextmanager
     async def swallowing(self) -> AsyncIterator[None]:
@@ -93,20 +102,23 @@ class Proxy:
         self._connections.add(pair)
         try:
             await asyncio.gather(self._pump(reader, upstream_writer), self._pump(upstream, writer))
+        except GONE:
+            pass
         finally:
             self._connections.discard(pair)
             for end in pair:
                 end.transport.abort()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(*GONE):
-            while chunk := await reader.read(CHUNK):
-                await self._passes.wait()
-                if self.delay_seconds:
-                    await asyncio.sleep(self.delay_seconds)
-                if self.bytes_per_second:
-                    await asyncio.sleep(len(chunk) / self.bytes_per_second)
-                writer.write(chunk)
-                await writer.drain()
-            if writer.can_write_eof():
-                writer.write_eof()
+        passes = self._passes
+        while chunk := await reader.read(CHUNK):
+            await passes.wait()
+            if self.delay_seconds:
+                await asyncio.sleep(self.delay_seconds)
+            if self.bytes_per_second:
+                await asyncio.sleep(len(chunk) / self.bytes_per_second)
+            writer.write(chunk)
+            await writer.drain()
+        await passes.wait()
+        if writer.can_write_eof():
+            writer.write_eof()
