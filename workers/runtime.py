@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
@@ -29,6 +30,7 @@ from app.sessions.unit import Services
 from workers.advancer import Advancer
 from workers.failures import patiently
 from workers.heartbeat import Heartbeat
+from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
 from workers.runner import Runner
@@ -86,6 +88,9 @@ class Runtime:
     def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         self.call(self.runner.run_step(session_id, step, attempt))
 
+    def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
+        self.call(self.runner.run_leased(session_id, step, lease))
+
     def advance_session(self, session_id: SessionId) -> None:
         self.call(patiently(partial(self.advancer.advance_session, session_id)))
 
@@ -107,10 +112,11 @@ class Runtime:
             appends=self._appends,
             heartbeat=self._heartbeat,
             settings=settings,
+            quarantine=Quarantine(self.services, self._heartbeat, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
-            alone=self._alone,
         )
-        await self._register_at_start()
+        if not self._alone:
+            await self._register_at_start()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
