@@ -112,7 +112,7 @@ class Runtime:
             appends=self._appends,
             heartbeat=self._heartbeat,
             settings=settings,
-            quarantine=Quarantine(self.services, self._heartbeat, settings),
+            quarantine=Quarantine(self.services, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         if not self._alone:
