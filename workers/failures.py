@@ -25,6 +25,7 @@ RETRYABLE: tuple[type[BaseException], ...] = (
     Unavailable,
     httpx.TransportError,
     openai.APIConnectionError,
+    *DATABASE_AWAY,
 )
 
 

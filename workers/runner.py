@@ -4,14 +4,13 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Literal
+from uuid import UUID, uuid4
 
 import orjson
 import structlog
@@ -39,16 +38,14 @@ from workers.codec import readable
 from workers.failures import describe, is_retryable, patiently
 from workers.heartbeat import Heartbeat
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
+from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
-from workers.subprocesses import Completed, run_guarded
 from workers.workspace import Workspaces
 from workers.worktree import worktree_provider
 
 logger = structlog.get_logger(__name__)
 
 BOUNCE = timedelta(seconds=0.5)
-ALONE_GRACE = timedelta(seconds=8)
-"""Enough for the process of a step that runs alone to give its attempt back."""
 
 
 Recording = Callable[[], Awaitable[bool]]
@@ -78,29 +75,16 @@ class Runner:
     appends: GroupCommit
     heartbeat: Heartbeat
     settings: Settings
+    quarantine: Quarantine
     worker: str
-    alone: bool = False
-    """Whether this process is there for one attempt of a step that was lost before."""
     _running: set[Attempt] = field(default_factory=set)
-    _alone_tasks: "set[asyncio.Task[Completed]]" = field(default_factory=set)
     _later: "set[asyncio.Task[None]]" = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
         try:
-            claim = await patiently(
-                partial(
-                    attempts.claim_step,
-                    self.services,
-                    session_id,
-                    step,
-                    attempt,
-                    worker=self.worker,
-                    served=frozenset(self.served),
-                    alone=self.alone,
-                )
-            )
+            claim = await self._claim(session_id, step, attempt, alone=False)
         except NotFound as error:
             logger.warning("message for an unknown session", error=str(error))
             return
@@ -110,6 +94,26 @@ class Runner:
         with structlog.contextvars.bound_contextvars(session=str(session_id), step=step, attempt=attempt):
             await self._run_claimed(claim)
 
+    async def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
+        """Runs an attempt that another process of this worker has claimed."""
+        claim = await patiently(partial(attempts.read_claim, self.services, session_id, step, lease))
+        if claim is not None:
+            await self._run_claimed(claim)
+
+    async def _claim(self, session_id: SessionId, step: int, attempt: int, *, alone: bool) -> Claim | None:
+        claim = partial(
+            attempts.claim_step,
+            self.services,
+            session_id,
+            step,
+            attempt,
+            lease=uuid4(),
+            worker=self.worker,
+            served=frozenset(self.served),
+            alone=alone,
+        )
+        return await patiently(claim)
+
     async def _not_claimed(self, session_id: SessionId, step: int, attempt: int) -> None:
         session = await supersteps.read_session(self.services, session_id)
         row = await supersteps.read_step(self.services, session_id, step)
@@ -118,23 +122,10 @@ class Runner:
         if (session.workflow, session.workflow_version) not in self.served:
             if not await self.advancer.park_unserved(session):
                 self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
-        elif row.lost > 0 and not self.alone:
-            await self._run_alone(session_id, step, attempt)
-
-    async def _run_alone(self, session_id: SessionId, step: int, attempt: int) -> None:
-        """In a process of its own, which this one waits for, so that the limit on running steps holds."""
-        command = [sys.executable, "-m", "workers.alone", str(session_id), str(step), str(attempt)]
-        task = asyncio.create_task(
-            run_guarded(command, cwd=Path.cwd(), env=self.settings.worker_environment(), grace=ALONE_GRACE)
-        )
-        self._alone_tasks.add(task)
-        try:
-            await asyncio.wait({task})
-            if not task.cancelled() and (done := task.result()).returncode != 0:
-                tail = done.stderr[-2000:].decode(errors="replace")
-                logger.warning("the process of a step that runs alone died", returncode=done.returncode, stderr=tail)
-        finally:
-            self._alone_tasks.discard(task)
+        elif row.lost > 0 and self.quarantine.is_full:
+            self._ring_later(row, BOUNCE)
+        elif row.lost > 0:
+            await self.quarantine.run(partial(self._claim, session_id, step, attempt, alone=True))
 
     async def _run_claimed(self, claim: Claim) -> None:
         # A task of its own, so that stopping the attempt does not cancel the caller.
@@ -310,10 +301,7 @@ class Runner:
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Waits for running attempts, then gives the rest back for other workers to start at once."""
-        for task in self._alone_tasks:
-            task.cancel()  # its guardian tells the process, which gives its attempt back
-        if self._alone_tasks:
-            await asyncio.wait(self._alone_tasks)
+        await self.quarantine.shut_down()
         if not self._running:
             return
         await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)

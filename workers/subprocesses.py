@@ -123,7 +123,7 @@ async def run_guarded(
     grace: timedelta = GRACE,
 ) -> Completed:
     """Runs the command to its end, or to that of `timeout`. A command that does not exist ends with 127."""
-    output, errors = _Tail(stdout_limit), _Tail(stderr_limit)
+    output, errors = Tail(stdout_limit), Tail(stderr_limit)
     timed_out = False
     async with guarded(command, cwd=cwd, env=env, stdin=stdin is not None, rlimits=rlimits, grace=grace) as process:
         assert process.stdout is not None
@@ -151,7 +151,7 @@ async def _feed(stream: asyncio.StreamWriter, content: bytes) -> None:
     stream.close()
 
 
-class _Tail:
+class Tail:
     """The last `limit` bytes of a stream."""
 
     def __init__(self, limit: int) -> None:
