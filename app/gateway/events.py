@@ -128,7 +128,7 @@ async def report(
 @router.get(
     "/sessions/{session_id}/artifacts/{digest}",
     response_class=Response,
-    responses={200: {"description": "The content", "content": {"*/*": {"schema": {"type": "string"}}}}},
+    responses={200: {"description": "The content", "content": {"*/*": {}}}},
 )
 async def read_artifact(
     gateway: Wired,
