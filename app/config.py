@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     max_lost: int = Field(default=10, ge=1)
     retry_delay: Duration = timedelta(seconds=1)
+    max_active_sessions: int = Field(default=100, ge=1)
+    """Sessions that run at a time; the others wait for their turn, by priority, then age."""
     max_supersteps: int = Field(default=10_000, ge=1)
 
     # --- workspaces

@@ -5,10 +5,13 @@ from contextlib import asynccontextmanager
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import BadInput
+
+DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""Trying again helps: Postgres restarts, is out of connections or does not answer."""
 
 
 def sqlalchemy_url(address: str) -> URL:

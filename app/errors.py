@@ -23,7 +23,6 @@ StellwerkError
 ├── GatewayRefused           carries the problem that the gateway answered with
 ├── PatchRefused             the project has changed since
 ├── WorkflowError            the session fails with it
-│   ├── UnservedVersion
 │   ├── FoldMismatch
 │   ├── FoldFailed           carries what a router, a reducer or LangGraph raised
 │   ├── SnapshotVersionMismatch
@@ -143,10 +142,6 @@ class PatchRefused(StellwerkError):
 
 class WorkflowError(StellwerkError):
     """The workflow cannot go on."""
-
-
-class UnservedVersion(WorkflowError):
-    """No worker serves the version of the workflow that the session was started with."""
 
 
 class FoldMismatch(WorkflowError):

@@ -13,6 +13,8 @@ import yaml
 
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "docker-compose.yml"
+NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
+SECRETS = {"POSTGRES_PASSWORD": "the-database's-password", "STELLWERK_TOKEN": "the-deployment's-token"}
 REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<kind>:[-?])(?P<text>[^}]*))?\})")
 UNITS = {"s": "seconds", "m": "minutes"}
 

@@ -68,6 +68,9 @@ def stack(home: Path) -> Iterator[StackInfo]:
         info = running_stack(home)
         assert info is not None, (home / "output").read_text()
         yield info
+        # what must hold of every session, whatever the tests did to it
+        rebuilt = stellwerk(home, "rebuild", "--all", "--check")
+        assert rebuilt.returncode == 0, rebuilt.stdout
     finally:
         if process.poll() is None:
             process.terminate()

@@ -17,7 +17,7 @@ from app.errors import StellwerkError
 from app.events.cancelling import asked_to_end
 from app.sessions import attempts, overdue
 from app.sessions.overdue import Served
-from app.sessions.unit import Services
+from app.sessions.unit import Services, admit_sessions
 
 logger = structlog.get_logger(__name__)
 
@@ -79,5 +79,6 @@ class Rescuer:
             self.services.dispatch.run_step(session_id, step, attempt, queue=queue)
         for session_id in owed:
             self.services.dispatch.advance_session(session_id)
-        if expired or unclaimed or owed:
-            logger.info("rescued", lost=len(expired), rung_again=len(unclaimed), advanced=len(owed))
+        admitted = await admit_sessions(self.services)
+        if expired or unclaimed or owed or admitted:
+            logger.info("rescued", lost=len(expired), rung_again=len(unclaimed), advanced=len(owed), admitted=admitted)

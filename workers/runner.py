@@ -5,10 +5,11 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 
 import asyncio
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,8 @@ import structlog
 
 from app.config import Settings
 from app.errors import (
+    EventTooLarge,
+    InvalidEvent,
     LeaseLost,
     NotFound,
     SnapshotVersionMismatch,
@@ -33,7 +36,7 @@ from workers import engine
 from workers.advancer import Advancer, Served
 from workers.attempt import AttemptReporter, AttemptWorkspace
 from workers.codec import readable
-from workers.failures import describe, is_retryable
+from workers.failures import describe, is_retryable, patiently
 from workers.heartbeat import Heartbeat
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.registry import LoadedWorkflow
@@ -46,6 +49,10 @@ logger = structlog.get_logger(__name__)
 BOUNCE = timedelta(seconds=0.5)
 ALONE_GRACE = timedelta(seconds=8)
 """Enough for the process of a step that runs alone to give its attempt back."""
+
+
+Recording = Callable[[], Awaitable[bool]]
+"""Writes what came of an attempt; returns whether its superstep is complete."""
 
 
 @dataclass(eq=False)
@@ -82,14 +89,17 @@ class Runner:
     async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
         try:
-            claim = await attempts.claim_step(
-                self.services,
-                session_id,
-                step,
-                attempt,
-                worker=self.worker,
-                served=frozenset(self.served),
-                alone=self.alone,
+            claim = await patiently(
+                partial(
+                    attempts.claim_step,
+                    self.services,
+                    session_id,
+                    step,
+                    attempt,
+                    worker=self.worker,
+                    served=frozenset(self.served),
+                    alone=self.alone,
+                )
             )
         except NotFound as error:
             logger.warning("message for an unknown session", error=str(error))
@@ -167,20 +177,7 @@ class Runner:
             with self._context(claim, reporter, workspace):
                 outcome = await self._run_node(workflow, claim, reporter)
             await reporter.drain()
-            match outcome:
-                case NodeReturned(value):
-                    update = workflow.codec.encode(value)
-                    commit = await workspace.commit()
-                    complete = await attempts.complete_step(self.services, claim, update, commit=commit)
-                case NodeInterrupted():
-                    await attempts.wait_step(
-                        self.services,
-                        claim,
-                        question=readable(outcome.question),
-                        interrupt_id=outcome.interrupt_id,
-                        node_snapshot=outcome.snapshot,
-                    )
-                    complete = False
+            record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
             raise
         except Exception as error:  # an agent may raise anything; the log says what
@@ -189,8 +186,41 @@ class Runner:
             return
         finally:
             await workspace.discard()
+        await self._record(claim, record)
+
+    async def _recording(
+        self,
+        workflow: LoadedWorkflow,
+        claim: Claim,
+        outcome: NodeReturned | NodeInterrupted,
+        workspace: AttemptWorkspace,
+    ) -> Recording:
+        match outcome:
+            case NodeReturned(value):
+                update = workflow.codec.encode(value)
+                commit = await workspace.commit()
+                return partial(attempts.complete_step, self.services, claim, update, commit=commit)
+            case NodeInterrupted():
+                return partial(
+                    attempts.wait_step,
+                    self.services,
+                    claim,
+                    question=readable(outcome.question),
+                    interrupt_id=outcome.interrupt_id,
+                    node_snapshot=outcome.snapshot,
+                )
+
+    async def _record(self, claim: Claim, record: Recording) -> None:
+        """The work is done and paid for: a database that restarts just now must not cost it."""
+        try:
+            complete = await patiently(record)
+        except LeaseLost:
+            complete = True  # perhaps by ourselves: the connection died after the commit
+        except (InvalidEvent, EventTooLarge) as error:
+            await self._fail(claim, describe(error), retryable=False)
+            return
         if complete:
-            await self.advancer.advance_session(claim.session.session_id)
+            await patiently(partial(self.advancer.advance_session, claim.session.session_id))
 
     @contextmanager
     def _context(self, claim: Claim, reporter: AttemptReporter, workspace: AttemptWorkspace) -> Iterator[None]:
@@ -253,7 +283,8 @@ class Runner:
             raise
 
     async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
-        delay = await attempts.fail_step(self.services, claim, error, retryable=retryable)
+        fail = partial(attempts.fail_step, self.services, claim, error, retryable=retryable)
+        delay = await patiently(fail)
         if delay is None:
             self.services.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
             return

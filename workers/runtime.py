@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -26,6 +27,7 @@ from app.sessions.dispatch import Dispatch
 from app.sessions.repository import RegisteredWorkflow
 from app.sessions.unit import Services
 from workers.advancer import Advancer
+from workers.failures import patiently
 from workers.heartbeat import Heartbeat
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
@@ -85,7 +87,7 @@ class Runtime:
         self.call(self.runner.run_step(session_id, step, attempt))
 
     def advance_session(self, session_id: SessionId) -> None:
-        self.call(self.advancer.advance_session(session_id))
+        self.call(patiently(partial(self.advancer.advance_session, session_id)))
 
     async def _start(self) -> None:
         settings, addresses = self._settings, self._addresses

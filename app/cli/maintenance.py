@@ -91,6 +91,7 @@ def prune(
             if _has_ended(gateway, workspace.name, ended_before):
                 if not dry_run:
                     shutil.rmtree(workspace)
+                    (root / ".locks" / workspace.name).unlink(missing_ok=True)
                 count += 1
                 print_line(str(workspace))
     say(f"{count} workspace(s) {'would be removed' if dry_run else 'removed'} from {root}")

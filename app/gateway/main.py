@@ -10,11 +10,10 @@ import structlog
 from fastapi import FastAPI
 
 from app.config import Settings
-from app.database import create_engine
+from app.database import DATABASE_AWAY, create_engine
 from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow import Follower
-from app.events.live import DATABASE_AWAY
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.gatekeeper import Gatekeeper

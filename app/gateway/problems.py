@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app import errors
-from app.events.live import DATABASE_AWAY
+from app.database import DATABASE_AWAY
 
 logger = structlog.get_logger(__name__)
 

@@ -18,7 +18,7 @@ from app.progress import SessionId
 from app.sessions import overdue, repository, step_repository
 from app.sessions.model import TERMINAL, StepToken, retry_delay
 from app.sessions.repository import SessionRow
-from app.sessions.service import end_session, set_running
+from app.sessions.service import end_session, queued_event, set_running
 from app.sessions.step_repository import StepRow
 from app.sessions.unit import Services, Unit, unit
 
@@ -134,8 +134,8 @@ async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
 
 async def wait_step(
     services: Services, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
-) -> None:
-    """The node asked: the step waits without a worker. Raises LeaseLost."""
+) -> bool:
+    """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost."""
     row = claim.step
     async with unit(services, row.session_id) as work:
         asked = await work.outsource(row.session_id, question)
@@ -162,7 +162,7 @@ async def wait_step(
                 "question": asked,
             },
         )
-        await _superstep_is_complete(work, row)
+        return await _superstep_is_complete(work, row)
 
 
 async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:
@@ -222,9 +222,7 @@ async def _next_attempt(
     await step_repository.requeue(
         work.db, row, attempt=row.attempt + 1, failures=failures, lost=lost, delay=delay, error=error
     )
-    queued = _event(row, "queued", queue=row.queue)
-    queued["attempt"] = row.attempt + 1
-    await work.append(row.session_id, queued)
+    await work.append(row.session_id, queued_event(row, attempt=row.attempt + 1))
 
 
 async def _fail_for_good(work: Unit, row: StepRow, error: str) -> None:

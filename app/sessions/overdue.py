@@ -65,7 +65,8 @@ async def take_unadvanced(
     rows = await db.scalars(
         text(
             "UPDATE sessions y SET advance_sent_at = clock_timestamp() FROM ("
-            "  SELECT session_id FROM sessions x WHERE ended_at IS NULL AND status <> 'paused'"
+            "  SELECT session_id FROM sessions x WHERE ended_at IS NULL AND admitted_at IS NOT NULL"
+            "  AND status <> 'paused'"
             "  AND coalesce(advance_sent_at, 'epoch') + :wait < clock_timestamp()"
             f"  AND NOT EXISTS (SELECT FROM steps p WHERE p.session_id = x.session_id AND p.{OPEN_STEPS})"
             f"  AND {_SERVED} ORDER BY advance_sent_at LIMIT :limit FOR UPDATE SKIP LOCKED) owed"

@@ -13,6 +13,9 @@ from app.events.types import SessionStatus
 from app.progress import SessionId
 from app.sessions.model import Approval, NewSession, SessionView, StepView
 
+ADMISSION_LOCK = 5_906_120_448_261_733
+"""Any constant that nothing else in the database takes as an advisory lock."""
+
 # --- workflows
 
 
@@ -125,9 +128,9 @@ async def insert_session(
     await db.execute(
         text(
             "INSERT INTO sessions (session_id, status, task, input, path, repo, priority, options, principal,"
-            " workflow, workflow_version, langgraph_version, idempotency_key, request_digest, advance_sent_at)"
+            " workflow, workflow_version, langgraph_version, idempotency_key, request_digest)"
             " VALUES (:id, 'created', :task, :input, :path, :repo, :priority, :options, :principal,"
-            " :workflow, :version, :langgraph, :key, :digest, clock_timestamp())"
+            " :workflow, :version, :langgraph, :key, :digest)"
         ),
         {
             "id": session_id,
@@ -145,6 +148,24 @@ async def insert_session(
             "digest": request_digest,
         },
     )
+
+
+async def admit(db: AsyncConnection, *, max_active: int) -> list[SessionId]:
+    """Lets as many sessions begin as there is room for: by priority, then age. Those that wait do not count."""
+    # One at a time, or two would fill the same room. Nothing else is locked while it is held.
+    await db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADMISSION_LOCK})
+    rows = await db.scalars(
+        text(
+            "UPDATE sessions x SET admitted_at = clock_timestamp(), advance_sent_at = clock_timestamp() FROM ("
+            "  SELECT session_id FROM sessions WHERE ended_at IS NULL AND admitted_at IS NULL"
+            "  ORDER BY priority DESC, session_id LIMIT greatest(0, :max_active - ("
+            "    SELECT count(*) FROM sessions WHERE ended_at IS NULL AND admitted_at IS NOT NULL"
+            "    AND status IN ('created', 'running'))) FOR UPDATE SKIP LOCKED) first"
+            " WHERE x.session_id = first.session_id RETURNING x.session_id"
+        ),
+        {"max_active": max_active},
+    )
+    return [SessionId(row) for row in rows]
 
 
 async def session_by_key(db: AsyncConnection, principal: str, idempotency_key: str) -> tuple[SessionId, bytes] | None:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import transaction
 from app.errors import Conflict, IdempotencyMismatch, NotFound, NotWaiting, UnknownWorkflow
 from app.events import artifacts, log
-from app.events.types import SessionEvent, SessionStatus, agent_event
+from app.events.types import SessionEvent, SessionStatus, StepEvent, agent_event
 from app.progress import Report, SessionId
 from app.sessions import repository, step_repository
 from app.sessions.model import (
@@ -23,6 +23,7 @@ from app.sessions.model import (
     StepToken,
     new_session_id,
 )
+from app.sessions.step_repository import StepRow
 from app.sessions.unit import Services, Unit, unit
 
 
@@ -39,7 +40,7 @@ async def create_session(
             if idempotency_key and (found := await _by_key(work.db, principal, idempotency_key, digest)):
                 return found, False
             session_id = await _insert(work, new, principal, idempotency_key, digest)
-            work.after_commit.append(lambda: services.dispatch.advance_session(session_id))
+            work.makes_room = True
             return await repository.session_view(work.db, session_id), True
     except IntegrityError:
         # Two requests with one new key at the same time: the other one was first.
@@ -136,6 +137,7 @@ async def end_session(
         event["result"] = await work.outsource(session_id, result)
     await work.append(session_id, event)
     await log.set_closed(work.db, session_id, True)
+    work.makes_room = True
     await repository.update_session(
         work.db,
         session_id,
@@ -159,6 +161,50 @@ async def cancel_session(
         await end_session(work, session_id, "cancelled", reason=reason, principal=principal)
         work.after_commit.append(lambda: services.push.cancel(session_id))
         return await repository.session_view(work.db, session_id)
+
+
+async def retry_session(
+    services: Services, session_id: SessionId, *, principal: str, reason: str | None = None
+) -> SessionView:
+    """Takes a failed session up again in the same log, with new attempts of what failed or was cancelled.
+
+    What succeeded stands. Raises NotFound, and Conflict for a session that has not failed.
+    """
+    async with unit(services, session_id) as work:
+        session = await repository.session_row(work.db, session_id)
+        if session.status != "failed":
+            raise Conflict(f"the session is {session.status}; only a failed one can be retried")
+        await log.set_closed(work.db, session_id, False)
+        await repository.update_session(work.db, session_id, status="running", reason=None, ended_at=None)
+        event: SessionEvent = {"t": "session_event", "status": "running", "reason": reason, "principal": principal}
+        await work.append(session_id, event)
+        rows = await step_repository.unfinished_steps(work.db, session_id)
+        for row in rows:
+            # One lost attempt stays on the account: the step goes on running alone.
+            await step_repository.requeue(
+                work.db, row, attempt=row.attempt + 1, failures=0, lost=min(row.lost, 1), delay=timedelta(0)
+            )
+            await work.append(session_id, queued_event(row, attempt=row.attempt + 1))
+
+        def ring() -> None:
+            for row in rows:
+                services.dispatch.run_step(session_id, row.step, row.attempt + 1, queue=row.queue)
+            if not rows:  # a fold failed, not a step
+                services.dispatch.advance_session(session_id)
+
+        work.after_commit.append(ring)
+        return await repository.session_view(work.db, session_id)
+
+
+def queued_event(row: StepRow, *, attempt: int) -> StepEvent:
+    return {
+        "t": "step_event",
+        "step": row.step,
+        "agent": row.agent,
+        "status": "queued",
+        "attempt": attempt,
+        "queue": row.queue,
+    }
 
 
 async def list_approvals(services: Services, *, session_id: SessionId | None = None) -> list[Approval]:
@@ -207,14 +253,7 @@ async def answer_approval(
                 "comment": comment,
                 "principal": principal,
             },
-            {
-                "t": "step_event",
-                "step": step,
-                "agent": row.agent,
-                "status": "queued",
-                "attempt": row.attempt,
-                "queue": row.queue,
-            },
+            queued_event(row, attempt=row.attempt),
         )
         await set_running(work, session_id)
         work.after_commit.append(lambda: services.dispatch.run_step(session_id, step, row.attempt, queue=row.queue))

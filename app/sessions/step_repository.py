@@ -67,6 +67,11 @@ async def open_steps(db: AsyncConnection, session_id: SessionId) -> list[StepRow
     return await steps_where(db, f"session_id = :id AND {OPEN_STEPS}", id=session_id)
 
 
+async def unfinished_steps(db: AsyncConnection, session_id: SessionId) -> list[StepRow]:
+    """Those of a failed session that have to run again."""
+    return await steps_where(db, "session_id = :id AND status IN ('failed', 'cancelled')", id=session_id)
+
+
 async def step_row(db: AsyncConnection, session_id: SessionId, step: int) -> StepRow:
     """Raises NotFound."""
     for row in await steps_where(db, "session_id = :id AND step = :step", id=session_id, step=step):
@@ -205,6 +210,8 @@ async def cancel_open_steps(db: AsyncConnection, session_id: SessionId) -> None:
     await db.execute(
         text(
             "UPDATE steps SET status = 'cancelled', lease_token = NULL, lease_until = NULL,"
+            # a question that nobody answered is asked again if the session is retried
+            " node_snapshot = CASE WHEN status = 'waiting' THEN NULL ELSE node_snapshot END,"
             f" ended_at = clock_timestamp() WHERE session_id = :id AND {OPEN_STEPS}"
         ),
         {"id": session_id},

@@ -12,6 +12,7 @@ from app.database import transaction
 from app.events import artifacts, log
 from app.events.types import Recorded, type_of_stored
 from app.progress import SessionId
+from app.sessions import repository
 from app.sessions.dispatch import Dispatch
 
 ENVELOPE_ROOM = 4096
@@ -42,6 +43,8 @@ class Unit:
     db: AsyncConnection
     recorded: list[Recorded] = field(default_factory=list)
     after_commit: list[Callable[[], None]] = field(default_factory=list)
+    makes_room: bool = False
+    """Whether another session may begin now: one has ended, or come."""
 
     async def append(self, session_id: SessionId, *events: type_of_stored) -> list[Recorded]:
         """The caller holds the stream's lock (or is appending to a stream that nobody knows yet)."""
@@ -69,3 +72,14 @@ async def unit(services: Services, *locked: SessionId) -> AsyncIterator[Unit]:
         services.push.publish(work.recorded)
     for ring in work.after_commit:
         ring()
+    if work.makes_room:
+        await admit_sessions(services)
+
+
+async def admit_sessions(services: Services) -> int:
+    """Rings for the sessions whose turn it is; returns how many. What is missed here, the rescuer does."""
+    async with transaction(services.engine) as db:
+        admitted = await repository.admit(db, max_active=settings().max_active_sessions)
+    for session_id in admitted:
+        services.dispatch.advance_session(session_id)
+    return len(admitted)

@@ -42,6 +42,7 @@ COMMANDS = [
     "sessions",
     "show",
     "cancel",
+    "retry",
     "tail",
     "patch",
     "apply",
