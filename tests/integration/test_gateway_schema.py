@@ -10,6 +10,7 @@ import pytest
 import schemathesis
 from schemathesis.engine import events, from_schema
 
+from app.events.proofs import stream_ids, verify_stream
 from tests.populating import Population, created, populate
 from tests.serving import BEARER, Served, serving
 
@@ -121,6 +122,8 @@ async def test_whatever_is_sent_nothing_breaks(served: Served) -> None:
     open_sessions = {str(session_id) for session_id in population.open} | set(spare)
     failures, answered = await asyncio.to_thread(explore, schema)
     assert not failures, "\n".join(failures)
+    engine = services.engine
+    assert [fault async for stream in stream_ids(engine) async for fault in verify_stream(engine, stream)] == []
     reached = {operation: statuses for operation, statuses in answered.items() if statuses & {200, 201}}
     assert reached.keys() == {f"{m.upper()} {path}" for path, methods in document["paths"].items() for m in methods}
 
