@@ -8,6 +8,7 @@ StellwerkError
 │   ├── UnknownWorkflow
 │   ├── BadWorkflow
 │   ├── BadPath
+│   ├── BadExport            the file is no export
 │   └── IdempotencyMismatch
 ├── NotFound
 ├── Conflict
@@ -73,6 +74,10 @@ class BadWorkflow(BadInput):
 
 class BadPath(BadInput):
     """The path cannot be used as a project."""
+
+
+class BadExport(BadInput):
+    """The file is no export of a stream."""
 
 
 class IdempotencyMismatch(BadInput):

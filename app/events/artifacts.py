@@ -1,6 +1,8 @@
 """Contents too large for an event, by their SHA-256, kept with the stream whose events name them."""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import NotFound
 from app.events.log import AnyStreamId
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,19 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
 
 def is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
+
+
+OUTSOURCED = ("input", "delta", "update", "result", "question", "answer", "request", "response")
+"""The fields of events whose values may be references."""
+
+
+def named_by(event: Mapping[str, Any]) -> list[str]:
+    """The digests of the artifacts that an event names."""
+    named = [event[name]["$artifact"] for name in OUTSOURCED if is_reference(event.get(name))]
+    match event.get("result"):
+        case {"patch_digest": str(digest)}:
+            named.append(digest)
+    return [digest for digest in named if isinstance(digest, str) and _DIGEST.fullmatch(digest)]
 
 
 async def fetch(db: AsyncConnection, stream_id: AnyStreamId, value: Any) -> Any:

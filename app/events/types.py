@@ -21,6 +21,7 @@ from app.progress import Phase, SessionId
 StreamId = NewType("StreamId", UUID)
 StreamKind = Literal["session", "batch", "operators"]
 SessionStatus = Literal["created", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
 StepStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "lost", "cancelled"]
 
 RESERVED_KEYS = frozenset({"offset", "ts", "session_id", "batch_id", "stream_id"})
@@ -185,6 +186,27 @@ Event = Annotated[
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
 _ID_KEY: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The columns that stand beside an event's text, for queries."""
+
+    t: str
+    agent: str | None
+    phase: str | None
+    step: int | None
+    attempt: int | None
+
+
+def beside(event: Mapping[str, Any]) -> Beside:
+    return Beside(
+        t=event["t"],
+        agent=event.get("agent") or event.get("node"),
+        phase=event.get("phase"),
+        step=event.get("step"),
+        attempt=event.get("attempt"),
+    )
 
 
 def agent_event(

@@ -15,10 +15,11 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from app.errors import AccessDenied
+from app.events import types
 from app.events.types import SessionStatus, StepStatus
 from app.progress import SessionId
 
-TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL = types.TERMINAL
 OPEN: frozenset[StepStatus] = frozenset({"queued", "running", "waiting"})
 
 
