@@ -10,25 +10,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import orjson
 import structlog
 
 from app.config import Settings
-from app.errors import (
-    EventTooLarge,
-    InvalidEvent,
-    LeaseLost,
-    NotFound,
-    SnapshotVersionMismatch,
-    StepTimeout,
-    StreamClosed,
-)
-from app.events import log
+from app.errors import LeaseLost, NotFound, NotNow, SnapshotVersionMismatch, StepTimeout, StreamClosed
 from app.events.group_commit import GroupCommit
-from app.events.types import Recorded, agent_event
-from app.progress import CurrentStep, Report, SessionId, report_progress, running_step
+from app.progress import CurrentStep, SessionId, running_step
+from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.repository import StepRow
@@ -38,8 +29,12 @@ from workers.advancer import Advancer, Served
 from workers.codec import readable
 from workers.failures import describe, is_retryable
 from workers.heartbeat import Heartbeat
+from workers.models.attempt import AttemptGate
+from workers.models.gate import model_gate
+from workers.models.limits import ModelLimits
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.registry import LoadedWorkflow
+from workers.reporter import AttemptReporter
 from workers.subprocesses import Completed, run_guarded
 from workers.workspace import Workspace, Workspaces
 from workers.worktree import worktree_provider
@@ -49,62 +44,6 @@ logger = structlog.get_logger(__name__)
 BOUNCE = timedelta(seconds=0.5)
 ALONE_GRACE = timedelta(seconds=8)
 """Enough for the process of a step that runs alone to give its attempt back."""
-
-
-@dataclass
-class AttemptReporter:
-    """Appends an attempt's reports under its lease; callable from any thread and loop."""
-
-    claim: Claim
-    appends: GroupCommit
-    loop: asyncio.AbstractEventLoop
-    settings: Settings
-    _in_flight: "set[asyncio.Task[Recorded]]" = field(default_factory=set)
-
-    async def report(self, step: CurrentStep, report: Report) -> int:
-        event = agent_event(
-            agent=report.agent,
-            phase=report.phase,
-            msg=report.message,
-            progress=report.progress,
-            total=report.total,
-            details=report.details,
-            step=step.step,
-            attempt=step.attempt,
-        )
-        entry = log.item(step.session_id, event, lease=self.claim.lease)
-        if asyncio.get_running_loop() is self.loop:
-            return await self._append(entry)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._append(entry), self.loop))
-
-    async def _append(self, entry: log.Item) -> int:
-        # A task of its own: a caller that is cancelled meanwhile does not take back what is being written.
-        task = asyncio.create_task(self.appends.append(entry))
-        self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
-        return (await asyncio.shield(task)).offset
-
-    async def drain(self) -> None:
-        """Waits for reports that the node started and did not wait for."""
-        if self._in_flight:
-            await asyncio.wait(self._in_flight)
-
-    async def stream(self, value: Any) -> None:
-        """What a node gives to LangGraph's stream writer becomes a report."""
-        details: dict[str, Any]
-        match value:
-            case str():
-                message, details = value, {}
-            case {"msg": str(message), **rest} | {"message": str(message), **rest}:
-                details = {str(key): item for key, item in rest.items()}
-            case dict():
-                message, details = "", value
-            case _:
-                message, details = "", {"value": value}
-        try:
-            await report_progress(0.0, message, total=None, details=details)
-        except (InvalidEvent, EventTooLarge) as error:
-            await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
 
 
 @dataclass
@@ -160,6 +99,7 @@ class Runner:
     workspaces: Workspaces
     appends: GroupCommit
     heartbeat: Heartbeat
+    limits: ModelLimits
     settings: Settings
     worker: str
     alone: bool = False
@@ -251,7 +191,8 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        reporter = AttemptReporter(claim, self.appends, asyncio.get_running_loop(), self.settings)
+        redactor = Redactor(self.settings.secrets())
+        reporter = AttemptReporter(claim, self.services, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with self._context(claim, reporter, workspace):
@@ -273,6 +214,10 @@ class Runner:
                     complete = False
         except (LeaseLost, StreamClosed):
             raise
+        except NotNow as error:
+            await attempts.postpone_step(self.services, claim, describe(error), error.delay)
+            self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
+            return
         except Exception as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
             await self._fail(claim, describe(error), retryable=is_retryable(error))
@@ -297,10 +242,12 @@ class Runner:
             },
         )
         provider = worktree_provider.set(workspace.provide)
+        gate = model_gate.set(AttemptGate(claim, self.services, self.limits))
         try:
             with running_step(step):
                 yield
         finally:
+            model_gate.reset(gate)
             worktree_provider.reset(provider)
 
     async def _run_node(

@@ -25,6 +25,7 @@ from app.sessions.repository import RegisteredWorkflow
 from app.sessions.service import Services
 from workers.advancer import Advancer
 from workers.heartbeat import Heartbeat
+from workers.models.limits import ModelLimits
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
 from workers.runner import Runner
@@ -94,6 +95,7 @@ class Runtime:
         self.services = Services(engine, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
+        self._limits = ModelLimits(addresses.redis, settings)
         self.advancer = Advancer(self.services, self._served, workspaces, settings)
         self.runner = Runner(
             services=self.services,
@@ -102,6 +104,7 @@ class Runtime:
             workspaces=workspaces,
             appends=self._appends,
             heartbeat=self._heartbeat,
+            limits=self._limits,
             settings=settings,
             worker=f"{socket.gethostname()}:{os.getpid()}",
             alone=self._alone,
@@ -161,4 +164,5 @@ class Runtime:
         await self._appends.close()
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
+        await self._limits.close()
         await self.services.engine.dispose()

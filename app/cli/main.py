@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import approvals, maintenance, patches, progress, run, sessions, stack, tail
+from app.cli import approvals, maintenance, mcp_progress, patches, progress, run, sessions, stack, tail
 from app.cli.console import say
 from app.errors import BadInput, GatewayRefused, StellwerkError
 
@@ -36,5 +36,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-agent workflows on an append-only log that any client resumes at any offset.",
 )
-for part in (run, stack, sessions, tail, patches, approvals, progress, maintenance):
+for part in (run, stack, sessions, tail, patches, approvals, progress, mcp_progress, maintenance):
     app.add_typer(part.commands)

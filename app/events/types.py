@@ -109,6 +109,7 @@ class ModelEvent(TypedDict):
     cost: float | None
     duration_ms: float
     error: str | None
+    trace: NotRequired[dict[str, str]]
     step: int
     attempt: int
 
