@@ -133,6 +133,8 @@ class Settings(BaseSettings):
     """bypassPermissions is refused without STELLWERK_SANDBOX."""
     claude_tools: Annotated[tuple[str, ...], NoDecode] = ("Read", "Edit", "Write", "Glob", "Grep")
     """What the CLI may use, without being asked. Bash runs as you."""
+    claude_max_retries: int = Field(default=5, ge=0)
+    """How often the CLI tries a call again by itself; each time is an event."""
     claude_silence: Duration = timedelta(minutes=10)
     """A CLI that writes no line for this long is ended."""
     model_time_limit: Duration = timedelta(minutes=10)

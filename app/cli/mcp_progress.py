@@ -48,7 +48,10 @@ def serve(address: str, token: str) -> None:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": str(uuid4())}
         transport = httpx.AsyncHTTPTransport(retries=2)
         async with httpx.AsyncClient(headers=headers, timeout=PATIENCE, trust_env=False, transport=transport) as client:
-            answer = await client.post(address, json=report)
+            try:
+                answer = await client.post(address, json=report)
+            except httpx.TransportError as error:
+                return f"not recorded: {error}"
         if not answer.is_success:
             return f"not recorded: {answer.status_code} {answer.text[:500]}"
         return f"recorded at offset {answer.json()['offset']}"

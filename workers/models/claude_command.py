@@ -46,6 +46,7 @@ def environment(chosen: Settings, home: Path) -> dict[str, str]:
     kept = (*PASSED_ON, *PROXIES, *(() if chosen.anthropic_api_key else LOGIN))
     variables = {name: os.environ[name] for name in kept if name in os.environ}
     variables |= {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "TMPDIR": str(home)}
+    variables["CLAUDE_CODE_MAX_RETRIES"] = str(chosen.claude_max_retries)
     if chosen.anthropic_api_key:
         places = {"HOME": home, "CLAUDE_CONFIG_DIR": home / "claude"}
         variables |= {name: str(place) for name, place in places.items()}

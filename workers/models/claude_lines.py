@@ -84,6 +84,8 @@ def read_line(line: bytes) -> Iterator[Said]:
             yield Retried(
                 {key: content[key] for key in content if key not in {"type", "subtype", "uuid", "session_id"}}
             )
+        case {"type": "assistant", "message": {"model": "<synthetic>"}}:
+            pass  # the CLI's own words on an error, which the result repeats
         case {"type": "assistant", "message": {"content": [*blocks]}}:
             for block in blocks:
                 yield from _read_block(block)
