@@ -11,6 +11,9 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+_KEYS = ("OPENAI_API_KEY", "PERPLEXITY_API_KEY", "ANTHROPIC_API_KEY")
+PROVIDER_KEYS = frozenset([*_KEYS, *(f"STELLWERK_{name}" for name in _KEYS)])
+"""Variables that only workers need; other processes are started without them."""
 
 
 def _seconds(value: object) -> object:

@@ -56,7 +56,9 @@ class ModelServer:
         self.script[endpoint].extend(replies)
 
     def release(self) -> None:
-        self._released.set()
+        """All that are held now; later ones are held again."""
+        released, self._released = self._released, threading.Event()
+        released.set()
 
     def settings(self) -> dict[str, str]:
         """For a worker's environment; with them every agent has a model."""
@@ -98,8 +100,10 @@ class ModelServer:
 
     async def _wait(self, reply: Reply) -> None:
         if reply.hold:
+            reply.hold = False  # whoever asks again, or takes it up, gets it
+            released = self._released
             self.reached.set()
-            await asyncio.to_thread(self._released.wait)
+            await asyncio.to_thread(released.wait)
 
     async def _chat(self, request: Request) -> Response:
         return await self._completion("chat", request)

@@ -49,7 +49,7 @@ def choose(agent: AgentName, settings: Settings) -> Choice:
     first = FIRST_CHOICE[agent]
     found = key_of(first, settings)
     if found is None:
-        return Choice(agent, None, f"by rules, for {_to_set(first)} is not set")
+        return Choice(agent, None, f"{_to_set(first)} is not set")
     return Choice(agent, first, f"{found} is set", missing(first, settings))
 
 
