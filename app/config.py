@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     """Celery's broker; the Redis address if unset."""
     database_pool_size: int = Field(default=8, ge=2)
+    transaction_limit: Duration = timedelta(seconds=60)
+    """A transaction that takes longer is given up and repeated: its connection may be half-open."""
 
     # --- the gateway
     url: str | None = None
@@ -97,6 +99,8 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=3, ge=1)
     max_lost: int = Field(default=10, ge=1)
     retry_delay: Duration = timedelta(seconds=1)
+    max_active_sessions: int = Field(default=100, ge=1)
+    """Sessions that run at a time; the others wait for their turn, by priority, then age."""
     max_supersteps: int = Field(default=10_000, ge=1)
 
     # --- workspaces

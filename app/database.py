@@ -2,13 +2,32 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import URL, make_url
+from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import BadInput
+
+DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
+"""Trying again helps: Postgres restarts, is out of connections or does not answer."""
+
+KEEPALIVE: dict[str, Any] = {
+    "connect_timeout": 5,
+    # A peer that vanished without a FIN must not hold a call for the kernel's two hours, nor, with data under
+    # way, for its fifteen minutes.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+# And the other way round: a client that vanished or stands still in a transaction holds a stream's lock.
+SESSION_OPTIONS = (
+    "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=20s -c tcp_keepalives_idle=10"
+    " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25s"
+)
 
 
 def sqlalchemy_url(address: str) -> URL:
@@ -33,12 +52,8 @@ def create_engine(address: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_pre_ping=False,  # a broken connection is retried by the caller; a ping would cost every call
         connect_args={
             "application_name": "stellwerk",
-            "connect_timeout": 5,
-            # A peer that vanished without a FIN must not hold a call for the kernel's two hours.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "options": "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=60s",
+            "options": SESSION_OPTIONS,
+            **KEEPALIVE,
         },
     )
 

@@ -25,7 +25,6 @@ StellwerkError
 ├── GatewayRefused           carries the problem that the gateway answered with
 ├── PatchRefused             the project has changed since
 ├── WorkflowError            the session fails with it
-│   ├── UnservedVersion
 │   ├── FoldMismatch
 │   ├── FoldFailed           carries what a router, a reducer or LangGraph raised
 │   ├── SnapshotVersionMismatch
@@ -164,10 +163,6 @@ class WorkflowError(StellwerkError):
     """The workflow cannot go on."""
 
 
-class UnservedVersion(WorkflowError):
-    """No worker serves the version of the workflow that the session was started with."""
-
-
 class FoldMismatch(WorkflowError):
     """The graph's pending nodes do not match the session's open steps."""
 
@@ -230,3 +225,9 @@ class BudgetExhausted(StellwerkError):
 
 class EmbeddedServerError(StellwerkError):
     """An embedded server does not start."""
+
+
+def describe(error: BaseException) -> str:
+    """One line for the log."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

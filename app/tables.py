@@ -152,6 +152,7 @@ sessions = Table(
     Column("request_digest", LargeBinary),
     _timestamp("created_at", nullable=False, server_default=_now),
     _timestamp("ended_at"),
+    _timestamp("admitted_at", comment="null: waits for its turn"),
     _timestamp("advance_sent_at", comment="when advance_session was last sent"),
     CheckConstraint(
         "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
@@ -165,7 +166,13 @@ Index(
     unique=True,
     postgresql_where=sessions.c.idempotency_key.is_not(None),
 )
-Index("sessions_open", sessions.c.session_id, postgresql_where=text("ended_at IS NULL"))
+Index("sessions_open", sessions.c.session_id, postgresql_where=text("ended_at IS NULL AND admitted_at IS NOT NULL"))
+Index(
+    "sessions_backlog",
+    sessions.c.priority.desc(),
+    sessions.c.session_id,
+    postgresql_where=text("ended_at IS NULL AND admitted_at IS NULL"),
+)
 
 steps = Table(
     "steps",

@@ -23,7 +23,7 @@ from app.progress import SessionId
 from app.sessions import repository, service
 from app.sessions.dispatch import Dispatch
 from app.sessions.model import TERMINAL, NewSession, SessionView
-from app.sessions.service import Services
+from app.sessions.unit import Services
 from tests.processes import is_alive
 from workers.rebuild import rebuild
 
@@ -106,19 +106,16 @@ class Cluster:
         async with transaction(self.services.engine) as db:
             state = await log.stream_state(db, session_id)
             page = await log.read_page(db, state, after=0, limit=10_000)
-            salts = (
-                await db.exec_driver_sql(
-                    'SELECT salt, chain FROM events WHERE stream_id = %s ORDER BY "offset"', (session_id,)
-                )
-            ).all()
+            columns = text('SELECT salt, chain FROM events WHERE stream_id = :id ORDER BY "offset"')
+            links: list[Any] = list(await db.execute(columns, {"id": session_id}))
         expected = chain.genesis(session_id)
         for number, event in enumerate(page, 1):
-            salt, stored = salts[number - 1][0], salts[number - 1][1]
+            salt, stored = links[number - 1]
             assert event.offset == number
             expected = chain.link(expected, event.offset, event.ts, chain.digest(salt, event.data))
             assert stored == expected
             EVENT.validate_json(event.wire())
-        assert state.head == len(page) == len(salts) and state.head_chain == expected
+        assert state.head == len(page) == len(links) and state.head_chain == expected
         return [log.parse(event) for event in page]
 
     async def check(self) -> None:

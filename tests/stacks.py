@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from tests.processes import wait_until
 
 ROOT = Path(__file__).parents[1]
 STELLWERK = str(Path(sys.executable).with_name("stellwerk"))
-WORKFLOWS = "workers.workflows.repair,tests.graphs.gated"
+WORKFLOWS = "workers.workflows.repair,tests.graphs.gated,tests.graphs.chatty"
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -23,11 +23,13 @@ def environment(home: Path) -> dict[str, str]:
     return kept | {"STELLWERK_HOME": str(home), "STELLWERK_WORKFLOWS": WORKFLOWS, "PYTHONPATH": str(ROOT)}
 
 
-def stellwerk(home: Path, *arguments: str, cwd: Path = ROOT, **more: str) -> subprocess.CompletedProcess[str]:
-    """Runs to the end; `more` goes into the environment."""
+def stellwerk(
+    home: Path, *arguments: str, cwd: Path = ROOT, variables: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Runs to the end."""
     return subprocess.run(
         [STELLWERK, *arguments],
-        env=environment(home) | more,
+        env=environment(home) | dict(variables or {}),
         cwd=cwd,
         capture_output=True,
         text=True,
@@ -66,6 +68,9 @@ def stack(home: Path) -> Iterator[StackInfo]:
         info = running_stack(home)
         assert info is not None, (home / "output").read_text()
         yield info
+        # what must hold of every session, whatever the tests did to it
+        rebuilt = stellwerk(home, "rebuild", "--all", "--check")
+        assert rebuilt.returncode == 0, rebuilt.stdout
     finally:
         if process.poll() is None:
             process.terminate()

@@ -20,8 +20,8 @@ from app.errors import (
 from app.progress import SessionId
 from app.sessions import supersteps
 from app.sessions.repository import SessionRow
-from app.sessions.service import Services
 from app.sessions.supersteps import Advance, NewStep, Owed
+from app.sessions.unit import Services
 from workers import engine
 from workers.codec import readable
 from workers.engine import Fold, PendingStep

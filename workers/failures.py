@@ -1,12 +1,19 @@
-"""Which failures of an attempt are worth another one."""
+"""Which failures are worth another try: of an attempt, and of what records it."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import httpx
 import openai
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from app.database import DATABASE_AWAY
 from app.errors import StepTimeout, Unavailable
 
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 600.0
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 """And all from 500 up: the server's advice is to try again."""
 
@@ -18,6 +25,7 @@ RETRYABLE: tuple[type[BaseException], ...] = (
     Unavailable,
     httpx.TransportError,
     openai.APIConnectionError,
+    *DATABASE_AWAY,
 )
 
 
@@ -31,7 +39,11 @@ def is_retryable(error: BaseException) -> bool:
     return isinstance(status, int) and (status in RETRYABLE_STATUS or status >= 500)
 
 
-def describe(error: BaseException) -> str:
-    """One line for the log."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+async def patiently(work: Callable[[], Awaitable[T]]) -> T:
+    """Repeats a transaction while the database is away; whether an earlier try was committed shows at the next."""
+    return await AsyncRetrying(
+        retry=retry_if_exception_type(DATABASE_AWAY),
+        wait=wait_random_exponential(multiplier=0.05, max=2),
+        stop=stop_after_delay(PATIENCE_SECONDS),
+        reraise=True,
+    )(work)

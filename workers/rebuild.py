@@ -15,7 +15,7 @@ from app.progress import SessionId
 from app.sessions import service, supersteps
 from app.sessions.dispatch import Dispatch
 from app.sessions.repository import SessionRow
-from app.sessions.service import Services
+from app.sessions.unit import Services
 from workers import engine
 from workers.advancer import Advancer, Served
 from workers.engine import Fold

@@ -4,77 +4,58 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 """
 
 import asyncio
-import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Literal
+from uuid import UUID, uuid4
 
 import orjson
 import structlog
 
 from app.config import Settings
-from app.errors import LeaseLost, NotFound, NotNow, SnapshotVersionMismatch, StepTimeout, StreamClosed
+from app.errors import (
+    EventTooLarge,
+    InvalidEvent,
+    LeaseLost,
+    NotFound,
+    NotNow,
+    SnapshotVersionMismatch,
+    StepTimeout,
+    StreamClosed,
+    describe,
+)
 from app.events.group_commit import GroupCommit
 from app.progress import CurrentStep, SessionId, running_step
 from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.repository import StepRow
-from app.sessions.service import Services
+from app.sessions.step_repository import StepRow
+from app.sessions.unit import Services
 from workers import engine
 from workers.advancer import Advancer, Served
+from workers.attempt import AttemptReporter, AttemptWorkspace
 from workers.codec import readable
-from workers.failures import describe, is_retryable
+from workers.failures import is_retryable, patiently
 from workers.heartbeat import Heartbeat
 from workers.models.attempt import AttemptGate
 from workers.models.gate import model_gate
 from workers.models.limits import ModelLimits
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
+from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
-from workers.reporter import AttemptReporter
-from workers.subprocesses import Completed, run_guarded
-from workers.workspace import Workspace, Workspaces
+from workers.workspace import Workspaces
 from workers.worktree import worktree_provider
 
 logger = structlog.get_logger(__name__)
 
 BOUNCE = timedelta(seconds=0.5)
-ALONE_GRACE = timedelta(seconds=8)
-"""Enough for the process of a step that runs alone to give its attempt back."""
 
 
-@dataclass
-class AttemptWorkspace:
-    """The attempt's checkout, made when its agent first asks for it."""
-
-    claim: Claim
-    workspaces: Workspaces
-    workspace: Workspace | None = None
-    worktree: Path | None = None
-    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def provide(self) -> Path:
-        async with self._making:
-            if self.worktree is None:
-                session, step = self.claim.session, self.claim.step
-                self.workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
-                base = session.base_commit or self.workspace.initial
-                self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
-            return self.worktree
-
-    async def commit(self) -> str | None:
-        """None when nothing was changed, or no checkout was made."""
-        if self.workspace is None or self.worktree is None:
-            return None
-        agent = self.claim.step.agent
-        return await self.workspace.commit(self.worktree, agent=agent, message=f"{agent}: {self.claim.session.task}")
-
-    async def discard(self) -> None:
-        if self.workspace is not None and self.worktree is not None:
-            await self.workspace.discard(self.worktree)
+Recording = Callable[[], Awaitable[bool]]
+"""Writes what came of an attempt; returns whether its superstep is complete."""
 
 
 @dataclass(eq=False)
@@ -101,26 +82,16 @@ class Runner:
     heartbeat: Heartbeat
     limits: ModelLimits
     settings: Settings
+    quarantine: Quarantine
     worker: str
-    alone: bool = False
-    """Whether this process is there for one attempt of a step that was lost before."""
     _running: set[Attempt] = field(default_factory=set)
-    _alone_tasks: "set[asyncio.Task[Completed]]" = field(default_factory=set)
     _later: "set[asyncio.Task[None]]" = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
         try:
-            claim = await attempts.claim_step(
-                self.services,
-                session_id,
-                step,
-                attempt,
-                worker=self.worker,
-                served=frozenset(self.served),
-                alone=self.alone,
-            )
+            claim = await self._claim(session_id, step, attempt, alone=False)
         except NotFound as error:
             logger.warning("message for an unknown session", error=str(error))
             return
@@ -130,6 +101,26 @@ class Runner:
         with structlog.contextvars.bound_contextvars(session=str(session_id), step=step, attempt=attempt):
             await self._run_claimed(claim)
 
+    async def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
+        """Runs an attempt that another process of this worker has claimed."""
+        claim = await patiently(partial(attempts.read_claim, self.services, session_id, step, lease))
+        if claim is not None:
+            await self._run_claimed(claim)
+
+    async def _claim(self, session_id: SessionId, step: int, attempt: int, *, alone: bool) -> Claim | None:
+        claim = partial(
+            attempts.claim_step,
+            self.services,
+            session_id,
+            step,
+            attempt,
+            lease=uuid4(),
+            worker=self.worker,
+            served=frozenset(self.served),
+            alone=alone,
+        )
+        return await patiently(claim)
+
     async def _not_claimed(self, session_id: SessionId, step: int, attempt: int) -> None:
         session = await supersteps.read_session(self.services, session_id)
         row = await supersteps.read_step(self.services, session_id, step)
@@ -138,23 +129,10 @@ class Runner:
         if (session.workflow, session.workflow_version) not in self.served:
             if not await self.advancer.park_unserved(session):
                 self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
-        elif row.lost > 0 and not self.alone:
-            await self._run_alone(session_id, step, attempt)
-
-    async def _run_alone(self, session_id: SessionId, step: int, attempt: int) -> None:
-        """In a process of its own, which this one waits for, so that the limit on running steps holds."""
-        command = [sys.executable, "-m", "workers.alone", str(session_id), str(step), str(attempt)]
-        task = asyncio.create_task(
-            run_guarded(command, cwd=Path.cwd(), env=self.settings.worker_environment(), grace=ALONE_GRACE)
-        )
-        self._alone_tasks.add(task)
-        try:
-            await asyncio.wait({task})
-            if not task.cancelled() and (done := task.result()).returncode != 0:
-                tail = done.stderr[-2000:].decode(errors="replace")
-                logger.warning("the process of a step that runs alone died", returncode=done.returncode, stderr=tail)
-        finally:
-            self._alone_tasks.discard(task)
+        elif row.lost > 0 and self.quarantine.is_full:
+            self._ring_later(row, BOUNCE)
+        elif row.lost > 0:
+            await self.quarantine.run(partial(self._claim, session_id, step, attempt, alone=True))
 
     async def _run_claimed(self, claim: Claim) -> None:
         # A task of its own, so that stopping the attempt does not cancel the caller.
@@ -198,25 +176,11 @@ class Runner:
             with self._context(claim, reporter, workspace):
                 outcome = await self._run_node(workflow, claim, reporter)
             await reporter.drain()
-            match outcome:
-                case NodeReturned(value):
-                    update = workflow.codec.encode(value)
-                    commit = await workspace.commit()
-                    complete = await attempts.complete_step(self.services, claim, update, commit=commit)
-                case NodeInterrupted():
-                    await attempts.wait_step(
-                        self.services,
-                        claim,
-                        question=readable(outcome.question),
-                        interrupt_id=outcome.interrupt_id,
-                        node_snapshot=outcome.snapshot,
-                    )
-                    complete = False
+            record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
             raise
         except NotNow as error:
-            await attempts.postpone_step(self.services, claim, describe(error), error.delay)
-            self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
+            await self._postpone(claim, error)
             return
         except Exception as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
@@ -224,8 +188,41 @@ class Runner:
             return
         finally:
             await workspace.discard()
+        await self._record(claim, record)
+
+    async def _recording(
+        self,
+        workflow: LoadedWorkflow,
+        claim: Claim,
+        outcome: NodeReturned | NodeInterrupted,
+        workspace: AttemptWorkspace,
+    ) -> Recording:
+        match outcome:
+            case NodeReturned(value):
+                update = workflow.codec.encode(value)
+                commit = await workspace.commit()
+                return partial(attempts.complete_step, self.services, claim, update, commit=commit)
+            case NodeInterrupted():
+                return partial(
+                    attempts.wait_step,
+                    self.services,
+                    claim,
+                    question=readable(outcome.question),
+                    interrupt_id=outcome.interrupt_id,
+                    node_snapshot=outcome.snapshot,
+                )
+
+    async def _record(self, claim: Claim, record: Recording) -> None:
+        """The work is done and paid for: a database that restarts just now must not cost it."""
+        try:
+            complete = await patiently(record)
+        except LeaseLost:
+            complete = True  # perhaps by ourselves: the connection died after the commit
+        except (InvalidEvent, EventTooLarge) as error:
+            await self._fail(claim, describe(error), retryable=False)
+            return
         if complete:
-            await self.advancer.advance_session(claim.session.session_id)
+            await patiently(partial(self.advancer.advance_session, claim.session.session_id))
 
     @contextmanager
     def _context(self, claim: Claim, reporter: AttemptReporter, workspace: AttemptWorkspace) -> Iterator[None]:
@@ -289,8 +286,13 @@ class Runner:
                 raise StepTimeout(f"the step ran past its time limit of {row.time_limit}") from None
             raise
 
+    async def _postpone(self, claim: Claim, error: NotNow) -> None:
+        await patiently(partial(attempts.postpone_step, self.services, claim, describe(error), error.delay))
+        self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
+
     async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
-        delay = await attempts.fail_step(self.services, claim, error, retryable=retryable)
+        fail = partial(attempts.fail_step, self.services, claim, error, retryable=retryable)
+        delay = await patiently(fail)
         if delay is None:
             self.services.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
             return
@@ -316,10 +318,7 @@ class Runner:
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Waits for running attempts, then gives the rest back for other workers to start at once."""
-        for task in self._alone_tasks:
-            task.cancel()  # its guardian tells the process, which gives its attempt back
-        if self._alone_tasks:
-            await asyncio.wait(self._alone_tasks)
+        await self.quarantine.shut_down()
         if not self._running:
             return
         await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)

@@ -6,26 +6,32 @@ import socket
 import threading
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.database import create_engine, transaction
 from app.errors import BadInput
+from app.events.cancelling import asked_to_end
+from app.events.epochs import observe_cluster
 from app.events.group_commit import GroupCommit
 from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
-from app.sessions import repository
+from app.sessions import overdue, repository
 from app.sessions.dispatch import Dispatch
 from app.sessions.repository import RegisteredWorkflow
-from app.sessions.service import Services
+from app.sessions.unit import Services
 from workers.advancer import Advancer
+from workers.failures import patiently
 from workers.heartbeat import Heartbeat
 from workers.models.limits import ModelLimits
+from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
 from workers.runner import Runner
@@ -83,8 +89,11 @@ class Runtime:
     def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         self.call(self.runner.run_step(session_id, step, attempt))
 
+    def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
+        self.call(self.runner.run_leased(session_id, step, lease))
+
     def advance_session(self, session_id: SessionId) -> None:
-        self.call(self.advancer.advance_session(session_id))
+        self.call(patiently(partial(self.advancer.advance_session, session_id)))
 
     async def _start(self) -> None:
         settings, addresses = self._settings, self._addresses
@@ -106,10 +115,11 @@ class Runtime:
             heartbeat=self._heartbeat,
             limits=self._limits,
             settings=settings,
+            quarantine=Quarantine(self.services, self._heartbeat, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
-            alone=self._alone,
         )
-        await self._register_at_start()
+        if not self._alone:
+            await self._register_at_start()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
@@ -130,10 +140,11 @@ class Runtime:
     async def _register_at_start(self) -> None:
         while True:
             try:
+                await observe_cluster(self.services.engine)
                 await self._register()
                 async with transaction(self.services.engine) as db:
-                    await repository.wake_waiting(db, served=tuple(self._served))
-            except (DBAPIError, OSError) as error:
+                    await overdue.wake_waiting(db, served=tuple(self._served))
+            except (SQLAlchemyError, OSError) as error:
                 logger.warning("waiting for the database", error=str(error).splitlines()[0])
                 await asyncio.sleep(RETRY_SECONDS)
             else:
@@ -142,12 +153,12 @@ class Runtime:
 
     async def _hear_cancellations(self) -> None:
         """A doorbell only: without it a cancelled attempt ends at its next heartbeat or report."""
-        while True:
+        while not asked_to_end():
             try:
                 redis = connect(self._addresses.redis)
                 async with redis, redis.pubsub() as pubsub:
                     await pubsub.subscribe(CANCEL_CHANNEL)
-                    while True:
+                    while not asked_to_end():
                         message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
                         if message is not None:
                             self.runner.check_leases(message["data"].decode())

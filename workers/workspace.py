@@ -6,8 +6,7 @@ import os
 import re
 import shutil
 import tempfile
-import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -61,13 +60,6 @@ class Workspaces:
         Raises BadPath, which trying again does not help.
         """
         return await asyncio.to_thread(self._open, str(session_id), path, repo)
-
-    async def prune(self, older_than: timedelta, *, keep: Collection[str] = ()) -> list[str]:
-        """Removes workspaces in which nothing was done for that long, but not those of the sessions in `keep`.
-
-        Returns the session ids. A session that is not closed needs its workspace, however long it waits.
-        """
-        return await asyncio.to_thread(self._prune, older_than, keep)
 
     def _open(self, session_id: str, path: str | None, repo: str | None) -> "Workspace":
         home = self.root / session_id
@@ -131,22 +123,6 @@ class Workspaces:
         with (locks / session_id).open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
-
-    def _prune(self, older_than: timedelta, keep: Collection[str]) -> list[str]:
-        if not self.root.exists():
-            return []
-        limit = time.time() - older_than.total_seconds()
-        pruned = []
-        for home in sorted(self.root.iterdir()):
-            if home.name in keep:
-                continue
-            if (home / REPOSITORY).is_dir() and _last_used(home) < limit:
-                shutil.rmtree(home)
-                (self.root / ".locks" / home.name).unlink(missing_ok=True)
-                pruned.append(home.name)
-            elif home.name.startswith(".building-") and home.stat().st_mtime < limit:
-                shutil.rmtree(home)
-        return pruned
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +226,3 @@ def _shield(root: Path) -> None:
 def _set_attributes(git: Git) -> None:
     (git.gitdir / "info").mkdir(exist_ok=True)
     (git.gitdir / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")
-
-
-def _last_used(home: Path) -> float:
-    places = (home, home / "steps", home / REPOSITORY / "objects")
-    return max(place.stat().st_mtime for place in places if place.exists())

@@ -2,12 +2,12 @@
 
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from httpx_sse import EventSource, SSEError
+from httpx_sse import EventSource
 
 from app.cli.client import Gateway
 from app.errors import Unavailable
@@ -49,74 +49,75 @@ class Follower:
         self._first_delay = FIRST_DELAY
         self._failures = 0
         self._epoch: int | None = None
+        self._stops_at_head = False
+        self._until: int | None = None
+        self._is_done = False
 
     def to_end(self) -> Iterator[Event]:
         """Until the stream is closed, for as long as that takes."""
-        return self._read(to_head=False)
-
-    def to_head(self) -> Iterator[Event]:
-        """What is there now."""
-        return self._read(to_head=True)
-
-    def _read(self, *, to_head: bool) -> Iterator[Event]:
         # Not tenacity: it calls a function again, and this is a generator that goes on from where it was.
-        until: int | None = None
-        while True:
+        while not self._is_done:
+            why = "the connection ended"
             try:
                 with self._gateway.events(self._session_id, after=self.cursor, epoch=self._epoch) as source:
                     if source is None:
                         return
-                    for event in self._frames(source):
-                        if isinstance(event, Event):
-                            yield event
-                        elif to_head and until is None:
-                            until = event
-                        if until is not None and self.cursor >= until:
-                            return
-                    if self._ended:
-                        return
-                why = "the connection ended"
-            except (Unavailable, SSEError) as error:
+                    yield from self._events_of(source)
+            except Unavailable as error:
                 why = str(error)
-            self._wait(why)
+            if not self._is_done:
+                self._wait(why)
 
-    def _frames(self, source: EventSource) -> Iterator[Event | int]:
-        """The events of one connection; and, as an int, the head that it told of."""
-        self._ended = False
+    def to_head(self) -> Iterator[Event]:
+        """What is there now."""
+        self._stops_at_head = True
+        return self.to_end()
+
+    def _events_of(self, source: EventSource) -> Iterator[Event]:
+        """One connection's, as long as they follow the cursor without a gap. Raises Unavailable at one."""
         for frame in source.iter_sse():
             if frame.retry is not None:
                 self._first_delay = frame.retry / 1000
             match frame.event:
                 case "stream":
-                    if self._failures:
-                        self._notice("connected again")
-                    self._failures = 0
-                    told = orjson.loads(frame.data)
-                    self._epoch = told["epoch"]
-                    if int(frame.id) == self.cursor:  # else a reset comes next
-                        yield told["head"]
+                    self._on_stream(int(frame.id), orjson.loads(frame.data))
                 case "reset":
-                    told = orjson.loads(frame.data)
-                    self.cursor = told["earliest"] - 1
-                    self._notice(f"reset: {told['reason']}; going on from offset {told['earliest']}")
-                    yield told["head"]
+                    self._on_reset(orjson.loads(frame.data))
                 case "end":
-                    self._ended = True
-                    return
+                    self._is_done = True
                 case _ if not frame.data:
                     pass  # only a cursor or a delay
                 case _ if int(frame.id) <= self.cursor:
                     pass  # a repetition
                 case _ if int(frame.id) > self.cursor + 1:
-                    raise SSEError(f"offset {self.cursor + 1} is missing")
+                    raise Unavailable(f"offset {self.cursor + 1} is missing")
                 case _:
                     self.cursor = int(frame.id)
                     yield Event(self.cursor, frame.data)
+            self._is_done |= self._until is not None and self.cursor >= self._until
+            if self._is_done:
+                return
+
+    def _on_stream(self, resolved: int, told: Mapping[str, Any]) -> None:
+        if self._failures:
+            self._notice("connected again")
+        self._failures = 0
+        self._epoch = told["epoch"]
+        # Where the server starts elsewhere a reset comes next, which tells the head again.
+        if self._stops_at_head and self._until is None and resolved == self.cursor:
+            self._until = told["head"]
+
+    def _on_reset(self, told: Mapping[str, Any]) -> None:
+        self.cursor = told["earliest"] - 1
+        self._epoch = None  # it may be the reason; the next `stream` tells it
+        if self._stops_at_head:
+            self._until = told["head"]
+        self._notice(f"reset: {told['reason']}; going on from offset {told['earliest']}")
 
     def _wait(self, why: str) -> None:
         if not self._failures:
             self._notice(f"{why}; trying again")
         self._before_retry()
-        delay = min(self._first_delay * 2**self._failures, MAX_DELAY)
+        delay = min(self._first_delay * 2 ** min(self._failures, 10), MAX_DELAY)
         self._failures += 1
         time.sleep(delay * random.uniform(1, 1.5))  # noqa: S311  # so that a thousand readers do not come at once

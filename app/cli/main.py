@@ -3,10 +3,12 @@
 from typing import Any
 
 import typer
+from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from app.cli import approvals, maintenance, mcp_progress, patches, progress, run, sessions, stack, tail
+from app.cli import approvals, epoch, maintenance, mcp_progress, migrate, patches, progress, run, sessions, stack, tail
 from app.cli.console import say
+from app.config import Settings
 from app.errors import BadInput, GatewayRefused, StellwerkError
 
 BAD_REQUEST = frozenset({400, 413, 422})
@@ -21,6 +23,12 @@ class Commands(TyperGroup):
         except StellwerkError as error:
             say(f"stellwerk: {error}")
             raise typer.Exit(exit_status(error)) from None
+        except ValidationError as error:
+            if error.title != Settings.__name__:
+                raise
+            faults = [f"STELLWERK_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
+            say(f"stellwerk: {'; '.join(faults)}")
+            raise typer.Exit(2) from None
 
 
 def exit_status(error: StellwerkError) -> int:
@@ -36,5 +44,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-agent workflows on an append-only log that any client resumes at any offset.",
 )
-for part in (run, stack, sessions, tail, patches, approvals, progress, mcp_progress, maintenance):
+for part in (run, stack, sessions, tail, patches, approvals, progress, mcp_progress, maintenance, migrate, epoch):
     app.add_typer(part.commands)

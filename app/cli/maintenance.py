@@ -11,7 +11,7 @@ from uuid import UUID
 
 import typer
 
-from app.cli.client import Gateway, chosen_home, find_address, with_gateway
+from app.cli.client import Gateway, Token, Url, chosen_home, find_address
 from app.cli.console import examples, print_line, print_text, say
 from app.cli.lookup import find_session
 from app.cli.stack import Home
@@ -75,24 +75,25 @@ def _session_id(text: str, home: Path | None) -> SessionId:
 
 
 @commands.command(epilog=examples("stellwerk prune --older-than 30d", "stellwerk prune --older-than 12h --dry-run"))
-@with_gateway
 def prune(
-    gateway: Gateway,
     older_than: Annotated[str, typer.Option(help="How long ago a session must have ended: 30d, 12h, 2w …")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would go.")] = False,
-    workspaces: Annotated[Path | None, typer.Option(help="Where they lie; else as the settings say.")] = None,
+    url: Url = None,
+    token: Token = None,
+    home: Home = None,
 ) -> None:
     """Removes the workspaces of sessions that ended long ago. Their log, results and patches stay."""
     ended_before = datetime.now(UTC) - parse_duration(older_than)
-    root = workspaces or settings().workspaces_dir
+    root = settings_of(home).workspaces_dir
     count = 0
-    for workspace in _workspaces(root):
-        if not _has_ended(gateway, workspace.name, ended_before):
-            continue
-        if not dry_run:
-            shutil.rmtree(workspace)
-        count += 1
-        print_line(str(workspace))
+    with Gateway(find_address(url, token, home)) as gateway:
+        for workspace in _workspaces(root):
+            if _has_ended(gateway, workspace.name, ended_before):
+                if not dry_run:
+                    shutil.rmtree(workspace)
+                    (root / ".locks" / workspace.name).unlink(missing_ok=True)
+                count += 1
+                print_line(str(workspace))
     say(f"{count} workspace(s) {'would be removed' if dry_run else 'removed'} from {root}")
 
 

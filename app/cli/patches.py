@@ -26,11 +26,12 @@ class Top:
 
 
 def top_of(project: Path) -> Top:
-    resolved = project.resolve()
-    for candidate in (resolved, *resolved.parents):
-        if (candidate / ".git").exists():
-            return Top(candidate, True)
-    return Top(resolved, False)
+    """As the workspace saw it when the project was read. Raises BadPath for what is no directory."""
+    # Imported here: the other commands need nothing of the workers.
+    from workers.project import find_source  # noqa: PLC0415
+
+    source = find_source(str(project.absolute()), (Path("/"),))
+    return Top(source.top, source.gitdir is not None)
 
 
 @commands.command(
@@ -67,13 +68,11 @@ def apply(
     """Applies what a session changed to the project's files; all of it, or nothing."""
     session_id = find_session(gateway, session)
     project = path or _project_of(gateway, session_id)
-    if not project.is_dir():
-        raise BadPath(f"{project} is not a directory")
+    top = top_of(project).directory
     content = _read(gateway, session_id)
     if content is None:
         print_line("nothing was changed, so there is nothing to apply")
         return
-    top = top_of(project).directory
     _git_apply(top, content, "--check")
     if check:
         print_line(f"the patch applies to {top}")

@@ -37,7 +37,7 @@ def _print_patch(result: Mapping[str, Any], project: Path | None) -> None:
         _print_field("patch", "none: nothing was changed")
         return
     apply, fetch = ["git"], ["git"]
-    if project is not None:
+    if project is not None and project.is_dir():  # a worker elsewhere may have seen one that we do not
         top = top_of(project)
         where = ["-C", str(top.directory)]
         apply += where

@@ -1,4 +1,4 @@
-"""`stellwerk submit`, `sessions`, `show`, `cancel`."""
+"""`stellwerk submit`, `sessions`, `show`, `cancel`, `retry`."""
 
 from typing import Annotated, Any
 from uuid import uuid4
@@ -115,17 +115,26 @@ def show(gateway: Gateway, session: Session, as_json: Json = False) -> None:
         _print_field(name, value)
 
 
+Reason = Annotated[str | None, typer.Option(help="Why; it is kept in the log.")]
+
+
 @commands.command(epilog=examples('stellwerk cancel 019b5a3e --reason "the wrong branch"'))
 @with_gateway
-def cancel(
-    gateway: Gateway,
-    session: Session,
-    reason: Annotated[str | None, typer.Option(help="Why; it is kept in the log.")] = None,
-    as_json: Json = False,
-) -> None:
+def cancel(gateway: Gateway, session: Session, reason: Reason = None, as_json: Json = False) -> None:
     """Ends a session and its open steps."""
+    _control(gateway, session, "cancel", reason, as_json)
+
+
+@commands.command(epilog=examples("stellwerk retry 019b5a3e", 'stellwerk retry 019b5a3e --reason "room again"'))
+@with_gateway
+def retry(gateway: Gateway, session: Session, reason: Reason = None, as_json: Json = False) -> None:
+    """Takes a failed session up from its failed step, in the same log."""
+    _control(gateway, session, "retry", reason, as_json)
+
+
+def _control(gateway: Gateway, session: str, verb: str, reason: str | None, as_json: bool) -> None:
     session_id = find_session(gateway, session)
-    view = gateway.post(f"/sessions/{session_id}/cancel", {"reason": reason}, patient=True)
+    view = gateway.post(f"/sessions/{session_id}/{verb}", {"reason": reason}, patient=True)
     if as_json:
         print_json(view)
     else:

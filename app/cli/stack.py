@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import typer
 
+from app.cli.console import examples
 from app.config import Settings, settings
 from app.embedded.home import make_home
 from app.embedded.process import open_log
@@ -25,7 +26,7 @@ commands = typer.Typer()
 Home = Annotated[Path | None, typer.Option(help="Where data, port and token are kept.", envvar="STELLWERK_HOME")]
 
 
-@commands.command()
+@commands.command(epilog=examples("stellwerk up", "stellwerk up --port 8000 --workers 4"))
 def up(
     port: Annotated[int | None, typer.Option(help="The gateway's port; else the one used before.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
@@ -53,7 +54,7 @@ def up(
     _say("stopped")
 
 
-@commands.command()
+@commands.command(epilog=examples("stellwerk down"))
 def down(home: Home = None) -> None:
     """Stops the stack that runs on this home."""
     stop_stack(_settings(home).home)

@@ -74,7 +74,10 @@ def _join_or_start(home: Path, token: str | None) -> tuple[Address, BackgroundSt
 
 def _age_seconds(home: Path) -> float:
     pid = supervisor_pid(home)
-    return 0.0 if pid is None else time.time() - psutil.Process(pid).create_time()
+    try:
+        return 0.0 if pid is None else time.time() - psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return 0.0
 
 
 def _check_running(home: Path) -> None:

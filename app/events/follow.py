@@ -17,8 +17,9 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import Settings
+from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.live import BATCH_BYTES, DATABASE_AWAY, LiveStream, Page
+from app.events.live import BATCH_BYTES, LiveStream, Page
 from app.events.log import Filter, StreamState, stream_states
 from app.events.push import Message
 from app.events.subscriptions import Subscriptions

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import structlog
 
-from app.database import libpq_url
+from app.database import KEEPALIVE, libpq_url
 from app.errors import StellwerkError, Unavailable
 from app.events.log import Answer, Item, call_append, recorded
 from app.events.types import Recorded
@@ -24,6 +24,8 @@ MAX_ITEMS = 1000
 MAX_BYTES = 4 * 1024 * 1024
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between tries while the database does not answer; the last one repeats."""
+CALL_SECONDS = 20.0
+"""A call that takes longer is repeated on another connection: this one may be half-open, and nobody will tell."""
 
 TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57"})
 """SQLSTATE classes: connection lost, conflict, resources, shutdown. Repeating the call can help with these."""
@@ -121,10 +123,11 @@ class _Flusher:
         self._call_no += 1
         for attempt in range(1_000_000_000):
             try:
-                connection = await self._connect()
-                return await call_append(connection, items, writer=self._writer, call_no=self._call_no)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if not is_transient(error):
+                async with asyncio.timeout(CALL_SECONDS):
+                    connection = await self._connect()
+                    return await call_append(connection, items, writer=self._writer, call_no=self._call_no)
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                if isinstance(error, psycopg.Error) and not is_transient(error):
                     raise
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 logger.warning("append waits for the database", error=str(error).strip(), retry_in=wait)
@@ -137,11 +140,8 @@ class _Flusher:
             self._connection = await psycopg.AsyncConnection.connect(
                 self._address,
                 autocommit=True,  # the call is a transaction of its own: one round trip
-                connect_timeout=5,
                 application_name="stellwerk-log",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
+                **KEEPALIVE,
             )
         return self._connection
 

@@ -5,18 +5,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
 from app.config import Settings
+from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
 from app.events.log import Filter, StreamState, read_page, stream_state
 from app.events.push import Frame, Message
 from app.events.ring import Ring
 
-DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
-"""Trying again helps: Postgres restarts, is out of connections or does not answer."""
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
 BATCH_BYTES = 512 * 1024

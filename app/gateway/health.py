@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from app.events.live import DATABASE_AWAY
+from app.database import DATABASE_AWAY
 from app.gateway.wiring import Gateway, Wired
 
 router = APIRouter(tags=["health"])

@@ -6,18 +6,22 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 import anyio
+import structlog
 from fastapi import FastAPI
 
 from app.config import Settings
-from app.database import create_engine
+from app.database import DATABASE_AWAY, create_engine
 from app.errors import BadInput
+from app.events.epochs import observe_cluster
 from app.events.follow import Follower
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.gatekeeper import Gatekeeper
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
-from app.sessions.service import Services
+from app.sessions.unit import Services
+
+logger = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -58,6 +62,10 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
     dispatch = Dispatch(settings.broker_url or redis_url)
     redis = connect(redis_url)
     try:
+        try:
+            await observe_cluster(engine)
+        except DATABASE_AWAY as error:
+            logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:
             gateway = Gateway(
                 settings, engine, Services(engine, push, dispatch), follower, redis, stopping=anyio.Event()

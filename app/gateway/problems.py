@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from app import errors
-from app.events.live import DATABASE_AWAY
+from app.database import DATABASE_AWAY
 
 logger = structlog.get_logger(__name__)
 

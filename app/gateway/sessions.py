@@ -1,4 +1,4 @@
-"""Sessions: create, list, look, cancel, and take the result."""
+"""Sessions: create, list, look, cancel, retry, and take the result."""
 
 import asyncio
 import os
@@ -50,7 +50,7 @@ class SessionPage(BaseModel):
     next: SessionId | None = Field(description="Pass it as `before` for the next page; null at the end.")
 
 
-class Cancellation(Body):
+class Reason(Body):
     reason: Annotated[Text, Field(max_length=10_000)] | None = None
 
 
@@ -92,11 +92,20 @@ async def get_session(gateway: Wired, principal: Principal, session_id: SessionI
 
 @router.post("/{session_id}/cancel")
 async def cancel_session(
-    gateway: Wired, principal: Principal, session_id: SessionIdInPath, new: Cancellation | None = None
+    gateway: Wired, principal: Principal, session_id: SessionIdInPath, new: Reason | None = None
 ) -> SessionView:
     """Ends it, and its open steps with it."""
     reason = new.reason if new else None
     return await service.cancel_session(gateway.services, session_id, principal=principal, reason=reason)
+
+
+@router.post("/{session_id}/retry")
+async def retry_session(
+    gateway: Wired, principal: Principal, session_id: SessionIdInPath, new: Reason | None = None
+) -> SessionView:
+    """Takes a failed session up from its failed step, in the same log."""
+    reason = new.reason if new else None
+    return await service.retry_session(gateway.services, session_id, principal=principal, reason=reason)
 
 
 @router.get(

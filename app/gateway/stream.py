@@ -13,8 +13,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from sse_starlette.sse import SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from app.database import DATABASE_AWAY
 from app.events.follow import Batch, End, Reset
-from app.events.live import DATABASE_AWAY
 from app.events.log import AnyStreamId, StreamState, read_page
 from app.gateway.gatekeeper import TRANSPORT
 from app.gateway.opening import Opening, Start, resolve

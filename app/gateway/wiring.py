@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow import Follower
-from app.sessions.service import Services
+from app.sessions.unit import Services
 
 
 @dataclass(frozen=True, slots=True)

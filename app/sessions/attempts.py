@@ -9,16 +9,19 @@ then writes; so a worker that was presumed dead and comes back changes nothing.
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app.config import settings
+from app.database import transaction
 from app.errors import LeaseLost
 from app.events.types import StepEvent
 from app.progress import SessionId
-from app.sessions import repository
+from app.sessions import overdue, repository, step_repository
 from app.sessions.model import TERMINAL, StepToken, retry_delay
-from app.sessions.repository import SessionRow, StepRow
-from app.sessions.service import Services, Unit, end_session, set_running, unit
+from app.sessions.repository import SessionRow
+from app.sessions.service import end_session, queued_event, set_running
+from app.sessions.step_repository import StepRow
+from app.sessions.unit import Services, Unit, unit
 
 MAX_ERROR_CHARACTERS = 4000
 
@@ -58,27 +61,32 @@ async def claim_step(
     step: int,
     attempt: int,
     *,
+    lease: UUID,
     worker: str,
     served: frozenset[tuple[str, str]],
     alone: bool,
 ) -> Claim | None:
     """None when there is nothing to do: a doubled message, an ended session, a version that others serve.
 
-    `served`: the (workflow, version) pairs of this process. `alone`: it has nothing else to lose, so it takes
-    a step that was lost before, and only then.
+    Repeated with the same `lease`, after a commit whose outcome is unknown, it gives the same claim.
+    `served`: the (workflow, version) pairs of this process. `alone`: takes a step that was lost before, and only
+    then.
     """
     async with unit(services, session_id) as work:
         session = await repository.session_row(work.db, session_id)
+        current = await step_repository.step_row(work.db, session_id, step)
+        if current.lease_token == lease:
+            return Claim(session, current)
         if session.status in TERMINAL or session.status == "paused":
             return None
         if (session.workflow, session.workflow_version) not in served:
             return None
-        row = await repository.claim(
+        row = await step_repository.claim(
             work.db,
             session_id,
             step,
             attempt,
-            lease_token=uuid4(),
+            lease_token=lease,
             lease=settings().lease,
             worker=worker,
             alone=alone,
@@ -90,6 +98,13 @@ async def claim_step(
         return Claim(session, row)
 
 
+async def read_claim(services: Services, session_id: SessionId, step: int, lease: UUID) -> Claim | None:
+    """The claim that another process of the worker made; None when its lease is gone."""
+    async with transaction(services.engine) as db:
+        row = await step_repository.step_row(db, session_id, step)
+        return Claim(await repository.session_row(db, session_id), row) if row.lease_token == lease else None
+
+
 async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> bool:
     """Ends the attempt with what its node returned (as the codec wrote it).
 
@@ -97,7 +112,7 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
     """
     row = claim.step
     async with unit(services, row.session_id) as work:
-        released = await repository.release(
+        released = await step_repository.release(
             work.db,
             row.session_id,
             row.step,
@@ -118,7 +133,7 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
 
 async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
     """Also tells when nothing runs any more and a person is waited for."""
-    siblings = await repository.steps_of_superstep(work.db, row.session_id, row.superstep)
+    siblings = await step_repository.steps_of_superstep(work.db, row.session_id, row.superstep)
     statuses = {sibling.status for sibling in siblings}
     if statuses & {"queued", "running"}:
         return False
@@ -132,12 +147,12 @@ async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
 
 async def wait_step(
     services: Services, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
-) -> None:
-    """The node asked: the step waits without a worker. Raises LeaseLost."""
+) -> bool:
+    """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost."""
     row = claim.step
     async with unit(services, row.session_id) as work:
         asked = await work.outsource(row.session_id, question)
-        released = await repository.release(
+        released = await step_repository.release(
             work.db,
             row.session_id,
             row.step,
@@ -160,13 +175,13 @@ async def wait_step(
                 "question": asked,
             },
         )
-        await _superstep_is_complete(work, row)
+        return await _superstep_is_complete(work, row)
 
 
 async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:
     """Queues the next attempt and returns its delay, or fails the session for good (None). Raises LeaseLost."""
     async with unit(services, claim.step.session_id) as work:
-        row = await repository.step_row(work.db, claim.step.session_id, claim.step.step)
+        row = await step_repository.step_row(work.db, claim.step.session_id, claim.step.step)
         if row.lease_token != claim.lease:
             raise LeaseLost
         failures = row.failures + 1
@@ -183,23 +198,28 @@ async def fail_step(services: Services, claim: Claim, error: str, *, retryable: 
 async def postpone_step(services: Services, claim: Claim, error: str, delay: timedelta) -> None:
     """Queues the next attempt after `delay`, and nothing counts as a failure. Raises LeaseLost."""
     async with unit(services, claim.step.session_id) as work:
-        row = await repository.step_row(work.db, claim.step.session_id, claim.step.step)
+        row = await step_repository.step_row(work.db, claim.step.session_id, claim.step.step)
         if row.lease_token != claim.lease:
             raise LeaseLost
         await work.append(row.session_id, _event(row, "failed", error=error[:MAX_ERROR_CHARACTERS]))
         await _next_attempt(work, row, failures=row.failures, lost=row.lost, delay=delay, error=error)
 
 
-async def lose_step(services: Services, row: StepRow) -> None:
-    """Takes an attempt whose lease has expired from its worker; the next one is queued at once."""
+async def lose_step(services: Services, row: StepRow, *, dead: str | None = None) -> None:
+    """Takes an attempt whose lease has expired from its worker; the next one is queued at once.
+
+    `dead`: how its process ended. Then nobody has to wait for the lease to expire.
+    """
     async with unit(services, row.session_id) as work:
-        current = await repository.expired_lease(work.db, row.session_id, row.step)
+        if dead is None:
+            current = await overdue.expired_lease(work.db, row.session_id, row.step)
+        else:
+            current = await step_repository.step_row(work.db, row.session_id, row.step)
         if current is None or current.lease_token != row.lease_token:
             return  # it was renewed or ended meanwhile
         lost = current.lost + 1
-        await work.append(
-            row.session_id, _event(current, "lost", error="the worker died, or lost its connection, or stood still")
-        )
+        error = dead or "the worker died, or lost its connection, or stood still"
+        await work.append(row.session_id, _event(current, "lost", error=error))
         if lost >= settings().max_lost:
             reason = f"{lost} attempts were lost with their workers: the step probably kills them"
             await _fail_for_good(work, current, reason)
@@ -214,7 +234,7 @@ async def give_back_step(services: Services, claim: Claim) -> None:
     """The worker shuts down: the next attempt is queued at once, and nothing counts as a failure."""
     row = claim.step
     async with unit(services, row.session_id) as work:
-        current = await repository.step_row(work.db, row.session_id, row.step)
+        current = await step_repository.step_row(work.db, row.session_id, row.step)
         if current.lease_token != claim.lease:
             return
         await work.append(row.session_id, _event(current, "lost", error="the worker was shut down"))
@@ -227,15 +247,13 @@ async def give_back_step(services: Services, claim: Claim) -> None:
 async def _next_attempt(
     work: Unit, row: StepRow, *, failures: int, lost: int, delay: timedelta, error: str | None = None
 ) -> None:
-    await repository.requeue(
+    await step_repository.requeue(
         work.db, row, attempt=row.attempt + 1, failures=failures, lost=lost, delay=delay, error=error
     )
-    queued = _event(row, "queued", queue=row.queue)
-    queued["attempt"] = row.attempt + 1
-    await work.append(row.session_id, queued)
+    await work.append(row.session_id, queued_event(row, attempt=row.attempt + 1))
 
 
 async def _fail_for_good(work: Unit, row: StepRow, error: str) -> None:
-    await repository.fail(work.db, row.session_id, row.step, error)
+    await step_repository.fail(work.db, row.session_id, row.step, error)
     reason = f"step {row.step} ({row.agent}) failed: {error}"
     await end_session(work, row.session_id, "failed", reason=reason[:MAX_ERROR_CHARACTERS])

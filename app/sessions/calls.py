@@ -9,11 +9,13 @@ from app.events.calls import PastAnswer, Spent
 from app.events.types import ModelEvent
 from app.progress import ModelCall, SessionId
 from app.sessions.attempts import Claim
-from app.sessions.service import Services, unit
+from app.sessions.unit import Services, unit
 
 
-async def record_call(services: Services, claim: Claim, call: ModelCall) -> int:
+async def record_call(services: Services, claim: Claim, call: ModelCall, *, key: str) -> int:
     """Returns the event's offset; what is too large for an event becomes an artifact in the same transaction.
+
+    May be repeated with the same `key` where the outcome of a commit is unknown.
 
     Raises LeaseLost, StreamClosed and InvalidEvent.
     """
@@ -23,8 +25,10 @@ async def record_call(services: Services, claim: Claim, call: ModelCall) -> int:
         fields["request"] = await work.outsource(row.session_id, call.request, share=2)
         fields["response"] = await work.outsource(row.session_id, call.response, share=2)
         event: ModelEvent = {"t": "model_event", **fields, "step": row.step, "attempt": row.attempt}  # type: ignore[typeddict-item]  # ModelCall's fields are the event's
-        (recorded,) = await log.append(work.db, [log.item(row.session_id, event, lease=claim.lease)])
-        work.recorded.append(recorded)
+        entry = log.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
+        recorded, is_new = await log.append_once(work.db, entry)
+        if is_new:
+            work.recorded.append(recorded)
         return recorded.offset
 
 

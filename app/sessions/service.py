@@ -1,24 +1,20 @@
 """What clients do with sessions. One function is one transaction; doorbells ring after its commit."""
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.config import settings
 from app.database import transaction
 from app.errors import Conflict, IdempotencyMismatch, NotFound, NotWaiting, UnknownWorkflow
 from app.events import artifacts, log
-from app.events.types import Recorded, SessionEvent, SessionStatus, agent_event, type_of_stored
+from app.events.types import SessionEvent, SessionStatus, StepEvent, agent_event
 from app.progress import Report, SessionId
-from app.sessions import repository
-from app.sessions.dispatch import Dispatch
+from app.sessions import repository, step_repository
 from app.sessions.model import (
     TERMINAL,
     Approval,
@@ -27,62 +23,8 @@ from app.sessions.model import (
     StepToken,
     new_session_id,
 )
-
-ENVELOPE_ROOM = 4096
-"""Bytes that an event's own fields may take beside a large value."""
-
-
-class Publisher(Protocol):
-    def publish(self, events: Sequence[Recorded]) -> None:
-        """Tells live readers; must not block."""
-        ...
-
-    def cancel(self, session_id: SessionId) -> None:
-        """Tells workers that the session's attempts have lost their leases."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    engine: AsyncEngine
-    push: Publisher
-    dispatch: Dispatch
-
-
-@dataclass(slots=True)
-class Unit:
-    """One transaction: its connection, what it appended, and what is to be rung after its commit."""
-
-    db: AsyncConnection
-    recorded: list[Recorded] = field(default_factory=list)
-    after_commit: list[Callable[[], None]] = field(default_factory=list)
-
-    async def append(self, session_id: SessionId, *events: type_of_stored) -> list[Recorded]:
-        """The caller holds the stream's lock (or is appending to a stream that nobody knows yet)."""
-        if not events:
-            return []
-        new = await log.append(self.db, [log.item(session_id, event) for event in events])
-        self.recorded += new
-        return new
-
-    async def outsource(self, session_id: SessionId, value: Any, *, share: int = 1) -> Any:
-        """`value`, or a reference to an artifact where it is too large for an event that holds `share` values."""
-        limit = (settings().max_event_bytes - ENVELOPE_ROOM) // share
-        return await artifacts.outsource(self.db, session_id, value, max_bytes=limit)
-
-
-@asynccontextmanager
-async def unit(services: Services, *locked: SessionId) -> AsyncIterator[Unit]:
-    """Takes the locks of the `locked` sessions first; publishes and rings after the commit."""
-    async with transaction(services.engine) as db:
-        if locked:
-            await log.lock_streams(db, *locked)
-        work = Unit(db)
-        yield work
-    if work.recorded:
-        services.push.publish(work.recorded)
-    for ring in work.after_commit:
-        ring()
+from app.sessions.step_repository import StepRow
+from app.sessions.unit import Services, Unit, unit
 
 
 async def create_session(
@@ -98,7 +40,7 @@ async def create_session(
             if idempotency_key and (found := await _by_key(work.db, principal, idempotency_key, digest)):
                 return found, False
             session_id = await _insert(work, new, principal, idempotency_key, digest)
-            work.after_commit.append(lambda: services.dispatch.advance_session(session_id))
+            work.makes_room = True
             return await repository.session_view(work.db, session_id), True
     except IntegrityError:
         # Two requests with one new key at the same time: the other one was first.
@@ -182,12 +124,12 @@ async def end_session(
     principal: str | None = None,
 ) -> None:
     """The terminal `session_event` is the stream's last event: open steps end in the same transaction."""
-    for row in await repository.open_steps(work.db, session_id):
+    for row in await step_repository.open_steps(work.db, session_id):
         await work.append(
             session_id,
             {"t": "step_event", "step": row.step, "agent": row.agent, "status": "cancelled", "attempt": row.attempt},
         )
-    await repository.cancel_open_steps(work.db, session_id)
+    await step_repository.cancel_open_steps(work.db, session_id)
     event: SessionEvent = {"t": "session_event", "status": status, "reason": reason}
     if principal is not None:
         event["principal"] = principal
@@ -195,6 +137,7 @@ async def end_session(
         event["result"] = await work.outsource(session_id, result)
     await work.append(session_id, event)
     await log.set_closed(work.db, session_id, True)
+    work.makes_room = True
     await repository.update_session(
         work.db,
         session_id,
@@ -220,6 +163,50 @@ async def cancel_session(
         return await repository.session_view(work.db, session_id)
 
 
+async def retry_session(
+    services: Services, session_id: SessionId, *, principal: str, reason: str | None = None
+) -> SessionView:
+    """Takes a failed session up again in the same log, with new attempts of what failed or was cancelled.
+
+    What succeeded stands. Raises NotFound, and Conflict for a session that has not failed.
+    """
+    async with unit(services, session_id) as work:
+        session = await repository.session_row(work.db, session_id)
+        if session.status != "failed":
+            raise Conflict(f"the session is {session.status}; only a failed one can be retried")
+        await log.set_closed(work.db, session_id, False)
+        await repository.update_session(work.db, session_id, status="running", reason=None, ended_at=None)
+        event: SessionEvent = {"t": "session_event", "status": "running", "reason": reason, "principal": principal}
+        await work.append(session_id, event)
+        rows = await step_repository.unfinished_steps(work.db, session_id)
+        for row in rows:
+            # One lost attempt stays on the account: the step goes on running alone.
+            await step_repository.requeue(
+                work.db, row, attempt=row.attempt + 1, failures=0, lost=min(row.lost, 1), delay=timedelta(0)
+            )
+            await work.append(session_id, queued_event(row, attempt=row.attempt + 1))
+
+        def ring() -> None:
+            for row in rows:
+                services.dispatch.run_step(session_id, row.step, row.attempt + 1, queue=row.queue)
+            if not rows:  # a fold failed, not a step
+                services.dispatch.advance_session(session_id)
+
+        work.after_commit.append(ring)
+        return await repository.session_view(work.db, session_id)
+
+
+def queued_event(row: StepRow, *, attempt: int) -> StepEvent:
+    return {
+        "t": "step_event",
+        "step": row.step,
+        "agent": row.agent,
+        "status": "queued",
+        "attempt": attempt,
+        "queue": row.queue,
+    }
+
+
 async def list_approvals(services: Services, *, session_id: SessionId | None = None) -> list[Approval]:
     """What waits for a person, longest first."""
     async with transaction(services.engine) as db:
@@ -242,11 +229,11 @@ async def answer_approval(
     """
     async with unit(services, session_id) as work:
         await repository.session_row(work.db, session_id)
-        row = await repository.step_row(work.db, session_id, step)
+        row = await step_repository.step_row(work.db, session_id, step)
         if row.status != "waiting":
             raise NotWaiting(f"step {step} is {row.status}, it does not wait for an answer")
         value = verdict if answer is None else answer
-        await repository.requeue(
+        await step_repository.requeue(
             work.db,
             row,
             attempt=row.attempt,
@@ -266,14 +253,7 @@ async def answer_approval(
                 "comment": comment,
                 "principal": principal,
             },
-            {
-                "t": "step_event",
-                "step": step,
-                "agent": row.agent,
-                "status": "queued",
-                "attempt": row.attempt,
-                "queue": row.queue,
-            },
+            queued_event(row, attempt=row.attempt),
         )
         await set_running(work, session_id)
         work.after_commit.append(lambda: services.dispatch.run_step(session_id, step, row.attempt, queue=row.queue))

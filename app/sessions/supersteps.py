@@ -14,10 +14,12 @@ from app.database import transaction
 from app.events import artifacts, log
 from app.events.types import SessionEvent, StepEvent, WorkflowEvent
 from app.progress import SessionId
-from app.sessions import repository
+from app.sessions import repository, step_repository
 from app.sessions.model import TERMINAL
-from app.sessions.repository import SessionRow, StepRow
-from app.sessions.service import Services, Unit, end_session, unit
+from app.sessions.repository import SessionRow
+from app.sessions.service import end_session
+from app.sessions.step_repository import StepRow
+from app.sessions.unit import Services, Unit, unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ async def read_owed(services: Services, session_id: SessionId) -> Owed | None:
             return None
         if session.folded_superstep is None:
             return Owed(session, ())
-        steps = await repository.steps_of_superstep(db, session_id, session.folded_superstep + 1)
+        steps = await step_repository.steps_of_superstep(db, session_id, session.folded_superstep + 1)
         if not steps or any(step.status != "succeeded" for step in steps):
             return None
         return Owed(session, tuple(steps))
@@ -109,7 +111,7 @@ async def _queue(
 ) -> None:
     session_id = session.session_id
     numbered = list(enumerate(new, session.last_step + 1))
-    await repository.insert_steps(
+    await step_repository.insert_steps(
         work.db,
         [
             {
@@ -244,7 +246,7 @@ async def read_session(services: Services, session_id: SessionId) -> SessionRow:
 async def read_step(services: Services, session_id: SessionId, step: int) -> StepRow:
     """Raises NotFound."""
     async with transaction(services.engine) as db:
-        return await repository.step_row(db, session_id, step)
+        return await step_repository.step_row(db, session_id, step)
 
 
 async def replace_snapshot(services: Services, session: SessionRow, snapshot: bytes) -> bool:

@@ -105,6 +105,7 @@ CREATE TABLE sessions (
     request_digest BYTEA,
     created_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
     ended_at TIMESTAMP WITH TIME ZONE,
+    admitted_at TIMESTAMP WITH TIME ZONE,
     advance_sent_at TIMESTAMP WITH TIME ZONE,
     PRIMARY KEY (session_id),
     CONSTRAINT sessions_status CHECK (status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')),
@@ -113,9 +114,11 @@ CREATE TABLE sessions (
 COMMENT ON COLUMN sessions.snapshot IS 'cache of the fold; null: rebuild from the log';
 COMMENT ON COLUMN sessions.folded_superstep IS 'last superstep whose results are folded; null: not begun';
 COMMENT ON COLUMN sessions.base_commit IS 'where the steps of the open superstep start';
+COMMENT ON COLUMN sessions.admitted_at IS 'null: waits for its turn';
 COMMENT ON COLUMN sessions.advance_sent_at IS 'when advance_session was last sent';
 CREATE UNIQUE INDEX sessions_idempotency_key ON sessions (principal, idempotency_key) WHERE idempotency_key IS NOT NULL;
-CREATE INDEX sessions_open ON sessions (session_id) WHERE ended_at IS NULL;
+CREATE INDEX sessions_backlog ON sessions (priority DESC, session_id) WHERE ended_at IS NULL AND admitted_at IS NULL;
+CREATE INDEX sessions_open ON sessions (session_id) WHERE ended_at IS NULL AND admitted_at IS NOT NULL;
 
 CREATE TABLE steps (
     session_id UUID NOT NULL,

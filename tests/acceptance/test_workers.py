@@ -3,21 +3,28 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.config import settings
+from app.database import migrate
+from app.embedded.postgres import EmbeddedPostgres
+from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
-from app.errors import LeaseLost
+from app.errors import Conflict, LeaseLost
 from app.progress import Report
 from app.sessions import service
-from app.sessions.model import StepToken
+from app.sessions.model import NewSession, StepToken
 from tests.cluster import Cluster, cluster_on, processes_naming
 from tests.graphs import everything
 from tests.graphs.driving import plain
 from workers import engine
 from workers.codec import readable
+from workers.failures import patiently
 from workers.registry import load_workflows
 
 STEPS = "tests.graphs.steps"
@@ -222,3 +229,92 @@ async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path
         await service.append_report(cluster.services, token, Report("patient", "I am late", 0.5))
     (tmp_path / "go").touch()
     assert (await cluster.ended(session_id)).status == "succeeded"
+
+
+async def test_a_failed_session_is_retried_in_the_same_log_also_after_a_restart(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    first = cluster.start_worker(STEPS)
+    session_id = await cluster.create("mended", directory=str(tmp_path))
+    view = await cluster.ended(session_id)
+    assert view.status == "failed" and view.reason == "step 2 (needs_file) failed: ValueError: the file is not there"
+    head = view.head
+    with pytest.raises(Conflict, match="failed already"):
+        await service.cancel_session(cluster.services, session_id, principal="me")
+    first.kill()
+
+    (tmp_path / "there").touch()
+    view = await service.retry_session(cluster.services, session_id, principal="me", reason="it is there now")
+    assert (view.status, view.ended_at) == ("running", None)
+    cluster.start_worker(STEPS)
+    view = await cluster.ended(session_id)
+    assert (view.status, sorted(view.result["done"])) == ("succeeded", ["beside", "found", "quick"])
+    events = await cluster.events(session_id)
+    assert [(e["t"], e.get("reason")) for e in events[head - 1 : head + 1]] == [
+        ("session_event", "step 2 (needs_file) failed: ValueError: the file is not there"),
+        ("session_event", "it is there now"),
+    ]
+    succeeded = [e["agent"] for e in events if e["t"] == "step_event" and e["status"] == "succeeded"]
+    assert sorted(succeeded) == ["beside_it", "needs_file", "quick"]
+    with pytest.raises(Conflict, match="only a failed one"):
+        await service.retry_session(cluster.services, session_id, principal="me")
+
+
+async def test_the_backlog_is_admitted_by_priority_then_age(cluster: Cluster) -> None:
+    """With room for two at a time, and all submitted before the worker comes."""
+    async with cluster.services.engine.begin() as db:
+        await db.exec_driver_sql("INSERT INTO workflows VALUES ('quick', %s, '1', '{}')", (quick_version(),))
+    priorities = [0, 0, 5, -5, 5, 0, 9, 0] * 5
+    created = []
+    async with room_for(2):
+        for priority in priorities:
+            new = NewSession(task="wait", workflow="quick", priority=priority)
+            view, _ = await service.create_session(cluster.services, new, principal="test")
+            created.append((-priority, view.session_id))
+        begun_at_once, rest = created[:2], created[2:]
+        cluster.start_worker(STEPS, STELLWERK_MAX_ACTIVE_SESSIONS="2")
+        for _, session_id in created:
+            assert (await cluster.ended(session_id)).status == "succeeded"
+    async with cluster.services.engine.begin() as db:
+        rows = await db.exec_driver_sql("SELECT session_id, admitted_at, ended_at FROM sessions ORDER BY 2, 1")
+        admitted = [(row.session_id, row.admitted_at, row.ended_at) for row in rows]
+    order = [session_id for session_id, _, _ in admitted]
+    assert order[:2] == [session_id for _, session_id in begun_at_once]
+    place = {session_id: number for number, session_id in enumerate(order)}
+    by_right = sorted(rest, key=lambda entry: (entry[0], entry[1].int))
+    # two that were admitted in one statement have one time
+    assert all(abs(place[session_id] - number) <= 1 for number, (_, session_id) in enumerate(by_right, 2))
+    for number, (_, begun, _) in enumerate(admitted):
+        assert sum(ended > begun for _, _, ended in admitted[:number]) < 2
+
+
+def quick_version() -> str:
+    return load_workflows([STEPS])["quick"].version
+
+
+@asynccontextmanager
+async def room_for(sessions: int) -> AsyncIterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STELLWERK_MAX_ACTIVE_SESSIONS", str(sessions))
+        settings.cache_clear()
+        yield
+    settings.cache_clear()
+
+
+async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redis_url: str, tmp_path: Path) -> None:
+    with Sentinel(home):
+        server = EmbeddedPostgres(home)
+        server.start()
+        try:
+            migrate(server.url)
+            async with cluster_on(server.url, redis_url, tmp_path) as cluster:
+                cluster.start_worker(STEPS)
+                session_id = await cluster.create("patient", directory=str(tmp_path))
+                await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+                server.stop()
+                (tmp_path / "go").touch()
+                server.start()
+                view = await patiently(partial(cluster.ended, session_id))
+                assert (view.status, view.steps[-1].attempt) == ("succeeded", 1)
+        finally:
+            server.stop()

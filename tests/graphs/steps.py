@@ -78,6 +78,28 @@ async def wrong(state: State) -> State:
     raise ValueError("this is wrong, and will be")
 
 
+async def needs_file(state: State) -> State:
+    """Fails for good until the file `there` exists."""
+    if not Path(state["directory"], "there").exists():
+        raise ValueError("the file is not there")
+    return {"done": ["found"]}
+
+
+async def beside_it(state: State) -> State:
+    return {"done": ["beside"]}
+
+
+def mended() -> StateGraph[Any, Any, Any, Any]:
+    """One of two parallel nodes fails; a third one follows them."""
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    for node in (needs_file, beside_it, quick):
+        graph.add_node(node)
+    graph.add_edge(START, "beside_it")
+    graph.add_edge(START, "needs_file")
+    graph.add_edge(["needs_file", "beside_it"], "quick")
+    return graph
+
+
 async def endless(state: State) -> State:
     await asyncio.Event().wait()
     return {}
@@ -134,5 +156,6 @@ WORKFLOWS = {
     ),
     "deadly": Workflow(graph=graph_of(deadly)),
     "beside": Workflow(graph=beside()),
+    "mended": Workflow(graph=mended()),
     "clash": Workflow(graph=clash()),
 }

@@ -149,7 +149,13 @@ class ModelServer:
     async def _response_events(self, identity: str, reply: Reply) -> AsyncIterator[bytes]:
         numbers = count()
         base = {"id": identity, "object": "response", "created_at": 1, "model": "gpt-5.1", "output": []}
-        message = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": []}
+        message: dict[str, Any] = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "status": "completed",
+            "content": [],
+        }
         part = {"type": "output_text", "text": "", "annotations": []}
 
         def event(kind: str, **fields: Any) -> bytes:

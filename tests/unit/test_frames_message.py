@@ -76,6 +76,11 @@ def ring_at(after: int, *, max_frames: int = 10, max_bytes: int = 10_000) -> Rin
     return ring
 
 
+def behind(ring: Ring) -> bool:
+    """A call, so that the type checker does not take one look for the next."""
+    return ring.is_behind
+
+
 def offsets(ring: Ring, after: int) -> list[int]:
     return [f.offset for f in ring.after(after, max_bytes=1_000_000)]
 
@@ -86,16 +91,16 @@ def test_order_and_repeats_do_not_matter(order: list[int], repeated: list[int]) 
     for offset in order[:5] + repeated + order[5:] + repeated:
         ring.offer([frame(offset)])
     assert offsets(ring, 5) == list(range(6, 16))
-    assert not ring.is_behind
+    assert not behind(ring)
 
 
 def test_a_gap_shows_until_it_is_filled() -> None:
     ring = ring_at(0)
     ring.offer([frame(1), frame(3)])
-    assert ring.is_behind
+    assert behind(ring)
     assert offsets(ring, 0) == [1]
     ring.offer([frame(2)])
-    assert not ring.is_behind
+    assert not behind(ring)
     assert offsets(ring, 0) == [1, 2, 3]
 
 
@@ -114,12 +119,12 @@ def test_the_ring_is_bounded(max_frames: int, max_bytes: int) -> None:
 def test_early_frames_are_bounded_and_not_forgotten() -> None:
     ring = ring_at(0, max_frames=3)
     ring.offer([frame(offset) for offset in range(2, 12)])
-    assert ring.is_behind
+    assert behind(ring)
     ring.offer([frame(1)])
     assert offsets(ring, 0) == [2, 3, 4]
-    assert ring.is_behind  # 5 … 11 were heard of, and are to be fetched
+    assert behind(ring)  # 5 … 11 were heard of, and are to be fetched
     ring.offer([frame(offset) for offset in range(5, 12)])
-    assert not ring.is_behind
+    assert not behind(ring)
 
 
 def test_a_restart_takes_what_came_early() -> None:
@@ -127,7 +132,7 @@ def test_a_restart_takes_what_came_early() -> None:
     ring.offer([frame(7), frame(8)])
     ring.restart(6)
     assert offsets(ring, 6) == [7, 8]
-    assert not ring.is_behind
+    assert not behind(ring)
 
 
 def test_one_batch_is_bounded_but_never_empty() -> None:

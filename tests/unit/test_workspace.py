@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 from uuid import uuid4
 
@@ -423,13 +422,8 @@ async def test_a_repository_is_cloned(tmp_path: Path, project: Path) -> None:
         await Workspaces(tmp_path / "w", Limits(2, 100), (), protocols).open(uuid4(), repo=address)
 
 
-async def test_prune_and_remove(workspaces: Workspaces, project: Path) -> None:
+async def test_remove(workspaces: Workspaces, project: Path) -> None:
     write(project, {"a.py": ""})
-    old, new = [await workspaces.open(uuid4(), path=str(project)) for _ in range(2)]
-    for place in [old.home, *old.home.rglob("*")]:
-        os.utime(place, (1, 1))
-    assert await workspaces.prune(timedelta(days=1), keep={old.home.name}) == []
-    assert await workspaces.prune(timedelta(days=1)) == [old.home.name]
-    assert not old.home.exists()
-    await new.remove()
-    assert not new.home.exists()
+    workspace = await workspaces.open(uuid4(), path=str(project))
+    await workspace.remove()
+    assert not workspace.home.exists()

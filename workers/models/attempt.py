@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.sessions import calls
 from app.sessions.attempts import Claim
-from app.sessions.service import Services
+from app.sessions.unit import Services
 from workers.models.gate import PaidAnswer, Provider, Spending
 from workers.models.limits import ModelLimits
 

@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 
 from app.config import settings
+from app.errors import describe
 from app.progress import ModelCall, current_step, record_model_call, report_progress
-from workers.failures import describe
 from workers.models.budget import Budget, within_budget
 from workers.models.gate import PaidAnswer, Provider, current_gate
 from workers.models.prices import list_price

@@ -1,9 +1,12 @@
-"""The Reporter of a running attempt: what its agent says goes into the log, under the attempt's lease."""
+"""What an attempt's agent gets: somebody who takes its reports, and a checkout of the session's files."""
 
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from app.errors import EventTooLarge, InvalidEvent
 from app.events import log
@@ -13,7 +16,9 @@ from app.progress import CurrentStep, ModelCall, Report, report_progress
 from app.redaction import Redactor
 from app.sessions import calls
 from app.sessions.attempts import Claim
-from app.sessions.service import Services
+from app.sessions.unit import Services
+from workers.failures import patiently
+from workers.workspace import Workspace, Workspaces
 
 
 @dataclass
@@ -47,10 +52,14 @@ class AttemptReporter:
             response=self.redactor.value(call.response),
             error=self.redactor.value(call.error),
         )
-        return await self._write(calls.record_call(self.services, self.claim, redacted))
+        return await self._write(self._record(redacted))
 
     async def _append(self, entry: log.Item) -> int:
         return (await self.appends.append(entry)).offset
+
+    async def _record(self, call: ModelCall) -> int:
+        """It is paid for: a database that restarts just now must not cost it."""
+        return await patiently(partial(calls.record_call, self.services, self.claim, call, key=f"call:{uuid4()}"))
 
     async def _write(self, writing: Coroutine[Any, Any, int]) -> int:
         if asyncio.get_running_loop() is self.loop:
@@ -85,3 +94,34 @@ class AttemptReporter:
             await report_progress(0.0, message, total=None, details=details)
         except (InvalidEvent, EventTooLarge) as error:
             await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
+
+
+@dataclass
+class AttemptWorkspace:
+    """The attempt's checkout, made when its agent first asks for it."""
+
+    claim: Claim
+    workspaces: Workspaces
+    workspace: Workspace | None = None
+    worktree: Path | None = None
+    _making: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def provide(self) -> Path:
+        async with self._making:
+            if self.worktree is None:
+                session, step = self.claim.session, self.claim.step
+                self.workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
+                base = session.base_commit or self.workspace.initial
+                self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
+            return self.worktree
+
+    async def commit(self) -> str | None:
+        """None when nothing was changed, or no checkout was made."""
+        if self.workspace is None or self.worktree is None:
+            return None
+        agent = self.claim.step.agent
+        return await self.workspace.commit(self.worktree, agent=agent, message=f"{agent}: {self.claim.session.task}")
+
+    async def discard(self) -> None:
+        if self.workspace is not None and self.worktree is not None:
+            await self.workspace.discard(self.worktree)

@@ -1,0 +1,41 @@
+"""`stellwerk epoch bump`: telling that offsets began a new life."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from app.cli.client import find_address
+from app.cli.console import examples, print_line
+from app.cli.maintenance import settings_of
+from app.cli.stack import Home
+
+commands = typer.Typer()
+epoch = typer.Typer(
+    help="The life of the database's offsets; a restored dump raises it by itself.", no_args_is_help=True
+)
+commands.add_typer(epoch, name="epoch")
+
+
+@epoch.command(epilog=examples('stellwerk epoch bump --reason "failover to db2 lost commits"'))
+def bump(
+    reason: Annotated[str, typer.Option("--reason", help="Kept with the epoch.")],
+    home: Home = None,
+) -> None:
+    """Raises the epoch after a failover that lost commits: clients' older cursors are answered with a reset."""
+    configured = settings_of(home)
+    if configured.database_url is None:
+        find_address(None, None, home)  # raises, with what to do
+    print_line(f"epoch {asyncio.run(_bump(configured.database_url or '', reason))}")
+
+
+async def _bump(database_url: str, reason: str) -> int:
+    # Imported here: SQLAlchemy takes a while, and --help needs none of it.
+    from app.database import create_engine  # noqa: PLC0415
+    from app.events.epochs import bump_epoch  # noqa: PLC0415
+
+    engine = create_engine(database_url, pool_size=1)
+    try:
+        return await bump_epoch(engine, reason)
+    finally:
+        await engine.dispose()

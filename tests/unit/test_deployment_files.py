@@ -1,0 +1,106 @@
+"""What the files of the deployment promise."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.config import Settings
+from app.gateway.__main__ import SHUTDOWN_SECONDS
+from tests.composition import NGINX, ROOT, SECRETS, Missing, composition, duration
+from workers.runtime import SHUTDOWN_GRACE_SECONDS
+
+OURS = ("migrate", "gateway", "worker")
+VERSION = re.compile(r":v?\d+(\.\d+)*(-[a-z]+)*$")
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+@pytest.fixture(scope="module")
+def services() -> dict[str, Any]:
+    found: dict[str, Any] = composition(SECRETS)["services"]
+    return found
+
+
+@pytest.mark.parametrize("name", SECRETS)
+def test_secrets_have_no_default(name: str) -> None:
+    with pytest.raises(Missing, match=name):
+        composition(SECRETS | {name: ""})
+
+
+def test_every_variable_is_a_setting(services: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {f"STELLWERK_{name.upper()}" for name in Settings.model_fields}
+    for name in OURS:
+        environment = services[name]["environment"]
+        assert set(environment) <= known
+        with monkeypatch.context() as patch:
+            for variable, value in environment.items():
+                patch.setenv(variable, value)
+            settings = Settings(_env_file=None)
+        assert not settings.on_loopback and settings.paths == (Path("/srv/projects"),)
+    assert settings.sandbox
+
+
+def test_services_wait_for_what_they_need(services: dict[str, Any]) -> None:
+    healthy, done = {"condition": "service_healthy"}, {"condition": "service_completed_successfully"}
+    ready = {"postgres": healthy, "redis": healthy, "migrate": done}
+    assert services["migrate"]["depends_on"] == {"postgres": healthy}
+    assert services["gateway"]["depends_on"] == services["worker"]["depends_on"] == ready
+    assert services["nginx"]["depends_on"] == {"gateway": healthy}
+    assert services["migrate"]["restart"] == "no"
+    for name, service in services.items():
+        assert name == "migrate" or service["restart"] == "unless-stopped"
+        waited_for = [other for other in services.values() if other.get("depends_on", {}).get(name) == healthy]
+        assert not waited_for or service["healthcheck"]["test"][0] in {"CMD", "CMD-SHELL"}
+
+
+def test_gateways_and_workers_scale(services: dict[str, Any]) -> None:
+    assert not any("container_name" in service for service in services.values())
+    assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
+    assert services["nginx"]["ports"] == ["127.0.0.1:8080:80"]
+    assert "listen 80;" in NGINX
+    assert f"server gateway:{services['gateway']['environment']['STELLWERK_PORT']} resolve;" in NGINX
+    assert any("%h" in argument for argument in services["worker"]["command"])
+
+
+def test_stopping_is_given_the_time_that_it_takes(services: dict[str, Any]) -> None:
+    assert duration(services["gateway"]["stop_grace_period"]).total_seconds() > SHUTDOWN_SECONDS
+    assert duration(services["worker"]["stop_grace_period"]).total_seconds() > 2 * SHUTDOWN_GRACE_SECONDS
+    assert all(services[name]["init"] for name in OURS)
+
+
+def test_volumes_lie_where_the_settings_say(services: dict[str, Any]) -> None:
+    worker = services["worker"]
+    workspaces, projects = worker["environment"]["STELLWERK_WORKSPACES"], worker["environment"]["STELLWERK_PATHS"]
+    assert worker["volumes"] == [f"workspaces:{workspaces}", f"{projects}:{projects}:ro"]
+    assert f"--group=stellwerk {workspaces}" in DOCKERFILE
+    named = {volume.partition(":")[0] for service in services.values() for volume in service.get("volumes", [])}
+    assert named - {projects} == set(composition(SECRETS)["volumes"])
+
+
+def test_versions_are_pinned(services: dict[str, Any]) -> None:
+    images = [service["image"] for service in services.values() if "build" not in service]
+    stages = re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE)
+    assert len(images) == 3 and len(stages) == 3
+    assert all(VERSION.search(image) for image in (*images, *stages))
+
+
+def test_the_image_is_built_from_what_is_there() -> None:
+    copied = {
+        source for line in re.findall(r"^COPY (?!--from)(.+)", DOCKERFILE, re.MULTILINE) for source in line.split()[:-1]
+    }
+    let_in = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert copied == let_in
+    assert all((ROOT / source).exists() for source in copied)
+    assert os.access(ROOT / "scripts" / "sandbox", os.X_OK)
+    syncs = re.findall(r"uv sync .*", DOCKERFILE)
+    assert syncs and all("--locked --no-default-groups" in sync and "embedded" not in sync for sync in syncs)
+    assert re.findall(r"^USER (.+)", DOCKERFILE, re.MULTILINE) == ["stellwerk"]
+    assert not re.search(r"PASSWORD|TOKEN|SECRET", DOCKERFILE)
+
+
+def test_nginx_holds_nothing_back() -> None:
+    (location,) = re.findall(r"location / \{(.+?)\n        \}", NGINX, re.DOTALL)
+    for directive in ("proxy_buffering off;", "proxy_http_version 1.1;", "gzip off;", "proxy_read_timeout 5m;"):
+        assert directive in location
