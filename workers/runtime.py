@@ -30,6 +30,7 @@ from app.sessions.unit import Services
 from workers.advancer import Advancer
 from workers.failures import patiently
 from workers.heartbeat import Heartbeat
+from workers.models.limits import ModelLimits
 from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
@@ -103,6 +104,7 @@ class Runtime:
         self.services = Services(engine, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
+        self._limits = ModelLimits(addresses.redis, settings)
         self.advancer = Advancer(self.services, self._served, workspaces, settings)
         self.runner = Runner(
             services=self.services,
@@ -111,6 +113,7 @@ class Runtime:
             workspaces=workspaces,
             appends=self._appends,
             heartbeat=self._heartbeat,
+            limits=self._limits,
             settings=settings,
             quarantine=Quarantine(self.services, self._heartbeat, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
@@ -172,4 +175,5 @@ class Runtime:
         await self._appends.close()
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
+        await self._limits.close()
         await self.services.engine.dispose()
