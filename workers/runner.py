@@ -182,7 +182,7 @@ class Runner:
         except NotNow as error:
             await self._postpone(claim, error)
             return
-        except Exception as error:  # an agent may raise anything; the log says what
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
             await self._fail(claim, describe(error), retryable=is_retryable(error))
             return
@@ -221,6 +221,7 @@ class Runner:
         except (InvalidEvent, EventTooLarge) as error:
             await self._fail(claim, describe(error), retryable=False)
             return
+        self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
         if complete:
             await patiently(partial(self.advancer.advance_session, claim.session.session_id))
 
@@ -256,8 +257,7 @@ class Runner:
         else:
             snapshot = await self.advancer.snapshot(workflow, session)
             node_input = engine.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
-        asked_before = row.node_snapshot is not None
-        answer = workflow.codec.decode(row.answer) if asked_before else NO_ANSWER
+        answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
         session_id = str(session.session_id)
         try:
             async with asyncio.timeout(row.time_limit.total_seconds()) as limit:
@@ -277,7 +277,7 @@ class Runner:
                         workflow,
                         row.agent,
                         node_input,
-                        answers=[workflow.codec.decode(answer) for answer in answers],
+                        answers=answers,
                         on_stream=reporter.stream,
                         session_id=session_id,
                     )

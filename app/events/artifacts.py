@@ -10,7 +10,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import NotFound
+from app.errors import InvalidEvent, NotFound
 from app.events.log import AnyStreamId
 
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -53,7 +53,10 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
 
     A value that only looks like such a reference is stored too, so that `fetch` gives it back.
     """
-    content = orjson.dumps(value)
+    try:
+        content = orjson.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent(f"the value cannot be written as JSON: {error}") from error
     if len(content) <= max_bytes and not is_reference(value):
         return value
     digest = await put_artifact(db, stream_id, content, media_type="application/json")

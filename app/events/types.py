@@ -255,6 +255,11 @@ def encode(event: type_of_stored, *, max_bytes: int) -> str:
     return data.decode()
 
 
+def printable(text: str) -> str:
+    """`text` as the log takes it: without NUL and lone surrogates, which Postgres does not store."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def check_json(value: object, *, where: str = "event", depth: int = 0) -> None:
     """Raises InvalidEvent for what JSON or Postgres would change or refuse."""
     if depth > MAX_DEPTH:

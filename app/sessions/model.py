@@ -20,6 +20,8 @@ from app.events.types import SessionStatus, StepStatus
 from app.progress import SessionId
 
 TERMINAL = types.TERMINAL
+MAX_INTEGER = 2**31 - 1
+"""What Postgres' integer holds: steps and attempts."""
 OPEN: frozenset[StepStatus] = frozenset({"queued", "running", "waiting"})
 
 
@@ -114,7 +116,10 @@ class StepToken:
             prefix, session, step, attempt, lease, agent = token.split(".", 5)
             if prefix != "step":
                 raise ValueError(prefix)
-            return cls(SessionId(UUID(session)), int(step), int(attempt), agent, UUID(lease))
+            numbers = int(step), int(attempt)
+            if not all(0 < number <= MAX_INTEGER for number in numbers):
+                raise ValueError(numbers)
+            return cls(SessionId(UUID(session)), *numbers, agent, UUID(lease))
         except ValueError:
             raise AccessDenied("this is no step token") from None
 
