@@ -1,17 +1,54 @@
 """The SQLAlchemy engine, transactions and migrations."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.config import settings
 from app.errors import BadInput
 
 DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 """Trying again helps: Postgres restarts, is out of connections or does not answer."""
+
+KEEPALIVE: dict[str, Any] = {
+    "connect_timeout": 5,
+    # A peer that vanished without a FIN must not hold a call for the kernel's two hours, nor, with data under
+    # way, for its fifteen minutes.
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 25_000,
+}
+# And the other way round: a client that vanished or stands still in a transaction holds a stream's lock.
+SESSION_OPTIONS = (
+    "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=20s -c tcp_keepalives_idle=10"
+    " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25s"
+)
+
+
+class LimitedConnection(psycopg.AsyncConnection[Any]):
+    """Gives up, and closes, when Postgres does not answer a statement within the limit.
+
+    A connection that is dead behind a proxy, a balancer or a firewall gives no error, and its kernel's keepalives
+    are answered; whoever waited for it would wait for ever.
+    """
+
+    async def wait(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            async with asyncio.timeout(settings().statement_limit.total_seconds()) as limit:
+                return await super().wait(*arguments, **options)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError("Postgres did not answer in time") from None
 
 
 def sqlalchemy_url(address: str) -> URL:
@@ -36,12 +73,9 @@ def create_engine(address: str, *, pool_size: int = 8) -> AsyncEngine:
         pool_pre_ping=False,  # a broken connection is retried by the caller; a ping would cost every call
         connect_args={
             "application_name": "stellwerk",
-            "connect_timeout": 5,
-            # A peer that vanished without a FIN must not hold a call for the kernel's two hours.
-            "keepalives_idle": 10,
-            "keepalives_interval": 5,
-            "keepalives_count": 3,
-            "options": "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=60s",
+            "options": SESSION_OPTIONS,
+            "async_creator_fn": LimitedConnection.connect,
+            **KEEPALIVE,
         },
     )
 

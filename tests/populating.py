@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
+from uuid import uuid4
 
 from app.database import transaction
 from app.events.artifacts import put_artifact
@@ -27,7 +28,9 @@ async def running(services: Services, task: str = "fix the lint errors", **graph
     session_id = await created(services, task, **graph_input)
     step = NewStep("architect", "architect", "default", "interrupt-1", None, 3, timedelta(hours=1))
     await advance(services, session_id, steps=[step])
-    claim = await attempts.claim_step(services, session_id, 1, 1, worker="worker-1", served=SERVED, alone=False)
+    claim = await attempts.claim_step(
+        services, session_id, 1, 1, lease=uuid4(), worker="worker-1", served=SERVED, alone=False
+    )
     assert claim is not None
     await report(services, claim, 0.5)
     return claim

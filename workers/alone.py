@@ -1,4 +1,4 @@
-"""python -m workers.alone SESSION STEP ATTEMPT: runs one attempt in a process of its own.
+"""python -m workers.alone SESSION STEP LEASE: runs one attempt, claimed by its worker, in a process of its own.
 
 An attempt of a step that was lost before may be what killed its worker; here it takes no neighbours along.
 """
@@ -20,13 +20,14 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    session_id, step, attempt = sys.argv[1:]
+    session_id, step, lease = sys.argv[1:]
     configure_logging(settings())
     signal.signal(signal.SIGTERM, _end)
     runtime = Runtime(settings(), load_workflows(settings().workflows, settings().allowed_state_types), alone=True)
     runtime.start()
+    print("started", flush=True)  # noqa: T201  # to the worker: another process may start now
     try:
-        runtime.run_step(SessionId(UUID(session_id)), int(step), int(attempt))
+        runtime.run_leased(SessionId(UUID(session_id)), int(step), UUID(lease))
     finally:
         runtime.stop()
 

@@ -25,6 +25,7 @@ RETRYABLE: tuple[type[BaseException], ...] = (
     Unavailable,
     httpx.TransportError,
     openai.APIConnectionError,
+    *DATABASE_AWAY,
 )
 
 
@@ -46,9 +47,3 @@ async def patiently(work: Callable[[], Awaitable[T]]) -> T:
         stop=stop_after_delay(PATIENCE_SECONDS),
         reraise=True,
     )(work)
-
-
-def describe(error: BaseException) -> str:
-    """One line for the log."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -17,7 +17,8 @@ import psycopg
 import structlog
 
 from app.config import Settings
-from app.database import libpq_url
+from app.database import KEEPALIVE, libpq_url
+from app.errors import describe
 from app.sessions import step_repository
 
 logger = structlog.get_logger(__name__)
@@ -49,6 +50,7 @@ class Heartbeat:
     _stopping: bool = False
     _loop_answered: float = field(default_factory=time.monotonic)
     _thread: threading.Thread | None = None
+    _connection: psycopg.AsyncConnection[object] | None = None
 
     def start(self) -> None:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -72,41 +74,48 @@ class Heartbeat:
         self._wake.set()
 
     def _run(self) -> None:
-        connection: psycopg.Connection[object] | None = None
-        while not self._stopping:
-            self._wake.wait(self.settings.heartbeat_steps.total_seconds())
-            self._wake.clear()
-            self.loop.call_soon_threadsafe(self._answer)
-            self._end_if_stuck()
-            try:
-                if connection is None:
-                    connection = psycopg.connect(
-                        libpq_url(self.address),
-                        autocommit=True,
-                        connect_timeout=5,
-                        application_name="stellwerk-heartbeat",
-                        options="-c lock_timeout=5s -c statement_timeout=10s",
-                    )
-                self._beat(connection)
-            except psycopg.Error as error:
-                logger.warning("heartbeat failed; trying again", error=str(error).strip())
-                if connection is not None:
-                    connection.close()
-                connection = None
-        if connection is not None:
-            connection.close()
+        with asyncio.Runner() as runner:  # only an event loop can give up a call that gets no answer
+            while not self._stopping:
+                self._wake.wait(self.settings.heartbeat_steps.total_seconds())
+                self._wake.clear()
+                self.loop.call_soon_threadsafe(self._answer)
+                self._end_if_stuck()
+                runner.run(self._try_to_beat())
+            runner.run(self._disconnect())
 
     def _answer(self) -> None:
         self._loop_answered = time.monotonic()
 
-    def _beat(self, connection: psycopg.Connection[object]) -> None:
+    async def _try_to_beat(self) -> None:
+        # A dead connection must be noticed before the leases expire, so sooner than others notice theirs.
+        try:
+            async with asyncio.timeout(self.settings.heartbeat_steps.total_seconds()):
+                await self._beat()
+        except (psycopg.Error, TimeoutError) as error:
+            logger.warning("heartbeat failed; trying again", error=describe(error))
+            await self._disconnect()
+
+    async def _beat(self) -> None:
         now = time.monotonic()
         with self._lock:
             renewable = {w.lease: w for w in self._watched.values() if w.until > now}
         if not renewable:
             return
-        for lease in step_repository.renew_leases(connection, list(renewable), self.settings.lease):
+        if self._connection is None:
+            self._connection = await psycopg.AsyncConnection.connect(
+                libpq_url(self.address),
+                autocommit=True,
+                application_name="stellwerk-heartbeat",
+                options="-c lock_timeout=5s -c statement_timeout=10s",
+                **KEEPALIVE,
+            )
+        for lease in await step_repository.renew_leases(self._connection, list(renewable), self.settings.lease):
             self.loop.call_soon_threadsafe(renewable[lease].on_lost)
+
+    async def _disconnect(self) -> None:
+        if self._connection is not None:
+            await self._connection.close()
+            self._connection = None
 
     def _end_if_stuck(self) -> None:
         """A loop that does not answer, with an attempt past its limit, cannot be mended from inside."""

@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.database import transaction
+from app.database import DATABASE_AWAY, transaction
 from app.errors import StellwerkError
 from app.events.cancelling import asked_to_end
 from app.sessions import attempts, overdue
@@ -39,7 +39,7 @@ class Rescuer:
             try:
                 await self._register()
                 await self.rescue()
-            except (DBAPIError, OSError, TimeoutError) as error:
+            except (SQLAlchemyError, OSError) as error:
                 logger.warning("the rescuer waits for the database", error=str(error).splitlines()[0])
                 await self._wait_for_database()
             await asyncio.sleep(self.settings.rescue_every.total_seconds())
@@ -57,7 +57,7 @@ class Rescuer:
             try:
                 async with transaction(self.services.engine) as db:
                     await overdue.database_now(db)
-            except (DBAPIError, OSError, TimeoutError):
+            except (SQLAlchemyError, OSError):
                 continue
             logger.info("the database is back; rescuing starts after one lease")
             await asyncio.sleep(self.settings.lease.total_seconds())
@@ -70,15 +70,16 @@ class Rescuer:
             wait = self.settings.ring_again_after
             unclaimed = await overdue.take_unclaimed(db, served=self.served, ring_again_after=wait, limit=BATCH)
             owed = await overdue.take_unadvanced(db, served=self.served, ring_again_after=wait, limit=BATCH)
-        for row in expired:
-            try:
-                await attempts.lose_step(self.services, row)
-            except StellwerkError as error:  # the next round tries again
-                logger.warning("step not rescued", session=str(row.session_id), step=row.step, error=str(error))
+        # The bells first: taking a step from its worker may wait for the stream's lock.
         for session_id, step, attempt, queue in unclaimed:
             self.services.dispatch.run_step(session_id, step, attempt, queue=queue)
         for session_id in owed:
             self.services.dispatch.advance_session(session_id)
+        for row in expired:
+            try:
+                await attempts.lose_step(self.services, row)
+            except (StellwerkError, *DATABASE_AWAY) as error:  # the next round tries again
+                logger.warning("step not rescued", session=str(row.session_id), step=row.step, error=str(error))
         admitted = await admit_sessions(self.services)
         if expired or unclaimed or owed or admitted:
             logger.info("rescued", lost=len(expired), rung_again=len(unclaimed), advanced=len(owed), admitted=admitted)

@@ -4,14 +4,13 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 """
 
 import asyncio
-import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from pathlib import Path
 from typing import Literal
+from uuid import UUID, uuid4
 
 import orjson
 import structlog
@@ -22,12 +21,15 @@ from app.errors import (
     InvalidEvent,
     LeaseLost,
     NotFound,
+    NotNow,
     SnapshotVersionMismatch,
     StepTimeout,
     StreamClosed,
+    describe,
 )
 from app.events.group_commit import GroupCommit
 from app.progress import CurrentStep, SessionId, running_step
+from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.step_repository import StepRow
@@ -36,19 +38,20 @@ from workers import engine
 from workers.advancer import Advancer, Served
 from workers.attempt import AttemptReporter, AttemptWorkspace
 from workers.codec import readable
-from workers.failures import describe, is_retryable, patiently
+from workers.failures import is_retryable, patiently
 from workers.heartbeat import Heartbeat
+from workers.models.attempt import AttemptGate
+from workers.models.gate import model_gate
+from workers.models.limits import ModelLimits
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
+from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
-from workers.subprocesses import Completed, run_guarded
 from workers.workspace import Workspaces
 from workers.worktree import worktree_provider
 
 logger = structlog.get_logger(__name__)
 
 BOUNCE = timedelta(seconds=0.5)
-ALONE_GRACE = timedelta(seconds=8)
-"""Enough for the process of a step that runs alone to give its attempt back."""
 
 
 Recording = Callable[[], Awaitable[bool]]
@@ -77,30 +80,18 @@ class Runner:
     workspaces: Workspaces
     appends: GroupCommit
     heartbeat: Heartbeat
+    limits: ModelLimits
     settings: Settings
+    quarantine: Quarantine
     worker: str
-    alone: bool = False
-    """Whether this process is there for one attempt of a step that was lost before."""
     _running: set[Attempt] = field(default_factory=set)
-    _alone_tasks: "set[asyncio.Task[Completed]]" = field(default_factory=set)
     _later: "set[asyncio.Task[None]]" = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
         try:
-            claim = await patiently(
-                partial(
-                    attempts.claim_step,
-                    self.services,
-                    session_id,
-                    step,
-                    attempt,
-                    worker=self.worker,
-                    served=frozenset(self.served),
-                    alone=self.alone,
-                )
-            )
+            claim = await self._claim(session_id, step, attempt, alone=False)
         except NotFound as error:
             logger.warning("message for an unknown session", error=str(error))
             return
@@ -110,6 +101,26 @@ class Runner:
         with structlog.contextvars.bound_contextvars(session=str(session_id), step=step, attempt=attempt):
             await self._run_claimed(claim)
 
+    async def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
+        """Runs an attempt that another process of this worker has claimed."""
+        claim = await patiently(partial(attempts.read_claim, self.services, session_id, step, lease))
+        if claim is not None:
+            await self._run_claimed(claim)
+
+    async def _claim(self, session_id: SessionId, step: int, attempt: int, *, alone: bool) -> Claim | None:
+        claim = partial(
+            attempts.claim_step,
+            self.services,
+            session_id,
+            step,
+            attempt,
+            lease=uuid4(),
+            worker=self.worker,
+            served=frozenset(self.served),
+            alone=alone,
+        )
+        return await patiently(claim)
+
     async def _not_claimed(self, session_id: SessionId, step: int, attempt: int) -> None:
         session = await supersteps.read_session(self.services, session_id)
         row = await supersteps.read_step(self.services, session_id, step)
@@ -118,23 +129,10 @@ class Runner:
         if (session.workflow, session.workflow_version) not in self.served:
             if not await self.advancer.park_unserved(session):
                 self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
-        elif row.lost > 0 and not self.alone:
-            await self._run_alone(session_id, step, attempt)
-
-    async def _run_alone(self, session_id: SessionId, step: int, attempt: int) -> None:
-        """In a process of its own, which this one waits for, so that the limit on running steps holds."""
-        command = [sys.executable, "-m", "workers.alone", str(session_id), str(step), str(attempt)]
-        task = asyncio.create_task(
-            run_guarded(command, cwd=Path.cwd(), env=self.settings.worker_environment(), grace=ALONE_GRACE)
-        )
-        self._alone_tasks.add(task)
-        try:
-            await asyncio.wait({task})
-            if not task.cancelled() and (done := task.result()).returncode != 0:
-                tail = done.stderr[-2000:].decode(errors="replace")
-                logger.warning("the process of a step that runs alone died", returncode=done.returncode, stderr=tail)
-        finally:
-            self._alone_tasks.discard(task)
+        elif row.lost > 0 and self.quarantine.is_full:
+            self._ring_later(row, BOUNCE)
+        elif row.lost > 0:
+            await self.quarantine.run(partial(self._claim, session_id, step, attempt, alone=True))
 
     async def _run_claimed(self, claim: Claim) -> None:
         # A task of its own, so that stopping the attempt does not cancel the caller.
@@ -171,7 +169,8 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        reporter = AttemptReporter(claim, self.appends, asyncio.get_running_loop())
+        redactor = Redactor(self.settings.secrets())
+        reporter = AttemptReporter(claim, self.services, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with self._context(claim, reporter, workspace):
@@ -180,6 +179,9 @@ class Runner:
             record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
             raise
+        except NotNow as error:
+            await self._postpone(claim, error)
+            return
         except Exception as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
             await self._fail(claim, describe(error), retryable=is_retryable(error))
@@ -237,10 +239,12 @@ class Runner:
             },
         )
         provider = worktree_provider.set(workspace.provide)
+        gate = model_gate.set(AttemptGate(claim, self.services, self.limits))
         try:
             with running_step(step):
                 yield
         finally:
+            model_gate.reset(gate)
             worktree_provider.reset(provider)
 
     async def _run_node(
@@ -282,6 +286,10 @@ class Runner:
                 raise StepTimeout(f"the step ran past its time limit of {row.time_limit}") from None
             raise
 
+    async def _postpone(self, claim: Claim, error: NotNow) -> None:
+        await patiently(partial(attempts.postpone_step, self.services, claim, describe(error), error.delay))
+        self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
+
     async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
         fail = partial(attempts.fail_step, self.services, claim, error, retryable=retryable)
         delay = await patiently(fail)
@@ -310,10 +318,7 @@ class Runner:
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Waits for running attempts, then gives the rest back for other workers to start at once."""
-        for task in self._alone_tasks:
-            task.cancel()  # its guardian tells the process, which gives its attempt back
-        if self._alone_tasks:
-            await asyncio.wait(self._alone_tasks)
+        await self.quarantine.shut_down()
         if not self._running:
             return
         await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from typing import Any, TypeVar
+from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.database import create_engine, transaction
@@ -29,6 +30,8 @@ from app.sessions.unit import Services
 from workers.advancer import Advancer
 from workers.failures import patiently
 from workers.heartbeat import Heartbeat
+from workers.models.limits import ModelLimits
+from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
 from workers.runner import Runner
@@ -86,6 +89,9 @@ class Runtime:
     def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         self.call(self.runner.run_step(session_id, step, attempt))
 
+    def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
+        self.call(self.runner.run_leased(session_id, step, lease))
+
     def advance_session(self, session_id: SessionId) -> None:
         self.call(patiently(partial(self.advancer.advance_session, session_id)))
 
@@ -98,6 +104,7 @@ class Runtime:
         self.services = Services(engine, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
+        self._limits = ModelLimits(addresses.redis, settings)
         self.advancer = Advancer(self.services, self._served, workspaces, settings)
         self.runner = Runner(
             services=self.services,
@@ -106,11 +113,13 @@ class Runtime:
             workspaces=workspaces,
             appends=self._appends,
             heartbeat=self._heartbeat,
+            limits=self._limits,
             settings=settings,
+            quarantine=Quarantine(self.services, self._heartbeat, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
-            alone=self._alone,
         )
-        await self._register_at_start()
+        if not self._alone:
+            await self._register_at_start()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
@@ -135,7 +144,7 @@ class Runtime:
                 await self._register()
                 async with transaction(self.services.engine) as db:
                     await overdue.wake_waiting(db, served=tuple(self._served))
-            except (DBAPIError, OSError) as error:
+            except (SQLAlchemyError, OSError) as error:
                 logger.warning("waiting for the database", error=str(error).splitlines()[0])
                 await asyncio.sleep(RETRY_SECONDS)
             else:
@@ -166,4 +175,5 @@ class Runtime:
         await self._appends.close()
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
+        await self._limits.close()
         await self.services.engine.dispose()

@@ -123,7 +123,7 @@ async def run_guarded(
     grace: timedelta = GRACE,
 ) -> Completed:
     """Runs the command to its end, or to that of `timeout`. A command that does not exist ends with 127."""
-    output, errors = _Tail(stdout_limit), _Tail(stderr_limit)
+    output, errors = Tail(stdout_limit), Tail(stderr_limit)
     timed_out = False
     async with guarded(command, cwd=cwd, env=env, stdin=stdin is not None, rlimits=rlimits, grace=grace) as process:
         assert process.stdout is not None
@@ -136,7 +136,7 @@ async def run_guarded(
                 group.create_task(output.take(process.stdout))
                 group.create_task(errors.take(process.stderr))
                 if process.stdin is not None:
-                    group.create_task(_feed(process.stdin, stdin or b""))
+                    group.create_task(feed(process.stdin, stdin or b""))
         except TimeoutError:
             timed_out = True
     assert process.returncode is not None
@@ -144,14 +144,15 @@ async def run_guarded(
     return Completed(process.returncode, output.bytes(), errors.bytes(), timed_out, truncated)
 
 
-async def _feed(stream: asyncio.StreamWriter, content: bytes) -> None:
+async def feed(stream: asyncio.StreamWriter, content: bytes) -> None:
+    """Writes it all and closes; a command that does not want it is none to complain to."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         stream.write(content)
         await stream.drain()
     stream.close()
 
 
-class _Tail:
+class Tail:
     """The last `limit` bytes of a stream."""
 
     def __init__(self, limit: int) -> None:

@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import structlog
 
-from app.database import libpq_url
+from app.database import KEEPALIVE, LimitedConnection, libpq_url
 from app.errors import StellwerkError, Unavailable
 from app.events.log import Answer, Item, call_append, recorded
 from app.events.types import Recorded
@@ -134,14 +134,11 @@ class _Flusher:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await psycopg.AsyncConnection.connect(
+            self._connection = await LimitedConnection.connect(
                 self._address,
                 autocommit=True,  # the call is a transaction of its own: one round trip
-                connect_timeout=5,
                 application_name="stellwerk-log",
-                keepalives_idle=10,
-                keepalives_interval=5,
-                keepalives_count=3,
+                **KEEPALIVE,
             )
         return self._connection
 

@@ -103,25 +103,25 @@ async def call_append(
     call_no: int | None = None,
 ) -> list[Answer]:
     """One round trip. A call repeated with the same `writer` and `call_no` gets the first one's answer."""
-    cursor = await connection.execute(
-        _APPEND,
-        (
-            writer,
-            call_no,
-            [i.stream_id for i in items],
-            [i.data for i in items],
-            [i.t for i in items],
-            [i.agent for i in items],
-            [i.phase for i in items],
-            [i.step for i in items],
-            [i.attempt for i in items],
-            [i.lease for i in items],
-            [i.dedupe_key for i in items],
-            [i.salt for i in items],
-        ),
-        binary=True,
-    )
+    cursor = await connection.execute(_APPEND, _arguments(items, writer, call_no), binary=True)
     return [Answer(*row) for row in await cursor.fetchall()]
+
+
+def _arguments(items: Sequence[Item], writer: UUID | None, call_no: int | None) -> tuple[Any, ...]:
+    return (
+        writer,
+        call_no,
+        [i.stream_id for i in items],
+        [i.data for i in items],
+        [i.t for i in items],
+        [i.agent for i in items],
+        [i.phase for i in items],
+        [i.step for i in items],
+        [i.attempt for i in items],
+        [i.lease for i in items],
+        [i.dedupe_key for i in items],
+        [i.salt for i in items],
+    )
 
 
 def recorded(entry: Item, answer: Answer) -> Recorded:
@@ -132,8 +132,9 @@ def recorded(entry: Item, answer: Answer) -> Recorded:
 
 
 async def _append(db: AsyncConnection, items: Sequence[Item]) -> list[Answer]:
-    raw = await db.get_raw_connection()
-    answers = await call_append(cast("psycopg.AsyncConnection[Any]", raw.driver_connection), items)
+    # Through SQLAlchemy: past it, the driver's own errors would reach callers that know only SQLAlchemy's.
+    rows = await db.exec_driver_sql(_APPEND, _arguments(items, None, None))
+    answers = [Answer(*tuple(row)) for row in rows]
     for answer in answers:
         if error := answer.error():
             raise error

@@ -110,6 +110,7 @@ class ModelEvent(TypedDict):
     cost: float | None
     duration_ms: float
     error: str | None
+    trace: NotRequired[dict[str, str]]
     step: int
     attempt: int
 

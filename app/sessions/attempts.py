@@ -9,9 +9,10 @@ then writes; so a worker that was presumed dead and comes back changes nothing.
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from app.config import settings
+from app.database import transaction
 from app.errors import LeaseLost
 from app.events.types import StepEvent
 from app.progress import SessionId
@@ -60,17 +61,22 @@ async def claim_step(
     step: int,
     attempt: int,
     *,
+    lease: UUID,
     worker: str,
     served: frozenset[tuple[str, str]],
     alone: bool,
 ) -> Claim | None:
     """None when there is nothing to do: a doubled message, an ended session, a version that others serve.
 
-    `served`: the (workflow, version) pairs of this process. `alone`: it has nothing else to lose, so it takes
-    a step that was lost before, and only then.
+    Repeated with the same `lease`, after a commit whose outcome is unknown, it gives the same claim.
+    `served`: the (workflow, version) pairs of this process. `alone`: takes a step that was lost before, and only
+    then.
     """
     async with unit(services, session_id) as work:
         session = await repository.session_row(work.db, session_id)
+        current = await step_repository.step_row(work.db, session_id, step)
+        if current.lease_token == lease:
+            return Claim(session, current)
         if session.status in TERMINAL or session.status == "paused":
             return None
         if (session.workflow, session.workflow_version) not in served:
@@ -80,7 +86,7 @@ async def claim_step(
             session_id,
             step,
             attempt,
-            lease_token=uuid4(),
+            lease_token=lease,
             lease=settings().lease,
             worker=worker,
             alone=alone,
@@ -90,6 +96,13 @@ async def claim_step(
         await set_running(work, session_id)
         await work.append(session_id, _event(row, "running", worker=worker))
         return Claim(session, row)
+
+
+async def read_claim(services: Services, session_id: SessionId, step: int, lease: UUID) -> Claim | None:
+    """The claim that another process of the worker made; None when its lease is gone."""
+    async with transaction(services.engine) as db:
+        row = await step_repository.step_row(db, session_id, step)
+        return Claim(await repository.session_row(db, session_id), row) if row.lease_token == lease else None
 
 
 async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> bool:
@@ -182,16 +195,31 @@ async def fail_step(services: Services, claim: Claim, error: str, *, retryable: 
         return delay
 
 
-async def lose_step(services: Services, row: StepRow) -> None:
-    """Takes an attempt whose lease has expired from its worker; the next one is queued at once."""
+async def postpone_step(services: Services, claim: Claim, error: str, delay: timedelta) -> None:
+    """Queues the next attempt after `delay`, and nothing counts as a failure. Raises LeaseLost."""
+    async with unit(services, claim.step.session_id) as work:
+        row = await step_repository.step_row(work.db, claim.step.session_id, claim.step.step)
+        if row.lease_token != claim.lease:
+            raise LeaseLost
+        await work.append(row.session_id, _event(row, "failed", error=error[:MAX_ERROR_CHARACTERS]))
+        await _next_attempt(work, row, failures=row.failures, lost=row.lost, delay=delay, error=error)
+
+
+async def lose_step(services: Services, row: StepRow, *, dead: str | None = None) -> None:
+    """Takes an attempt whose lease has expired from its worker; the next one is queued at once.
+
+    `dead`: how its process ended. Then nobody has to wait for the lease to expire.
+    """
     async with unit(services, row.session_id) as work:
-        current = await overdue.expired_lease(work.db, row.session_id, row.step)
+        if dead is None:
+            current = await overdue.expired_lease(work.db, row.session_id, row.step)
+        else:
+            current = await step_repository.step_row(work.db, row.session_id, row.step)
         if current is None or current.lease_token != row.lease_token:
             return  # it was renewed or ended meanwhile
         lost = current.lost + 1
-        await work.append(
-            row.session_id, _event(current, "lost", error="the worker died, or lost its connection, or stood still")
-        )
+        error = dead or "the worker died, or lost its connection, or stood still"
+        await work.append(row.session_id, _event(current, "lost", error=error))
         if lost >= settings().max_lost:
             reason = f"{lost} attempts were lost with their workers: the step probably kills them"
             await _fail_for_good(work, current, reason)

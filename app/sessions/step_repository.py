@@ -146,24 +146,24 @@ async def release(
     return result.rowcount == 1
 
 
-def renew_leases(connection: psycopg.Connection[Any], leases: Sequence[UUID], lease: timedelta) -> set[UUID]:
+async def renew_leases(connection: psycopg.AsyncConnection[Any], leases: Sequence[UUID], lease: timedelta) -> set[UUID]:
     """Renews them and returns those that are lost: cancelled, or given to another worker.
 
     For the heartbeat's own thread and connection. Takes no stream's lock: it changes nothing but `lease_until`.
     """
-    with connection.transaction():
+    async with connection.transaction():
         # SKIP LOCKED: a row that is just being completed must not hold up the others' heartbeat.
-        connection.execute(
+        await connection.execute(
             "UPDATE steps SET lease_until = clock_timestamp() + %(lease)s FROM ("
             "  SELECT session_id AS s, step AS n FROM steps WHERE lease_token = ANY(%(leases)s)"
             "  AND status = 'running' ORDER BY 1, 2 FOR UPDATE SKIP LOCKED) mine"
             " WHERE session_id = mine.s AND step = mine.n",
             {"lease": lease, "leases": list(leases)},
         )
-        held = connection.execute(
+        held = await connection.execute(
             "SELECT lease_token FROM steps WHERE lease_token = ANY(%s) AND status = 'running'", (list(leases),)
         )
-        return set(leases) - {row[0] for row in held}
+        return set(leases) - {row[0] async for row in held}
 
 
 async def requeue(

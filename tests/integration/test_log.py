@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import check_schema, create_engine, downgrade, libpq_url, migrate, transaction
+from app.database import DATABASE_AWAY, check_schema, create_engine, downgrade, libpq_url, migrate, transaction
 from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
 from app.events import artifacts, chain, log
 from app.events.group_commit import GroupCommit
@@ -318,3 +318,14 @@ def test_migrations_go_up_and_down(empty_database_url: str) -> None:
     assert left == (2,)  # alembic's own table and its index
     migrate(empty_database_url)
     check_schema(empty_database_url)
+
+
+async def test_a_connection_that_dies_before_an_append_is_an_error_that_callers_know(engine: AsyncEngine) -> None:
+    stream_id = await new_stream(engine)
+    with pytest.raises(DATABASE_AWAY):
+        async with transaction(engine) as db:
+            pid = await db.scalar(text("SELECT pg_backend_pid()"))
+            async with engine.connect() as other:
+                await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+            await log.append(db, [entry(stream_id)])
+    assert await read_all(engine, stream_id) == []
