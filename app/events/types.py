@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NewType, NotRequired
 from uuid import UUID
 
 import orjson
-from pydantic import Discriminator, TypeAdapter
+from pydantic import Discriminator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from app.errors import EventTooLarge, InvalidEvent
@@ -186,6 +186,7 @@ Event = Annotated[
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
+_AGENT_EVENT = TypeAdapter(AgentEvent)
 _ID_KEY: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
 
 
@@ -221,21 +222,29 @@ def agent_event(
     step: int,
     attempt: int,
 ) -> AgentEvent:
-    """Raises InvalidEvent when `total` is not positive."""
-    if total is not None and not total > 0:
-        raise InvalidEvent(f"total must be positive (or null when it is not known), not {total!r}")
-    return {
+    """Raises InvalidEvent for what the published schema does not allow, and when `total` is not positive."""
+    event: AgentEvent = {
         "t": "agent_event",
         "agent": agent,
         "phase": phase,
         "msg": msg,
         "progress": progress,
         "total": total,
-        "pct": None if total is None else progress / total,
+        "pct": None,
         "details": dict(details),
         "step": step,
         "attempt": attempt,
     }
+    try:
+        _AGENT_EVENT.validate_python(event, strict=True)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise InvalidEvent("; ".join(faults)) from None
+    if total is not None:
+        if not total > 0:
+            raise InvalidEvent(f"total must be positive (or null when it is not known), not {total!r}")
+        event["pct"] = progress / total
+    return event
 
 
 def encode(event: type_of_stored, *, max_bytes: int) -> str:

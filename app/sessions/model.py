@@ -20,8 +20,6 @@ from app.events.types import SessionStatus, StepStatus
 from app.progress import SessionId
 
 TERMINAL = types.TERMINAL
-MAX_INTEGER = 2**31 - 1
-"""What Postgres' integer holds: steps and attempts."""
 OPEN: frozenset[StepStatus] = frozenset({"queued", "running", "waiting"})
 
 
@@ -116,12 +114,17 @@ class StepToken:
             prefix, session, step, attempt, lease, agent = token.split(".", 5)
             if prefix != "step":
                 raise ValueError(prefix)
-            numbers = int(step), int(attempt)
-            if not all(0 < number <= MAX_INTEGER for number in numbers):
-                raise ValueError(numbers)
-            return cls(SessionId(UUID(session)), *numbers, agent, UUID(lease))
+            return cls(SessionId(UUID(session)), _number(step), _number(attempt), agent, UUID(lease))
         except ValueError:
             raise AccessDenied("this is no step token") from None
+
+
+def _number(digits: str) -> int:
+    """Of a step or an attempt, as Postgres' integers hold it. Raises ValueError."""
+    number = int(digits)
+    if str(number) != digits or not 0 < number < 2**31:
+        raise ValueError(digits)
+    return number
 
 
 def retry_delay(failures: int, base: timedelta) -> timedelta:
