@@ -194,7 +194,7 @@ class ModelServer:
 
     async def _message_events(self, reply: Reply) -> AsyncIterator[bytes]:
         usage = {"input_tokens": reply.tokens[0], "output_tokens": 1}
-        message = {
+        message: dict[str, Any] = {
             "id": f"msg_{next(self._numbers)}",
             "type": "message",
             "role": "assistant",
