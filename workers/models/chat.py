@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar, cast
 
 import orjson
+from openai import LengthFinishReasonError
 from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ValidationError
 
@@ -60,6 +61,8 @@ async def ask(wanted: type[T], messages: Sequence[Message], *, provider: Provide
             parsed, problem = raw.parse().choices[0].message.parsed, None
         except ValidationError as error:
             parsed, problem = None, problem_in(error)
+        except LengthFinishReasonError:
+            parsed, problem = None, "it was cut off at the limit of tokens"
     text = _content(body)
     if parsed is None and problem is None:
         problem = "the model refused, or said nothing"

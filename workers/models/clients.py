@@ -21,7 +21,6 @@ NO_KEY = "none"
 """For servers at home, which ask for none; the client wants one."""
 NO_QUOTA = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 BROKEN_ANSWERS = (
-    openai.LengthFinishReasonError,
     httpx2.RemoteProtocolError,
     ValidationError,
     ValueError,  # JSON that is none, also in the middle of a stream

@@ -44,6 +44,10 @@ async def respond(wanted: type[T], *, instructions: str, question: str) -> Answe
     return typed_answer(wanted, reading.text, recording.offset)
 
 
+class _CutOffError(Exception):
+    """The provider ended the answer at a limit."""
+
+
 class _Reading:
     def __init__(self, client: AsyncOpenAI, recording: Recording, digest: str) -> None:
         self._client = client
@@ -72,12 +76,13 @@ class _Reading:
             async with manager as stream:
                 async for event in stream:
                     await self._take(event, thinking)
-                final = await stream.get_final_response()
+                await stream.get_final_response()  # raises if there was none
         except ValidationError as error:  # the SDK's parsing, at the end of the text
             return problem_in(error)
+        except _CutOffError:
+            return "it was cut off at the limit of tokens"
         except (RuntimeError, AssertionError) as error:  # how the SDK says that events are missing
             raise ModelFaltered(f"the stream of the response broke off: {error}") from error
-        self._note_usage(final)
         return None
 
     async def _take(self, event: Any, thinking: Thinking) -> None:
@@ -94,10 +99,12 @@ class _Reading:
                 thinking.say(event.delta, kind="text")
             case "response.completed":
                 self._note_usage(event.response)
-            case "response.failed" | "response.incomplete":
+            case "response.incomplete":
                 self._note_usage(event.response)
-                why = event.response.error or event.response.incomplete_details
-                raise ModelFaltered(f"the response ended {event.response.status}: {why}")
+                raise _CutOffError
+            case "response.failed":
+                self._note_usage(event.response)
+                raise ModelFaltered(f"the response failed: {event.response.error}")
             case _:
                 pass
 
