@@ -73,10 +73,12 @@ OUTSOURCED = ("input", "delta", "update", "result", "question", "answer", "reque
 
 def named_by(event: Mapping[str, Any]) -> list[str]:
     """The digests of the artifacts that an event names."""
-    named = [event[name]["$artifact"] for name in OUTSOURCED if is_reference(event.get(name))]
-    match event.get("result"):
-        case {"patch_digest": str(digest)}:
-            named.append(digest)
+    values: list[Any] = [event.get(name) for name in OUTSOURCED]
+    if isinstance(result := event.get("result"), dict):
+        values += result.values()  # of a large result, each large value may be one
+    named = [value["$artifact"] for value in values if is_reference(value)]
+    if isinstance(result, dict):
+        named.append(result.get("patch_digest"))
     return [digest for digest in named if isinstance(digest, str) and _DIGEST.fullmatch(digest)]
 
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.errors import BadExport
 from app.events import chain, export
+from app.events.artifacts import named_by
 from app.events.export import ExportVerifier
 from app.events.log import StreamState
 from app.events.types import AgentEvent, StreamId, agent_event, beside, encode, type_of_stored
@@ -227,3 +228,22 @@ def test_an_empty_stream_is_whole() -> None:
     verifier = Verifier(STREAM)
     assert list(verifier.finish(state)) == []
     assert list(verifier.finish(replace(state, head_chain=bytes(32)))) != []
+
+
+def test_what_an_event_names() -> None:
+    reference = {"$artifact": DIGEST, "size": 1}
+    for event in (
+        {"t": "step_event", "update": reference},
+        {"t": "session_event", "result": reference},
+        {"t": "session_event", "result": {"large": reference, "small": 1}},
+        {"t": "session_event", "result": {"patch_digest": DIGEST}},
+        {"t": "model_event", "request": {}, "response": reference},
+    ):
+        assert named_by(event) == [DIGEST]
+    for event in (
+        {"t": "agent_event", "details": reference},
+        {"t": "step_event", "update": {"deep": reference}},
+        {"t": "session_event", "result": {"patch_digest": None}},
+        {"t": "session_event", "result": {"patch_digest": "a digest of its own kind"}},
+    ):
+        assert named_by(event) == []
