@@ -129,10 +129,9 @@ class Runner:
         if (session.workflow, session.workflow_version) not in self.served:
             if not await self.advancer.park_unserved(session):
                 self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
-        elif row.lost > 0 and self.quarantine.is_full:
-            self._ring_later(row, BOUNCE)
         elif row.lost > 0:
-            await self.quarantine.run(partial(self._claim, session_id, step, attempt, alone=True))
+            claiming = partial(self._claim, session_id, step, attempt, alone=True)
+            self.quarantine.put((session_id, step, attempt), claiming)
 
     async def _run_claimed(self, claim: Claim) -> None:
         # A task of its own, so that stopping the attempt does not cancel the caller.

@@ -128,7 +128,7 @@ class Runtime:
             heartbeat=self._heartbeat,
             limits=self._limits,
             settings=settings,
-            quarantine=Quarantine(self.services, self._heartbeat, settings),
+            quarantine=Quarantine(self.services, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         if not self._alone:

@@ -33,6 +33,8 @@ COPIES = 4
 IDLE_BYTES = 80 * 1024
 """A reader's tasks, buffers and request, measured with 2,000 of them: 60 KB."""
 PATIENCE_SECONDS = 120.0
+BEHIND = 3_000
+"""Events that a stuck reader has asked for: more than the kernel's buffers hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,11 +82,11 @@ class Stage:
                 self.heads[stream_id] = events[-1].offset
             await asyncio.sleep(max(0, started + number / self.size.events_each_second - loop.time()))
 
-    def clients(self, count: int, *, from_the_start: bool = False) -> list[Client]:
-        """Spread over the streams, on the first gateway as long as it lives."""
+    def clients(self, count: int, *, behind: int = 0) -> list[Client]:
+        """Spread over the streams, on the first gateway as long as it lives; so many events behind the heads."""
         ids = list(self.heads)
         chosen = [ids[number % len(ids)] for number in range(count)]
-        return [Client(id_, self._port, cursor=0 if from_the_start else self.heads[id_]) for id_ in chosen]
+        return [Client(id_, self._port, cursor=self.heads[id_] - behind) for id_ in chosen]
 
     def _port(self) -> int:
         number = 0 if self.deployment.gateways[0].is_running else 1
@@ -137,11 +139,11 @@ async def memory_of(program: Program) -> AsyncIterator[Memory]:
 
 
 async def slow_readers(size: Size) -> list[str]:
-    """A tenth of the clients asks for everything and reads nothing; the others must not notice."""
+    """A tenth of the clients asks for much and reads nothing; the others must not notice."""
     async with staged(size) as stage, memory_of(stage.deployment.gateways[0]) as memory:
         stuck_count = size.clients // 10
         readers = stage.clients(size.clients - stuck_count)
-        stuck = stage.clients(stuck_count, from_the_start=True)
+        stuck = stage.clients(stuck_count, behind=BEHIND)
         for client in stuck:
             client.is_stuck = True
         async with crowd(readers):
