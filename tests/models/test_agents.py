@@ -166,7 +166,7 @@ async def test_an_answer_of_another_type_is_an_answer(models: ModelServer, log: 
     assert answer.parsed is None and "steps: Field required" in (answer.problem or "")
 
 
-class Anything(BaseModel):
+class Anything(BaseModel, extra="forbid"):
     text: str
 
 

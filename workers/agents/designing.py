@@ -16,13 +16,13 @@ concerns and instructions that somebody who sees only the project and your plan 
 MAX_FACTS = 20_000
 
 
-class PlannedStep(BaseModel):
+class PlannedStep(BaseModel, extra="forbid"):
     title: str
     files: list[str]
     instructions: str
 
 
-class Plan(BaseModel):
+class Plan(BaseModel, extra="forbid"):
     summary: str
     steps: list[PlannedStep]
 
