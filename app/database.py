@@ -1,6 +1,5 @@
 """The SQLAlchemy engine, transactions and migrations."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
+from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -59,14 +59,14 @@ class LimitedConnection(psycopg.AsyncConnection[Any]):
     """
 
     async def wait(self, *arguments: Any, **options: Any) -> Any:
+        limit = settings().statement_limit.total_seconds()
         try:
-            async with asyncio.timeout(settings().statement_limit.total_seconds()) as limit:
-                return await super().wait(*arguments, **options)
-        except TimeoutError:
-            if not limit.expired():
+            return await super().wait(*arguments, **{"timeout": limit} | options)
+        except psycopg.OperationalError:
+            if self.pgconn.transaction_status != TransactionStatus.ACTIVE:
                 raise
-            self.pgconn.finish()
-            raise psycopg.OperationalError("Postgres did not answer in time") from None
+            self.pgconn.finish()  # asking it to cancel would take ten seconds more
+            raise psycopg.OperationalError(f"Postgres did not answer within {limit:g} s") from None
 
 
 def sqlalchemy_url(address: str) -> URL:

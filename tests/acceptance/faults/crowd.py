@@ -27,6 +27,8 @@ class Client(asyncio.Protocol):
     is_stuck: bool = False
     cursor: int = 0
     connections: int = 0
+    has_opened: bool = False
+    """Whether the gateway has answered."""
     latencies: list[float] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     _rest: bytes = b""
@@ -71,6 +73,7 @@ class Client(asyncio.Protocol):
         )
 
     def data_received(self, data: bytes) -> None:
+        self.has_opened = True
         text, end, ts = self._rest + data, 0, None
         for found in EVENT.finditer(text):
             offset, ts, end = int(found[1]), found[2], found.end()
@@ -105,6 +108,12 @@ async def caught_up(clients: list[Client], heads: dict[StreamId, int], *, patien
         while any(client.cursor < heads[client.stream_id] for client in clients):
             await asyncio.sleep(0.02)
     return time.monotonic() - started
+
+
+async def opened(clients: list[Client], *, patience: float) -> None:
+    async with asyncio.timeout(patience):
+        while not all(client.has_opened or (client.is_stuck and client.connections) for client in clients):
+            await asyncio.sleep(0.02)
 
 
 def p99(clients: list[Client]) -> float:

@@ -20,7 +20,7 @@ from app.database import create_engine
 from app.events.live import BATCH_BYTES
 from app.events.push import Push
 from app.events.types import StreamId
-from tests.acceptance.faults.crowd import Client, caught_up, crowd, p99
+from tests.acceptance.faults.crowd import Client, caught_up, crowd, opened, p99
 from tests.acceptance.faults.deployment import TOKEN, Deployment, Program, deployed
 from tests.acceptance.faults.sse import connected
 from tests.following import append, new_stream
@@ -147,12 +147,12 @@ async def slow_readers(size: Size) -> list[str]:
         for client in stuck:
             client.is_stuck = True
         async with crowd(readers):
-            await _connected(readers)
+            await opened(readers, patience=PATIENCE_SECONDS)
             await stage.live()
             await caught_up(readers, stage.heads, patience=PATIENCE_SECONDS)
             undisturbed = p99(readers)
             async with crowd(stuck):
-                await _connected(stuck)
+                await opened(stuck, patience=PATIENCE_SECONDS)
                 await stage.live()
                 await caught_up(readers, stage.heads, patience=PATIENCE_SECONDS)
                 disturbed = p99(readers)
@@ -172,12 +172,6 @@ async def slow_readers(size: Size) -> list[str]:
         ]
 
 
-async def _connected(clients: list[Client]) -> None:
-    async with asyncio.timeout(PATIENCE_SECONDS):
-        while not all(client.connections for client in clients):
-            await asyncio.sleep(0.02)
-
-
 async def _cut(stage: Stage, others: int) -> None:
     """Waits until the gateway has given up on those who take nothing."""
     async with asyncio.timeout(PATIENCE_SECONDS):
@@ -195,7 +189,7 @@ async def reconnect_storm(size: Size) -> list[str]:
         clients = stage.clients(size.clients)
         first, second = stage.deployment.gateways
         async with crowd(clients), memory_of(second) as memory:
-            await _connected(clients)
+            await opened(clients, patience=PATIENCE_SECONDS)
             await stage.live()
             await caught_up(clients, stage.heads, patience=PATIENCE_SECONDS)
             before = await _transactions(stage)
