@@ -144,7 +144,9 @@ async def test_without_redis_calls_go_on() -> None:
 
 
 async def test_a_provider_that_is_down_costs_no_attempts(house: House) -> None:
-    house.models.says("chat", *(Reply("down", status=500) for _ in range(2)), *decisions("end"))
+    (end,) = decisions("end")
+    end.extra = {"echo": house.models.settings()["OPENAI_API_KEY"], "padding": "x" * 300_000}
+    house.models.says("chat", *(Reply("down", status=500) for _ in range(2)), end)
     house.start_worker(STELLWERK_CIRCUIT_FAILURES="2", STELLWERK_CIRCUIT_WINDOW="2", STELLWERK_MAX_ATTEMPTS="3")
     session_id = await house.submit(TASK)
     view = await house.cluster.ended(session_id)
@@ -153,3 +155,10 @@ async def test_a_provider_that_is_down_costs_no_attempts(house: House) -> None:
     waited = [e["error"] for e in events if e["t"] == "step_event" and "NotNow" in e.get("error", "")]
     assert waited and all("openai is down" in error for error in waited)
     assert len(house.models.requests["chat"]) == 3
+
+    # the answer is too large for an event, and it says a key
+    *_, call = [event for event in events if event["t"] == "model_event"]
+    assert call["response"].keys() == {"$artifact", "size"}
+    kept = await house.served.client.get(f"/sessions/{session_id}/artifacts/{call['response']['$artifact']}")
+    assert kept.json() | {"padding": ""} == kept.json() | {"padding": "", "echo": "[redacted]"}
+    assert len(kept.json()["padding"]) == 300_000

@@ -79,19 +79,16 @@ async def test_from_a_task_to_a_patch_whose_tests_pass(house: House, tmp_path: P
         "Read", "mcp__stellwerk__report_progress", "Edit",
     ]  # fmt: skip
 
+    check_the_seeds_examples(events)
+
     # no key is seen anywhere
     whole = repr(events)
     assert not [key for key in house.models.settings().values() if "test" in key and key in whole]
     assert "sk-ant-test-0123456789abcdef" in house.models.keys
 
 
-async def test_the_events_of_the_seeds_examples(house: House) -> None:
+def check_the_seeds_examples(events: list[dict[str, Any]]) -> None:
     """Field by field, in the order in which they are written."""
-    whole_session(house.models)
-    house.start_worker()
-    session_id = await house.submit(TASK)
-    assert (await house.cluster.ended(session_id)).status == "succeeded"
-    events = await house.cluster.events(session_id)
     decision = reports(events, "supervisor", "decision")[2]
     assert list(decision) == ["t", "agent", "phase", "msg", "progress", "total", "pct", "details", "step", "attempt"]
     assert decision | {"details": {}} == {
