@@ -10,6 +10,7 @@ events/group_commit.py      appends of many agents share one round trip
 events/log.py               the only SQL on events; migrations/sql: append_events
 events/push.py              after the commit: Redis
 events/follow.py            catch up from Postgres, then live from Redis
+events/verify.py            whether a stream is what was written; export.py: a file that proves itself
 gateway/stream.py           SSE frames, resumed at any offset
 workers/rescuer.py          what was lost on the way is rung again
 embedded/, cli/             servers from wheels, and `stellwerk run`

@@ -53,8 +53,8 @@ class Settings(BaseSettings):
     broker_url: str | None = None
     """Celery's broker; the Redis address if unset."""
     database_pool_size: int = Field(default=8, ge=2)
-    transaction_limit: Duration = timedelta(seconds=60)
-    """A transaction that takes longer is given up and repeated: its connection may be half-open."""
+    statement_limit: Duration = timedelta(seconds=40)
+    """A connection that does not answer for this long is given up; longer than the wait for a lock (30 s)."""
 
     # --- the gateway
     url: str | None = None

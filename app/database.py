@@ -1,18 +1,39 @@
 """The SQLAlchemy engine, transactions and migrations."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.config import settings
 from app.errors import BadInput
 
 DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 """Trying again helps: Postgres restarts, is out of connections or does not answer."""
+
+TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57"})
+"""SQLSTATE classes: connection lost, conflict, resources, shutdown."""
+TRANSIENT_CODES = frozenset({"55P03", "25P03", "25006"})
+"""lock_timeout, a transaction that stood still too long, a standby that is about to become the primary."""
+
+
+def is_transient(sqlstate: str) -> bool:
+    """Whether the same call may succeed later."""
+    return sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_CODES
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether SQLAlchemy's `error` means that trying again helps."""
+    if isinstance(error, DATABASE_AWAY):
+        return True
+    return isinstance(error, exc.DBAPIError) and is_transient(getattr(error.orig, "sqlstate", None) or "")
+
 
 KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 5,
@@ -28,6 +49,24 @@ SESSION_OPTIONS = (
     "-c timezone=UTC -c lock_timeout=30s -c idle_in_transaction_session_timeout=20s -c tcp_keepalives_idle=10"
     " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25s"
 )
+
+
+class LimitedConnection(psycopg.AsyncConnection[Any]):
+    """Gives up, and closes, when Postgres does not answer a statement within the limit.
+
+    A connection that is dead behind a proxy, a balancer or a firewall gives no error, and its kernel's keepalives
+    are answered; whoever waited for it would wait for ever.
+    """
+
+    async def wait(self, *arguments: Any, **options: Any) -> Any:
+        try:
+            async with asyncio.timeout(settings().statement_limit.total_seconds()) as limit:
+                return await super().wait(*arguments, **options)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            self.pgconn.finish()
+            raise psycopg.OperationalError("Postgres did not answer in time") from None
 
 
 def sqlalchemy_url(address: str) -> URL:
@@ -53,6 +92,7 @@ def create_engine(address: str, *, pool_size: int = 8) -> AsyncEngine:
         connect_args={
             "application_name": "stellwerk",
             "options": SESSION_OPTIONS,
+            "async_creator_fn": LimitedConnection.connect,
             **KEEPALIVE,
         },
     )

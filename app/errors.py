@@ -8,6 +8,7 @@ StellwerkError
 │   ├── UnknownWorkflow
 │   ├── BadWorkflow
 │   ├── BadPath
+│   ├── BadExport            the file is no export
 │   └── IdempotencyMismatch
 ├── NotFound
 ├── Conflict
@@ -80,6 +81,10 @@ class BadWorkflow(BadInput):
 
 class BadPath(BadInput):
     """The path cannot be used as a project."""
+
+
+class BadExport(BadInput):
+    """The file is no export of a stream."""
 
 
 class IdempotencyMismatch(BadInput):
@@ -227,7 +232,11 @@ class EmbeddedServerError(StellwerkError):
     """An embedded server does not start."""
 
 
+MAX_DESCRIPTION = 4000
+
+
 def describe(error: BaseException) -> str:
-    """One line for the log."""
-    text = " ".join(str(error).split())
+    """One line for the log, which takes neither NUL nor lone surrogates nor a megabyte."""
+    text = " ".join(str(error).split()).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    text = text if len(text) <= MAX_DESCRIPTION else f"{text[:MAX_DESCRIPTION]} …"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

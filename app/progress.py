@@ -84,7 +84,10 @@ def current_step() -> CurrentStep:
 
 @contextmanager
 def running_step(step: CurrentStep) -> Iterator[None]:
-    """Makes `step` the current one in this context and in the tasks and threads that are started from it."""
+    """Makes `step` the current one in this context, in tasks started from it, and in `asyncio.to_thread`.
+
+    A plain `threading.Thread` starts with an empty context: give it `contextvars.copy_context().run` as its target.
+    """
     token = _current_step.set(step)
     try:
         yield

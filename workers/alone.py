@@ -1,8 +1,10 @@
-"""python -m workers.alone SESSION STEP LEASE: runs one attempt, claimed by its worker, in a process of its own.
+"""python -m workers.alone: runs attempts that its worker has claimed, one after the other, to the end of stdin.
 
-An attempt of a step that was lost before may be what killed its worker; here it takes no neighbours along.
+Each line names a session, a step and a lease. An attempt of a step that was lost before may be what killed its
+worker; here it takes no neighbours along.
 """
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -20,14 +22,18 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    session_id, step, lease = sys.argv[1:]
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what an agent prints is no answer
     configure_logging(settings())
     signal.signal(signal.SIGTERM, _end)
     runtime = Runtime(settings(), load_workflows(settings().workflows, settings().allowed_state_types), alone=True)
     runtime.start()
-    print("started", flush=True)  # noqa: T201  # to the worker: another process may start now
+    answers.write("ready\n")
     try:
-        runtime.run_leased(SessionId(UUID(session_id)), int(step), UUID(lease))
+        for line in sys.stdin:
+            session_id, step, lease = line.split()
+            runtime.run_leased(SessionId(UUID(session_id)), int(step), UUID(lease))
+            answers.write("done\n")
     finally:
         runtime.stop()
 

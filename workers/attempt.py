@@ -11,7 +11,7 @@ from uuid import uuid4
 from app.errors import EventTooLarge, InvalidEvent
 from app.events import log
 from app.events.group_commit import GroupCommit
-from app.events.types import agent_event
+from app.events.types import agent_event, printable
 from app.progress import CurrentStep, ModelCall, Report, report_progress
 from app.redaction import Redactor
 from app.sessions import calls
@@ -93,7 +93,8 @@ class AttemptReporter:
         try:
             await report_progress(0.0, message, total=None, details=details)
         except (InvalidEvent, EventTooLarge) as error:
-            await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
+            told = f"{printable(message[:200])} …: {error}"
+            await report_progress(0.0, told, total=None, details={"refused": True})
 
 
 @dataclass

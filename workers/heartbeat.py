@@ -87,6 +87,7 @@ class Heartbeat:
         self._loop_answered = time.monotonic()
 
     async def _try_to_beat(self) -> None:
+        # A dead connection must be noticed before the leases expire, so sooner than others notice theirs.
         try:
             async with asyncio.timeout(self.settings.heartbeat_steps.total_seconds()):
                 await self._beat()

@@ -1,12 +1,13 @@
-"""Attempts of steps that were lost before, each in a process of its own.
+"""Attempts of steps that were lost before: alone in a process, since such a step may be what killed its worker.
 
-Such a step may be what killed its worker. The claim is made here, so that a doubled message starts nothing, and
-handed over by its lease; when the process dies, the attempt is lost at once, not when the lease expires.
+A process starts slowly, so it takes one attempt after the other as long as there is a line, and one starts at a
+time. The claim is made here, so that a doubled message starts nothing, and handed over by its lease. When the
+process dies, the attempt is lost at once, not when its lease expires.
 """
 
 import asyncio
-import os
 import sys
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,84 +17,88 @@ from pathlib import Path
 import structlog
 
 from app.config import Settings
+from app.progress import SessionId
 from app.sessions import attempts
 from app.sessions.attempts import Claim
 from app.sessions.unit import Services
 from workers.failures import patiently
-from workers.heartbeat import Heartbeat
 from workers.subprocesses import Tail, guarded
 
 logger = structlog.get_logger(__name__)
 
-STARTS = max(1, (os.cpu_count() or 2) // 2)
-"""Processes that start at a time: each takes three seconds of a core, and eight at once took forty."""
 GRACE = timedelta(seconds=8)
 """Enough for the process to give its attempt back."""
 STDERR_BYTES = 2000
+
+AttemptId = tuple[SessionId, int, int]
+"""Session, step, attempt."""
+Claiming = Callable[[], Awaitable[Claim | None]]
 
 
 @dataclass
 class Quarantine:
     services: Services
-    heartbeat: Heartbeat
     settings: Settings
-    _starting: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(STARTS))
-    _tasks: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _line: dict[AttemptId, Claiming] = field(default_factory=dict)
+    _processes: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _starting: "asyncio.Task[None] | None" = None
 
-    @property
-    def is_full(self) -> bool:
-        """Nothing can start just now; another worker may be free."""
-        return self._starting.locked()
-
-    async def run(self, claiming: Callable[[], Awaitable[Claim | None]]) -> None:
-        """Returns when the process has ended, so that the limit on running steps holds."""
-        async with self._starting:
-            claim = await claiming()
-            if claim is None:
-                return
-            started = asyncio.Event()
-            task = asyncio.create_task(self._run(claim, started), name=f"alone {claim.step.step} {claim.step.agent}")
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-            task.add_done_callback(lambda _: started.set())
-            await started.wait()
-        await asyncio.wait({task})
-        if not task.cancelled():
-            task.result()
+    def put(self, attempt: AttemptId, claiming: Claiming) -> None:
+        """Puts it into the line, where it stands once however often its message comes."""
+        self._line.setdefault(attempt, claiming)
+        self._grow()
 
     async def shut_down(self) -> None:
         """The guardians tell the processes, which give their attempts back."""
-        for task in self._tasks:
+        self._line.clear()
+        for task in self._processes:
             task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        if self._processes:
+            await asyncio.wait(self._processes)
 
-    async def _run(self, claim: Claim, started: asyncio.Event) -> None:
+    def _grow(self) -> None:
+        """A long attempt must not hold up the line, so a line that stands while nothing starts gets a process more."""
+        if self._line and self._starting is None and len(self._processes) < self.settings.concurrency:
+            task = self._starting = asyncio.create_task(self._process(), name="alone")
+            self._processes.add(task)
+            task.add_done_callback(self._on_end)
+
+    def _on_end(self, task: "asyncio.Task[None]") -> None:
+        self._processes.discard(task)
+        if self._starting is task:
+            self._starting = None
+        if not task.cancelled():
+            if error := task.exception():
+                logger.error("an attempt alone went wrong; the rescuer rings for it again", exc_info=error)
+            self._grow()
+
+    async def _process(self) -> None:
+        command, environment = [sys.executable, "-m", "workers.alone"], self.settings.worker_environment()
+        async with guarded(command, cwd=Path.cwd(), env=environment, stdin=True, grace=GRACE) as process:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            errors = Tail(STDERR_BYTES)
+            reading = asyncio.create_task(errors.take(process.stderr))
+            if not await process.stdout.readline():
+                await reading
+                last_words = errors.bytes().decode(errors="replace")
+                logger.error("the process for lost steps does not start", stderr=last_words)
+                self._line.clear()  # the rescuer rings again, with back-off
+                return
+            self._starting = None
+            self._grow()
+            while self._line and not process.stdout.at_eof():
+                claiming = self._line.pop(next(iter(self._line)))
+                if claim := await claiming():
+                    await self._run(process, claim)
+
+    async def _run(self, process: Process, claim: Claim) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
         step = claim.step
-        task = asyncio.current_task()
-        assert task is not None
-        # Only until the process has started: then it has a heartbeat of its own.
-        self.heartbeat.watch(claim.lease, partial(_cancel, task), limit_seconds=step.time_limit.total_seconds())
-        command = [sys.executable, "-m", "workers.alone", str(step.session_id), str(step.step), str(claim.lease)]
-        errors = Tail(STDERR_BYTES)
-        try:
-            environment = self.settings.worker_environment()
-            async with guarded(command, cwd=Path.cwd(), env=environment, grace=GRACE) as process:
-                assert process.stdout is not None
-                assert process.stderr is not None
-                reading = asyncio.create_task(errors.take(process.stderr))
-                await process.stdout.readline()  # it says that it has started, or it has ended
-                self.heartbeat.unwatch(claim.lease)
-                started.set()
-                await asyncio.gather(process.wait(), reading)
-        finally:
-            self.heartbeat.unwatch(claim.lease)
-        if process.returncode:
-            stderr = errors.bytes().decode(errors="replace")
-            logger.warning("the process of a step that runs alone died", status=process.returncode, stderr=stderr)
-            why = f"the process in which it ran alone died with status {process.returncode}"
+        process.stdin.write(f"{step.session_id} {step.step} {claim.lease}\n".encode())
+        if not await process.stdout.readline():
+            status = await process.wait()
+            logger.warning("the process of a step that ran alone died", status=status, session=str(step.session_id))
+            why = f"the process in which it ran alone died with status {status}"
             await patiently(partial(attempts.lose_step, self.services, step, dead=why))
-
-
-def _cancel(task: "asyncio.Task[None]") -> None:
-    task.cancel()

@@ -129,10 +129,9 @@ class Runner:
         if (session.workflow, session.workflow_version) not in self.served:
             if not await self.advancer.park_unserved(session):
                 self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
-        elif row.lost > 0 and self.quarantine.is_full:
-            self._ring_later(row, BOUNCE)
         elif row.lost > 0:
-            await self.quarantine.run(partial(self._claim, session_id, step, attempt, alone=True))
+            claiming = partial(self._claim, session_id, step, attempt, alone=True)
+            self.quarantine.put((session_id, step, attempt), claiming)
 
     async def _run_claimed(self, claim: Claim) -> None:
         # A task of its own, so that stopping the attempt does not cancel the caller.
@@ -182,7 +181,7 @@ class Runner:
         except NotNow as error:
             await self._postpone(claim, error)
             return
-        except Exception as error:  # an agent may raise anything; the log says what
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
             await self._fail(claim, describe(error), retryable=is_retryable(error))
             return
@@ -221,6 +220,7 @@ class Runner:
         except (InvalidEvent, EventTooLarge) as error:
             await self._fail(claim, describe(error), retryable=False)
             return
+        self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
         if complete:
             await patiently(partial(self.advancer.advance_session, claim.session.session_id))
 
@@ -256,8 +256,7 @@ class Runner:
         else:
             snapshot = await self.advancer.snapshot(workflow, session)
             node_input = engine.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
-        asked_before = row.node_snapshot is not None
-        answer = workflow.codec.decode(row.answer) if asked_before else NO_ANSWER
+        answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
         session_id = str(session.session_id)
         try:
             async with asyncio.timeout(row.time_limit.total_seconds()) as limit:
@@ -277,7 +276,7 @@ class Runner:
                         workflow,
                         row.agent,
                         node_input,
-                        answers=[workflow.codec.decode(answer) for answer in answers],
+                        answers=answers,
                         on_stream=reporter.stream,
                         session_id=session_id,
                     )

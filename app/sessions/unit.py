@@ -1,12 +1,10 @@
 """A unit of work: one transaction, and what is told after its commit."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sqlalchemy import exc
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import settings
@@ -63,22 +61,9 @@ class Unit:
 
 
 @asynccontextmanager
-async def _limited() -> AsyncIterator[None]:
-    """Raises SQLAlchemy's TimeoutError, so that whoever waits for an absent database waits for a mute one, too."""
-    seconds = settings().transaction_limit.total_seconds()
-    try:
-        async with asyncio.timeout(seconds) as limit:
-            yield
-    except TimeoutError as error:
-        if limit.expired():
-            raise exc.TimeoutError(f"the database did not answer within {seconds:g} s") from error
-        raise
-
-
-@asynccontextmanager
 async def unit(services: Services, *locked: SessionId) -> AsyncIterator[Unit]:
     """Takes the locks of the `locked` sessions first; publishes and rings after the commit."""
-    async with _limited(), transaction(services.engine) as db:
+    async with transaction(services.engine) as db:
         if locked:
             await log.lock_streams(db, *locked)
         work = Unit(db)

@@ -7,7 +7,6 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -16,16 +15,8 @@ from tests.acceptance.faults.history import History, Row
 from tests.acceptance.faults.ledger import Entry
 from tests.acceptance.faults.load import Asked, Load
 from tests.acceptance.faults.readers import Readers, fingerprint
+from tests.acceptance.faults.verdict import Verdict
 from tests.acceptance.faults.workload import DOOM, expected, steps_of
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """One invariant: what was looked at, and what violates it."""
-
-    invariant: str
-    looked_at: str
-    violations: tuple[str, ...]
 
 
 def check(history: History, ledger: Iterable[Entry], load: Load, readers: Readers, feed: Feed) -> list[Verdict]:

@@ -28,6 +28,7 @@ from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from tests.acceptance.faults import ledger
 from tests.acceptance.faults.proxy import Proxy
+from tests.acceptance.faults.verdict import Verdict
 from tests.conftest import temporary_home
 
 ROOT = Path(__file__).parents[3]
@@ -47,7 +48,7 @@ SETTINGS = MappingProxyType(
         "HEARTBEAT": "2",
         "SEND_TIMEOUT": "3",
         "CONCURRENCY": "8",
-        "TRANSACTION_LIMIT": "6",
+        "STATEMENT_LIMIT": "6",
         "TOKEN": TOKEN,
         "WORKFLOWS": WORKFLOWS,
     }
@@ -191,15 +192,17 @@ class Deployment:
                         pass
                     await asyncio.sleep(0.1)
 
-    async def stop(self) -> float:
-        """SIGTERM to all programs; returns the seconds that the slowest took. Kills nothing."""
+    async def stop(self) -> Verdict:
+        """SIGTERM to all programs. Kills nothing."""
         started = time.monotonic()
         for program in self.programs:
             if program.is_running:
                 program.send(signal.SIGCONT)
                 program.send(signal.SIGTERM)
-        await asyncio.gather(*(program.wait() for program in self.programs))
-        return time.monotonic() - started
+        ends = await asyncio.gather(*(program.wait() for program in self.programs), return_exceptions=True)
+        late = [program.name for program, end in zip(self.programs, ends, strict=True) if end is not None]
+        took = f"the last one after {time.monotonic() - started:.1f} s"
+        return Verdict("SIGTERM ends all programs", took, tuple(f"{name} had to be killed" for name in late))
 
     def put_down(self) -> None:
         """Whatever is still there when the harness itself failed."""

@@ -9,8 +9,8 @@ import psutil
 import psycopg
 
 from app.config import MIB
-from tests.acceptance.faults.checker import Verdict
 from tests.acceptance.faults.deployment import Deployment
+from tests.acceptance.faults.verdict import Verdict
 from tests.acceptance.faults.workload import CHILD_MARK
 from tests.processes import is_alive
 

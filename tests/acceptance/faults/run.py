@@ -11,7 +11,7 @@ from pathlib import Path
 import psycopg
 
 from tests.acceptance.faults import ledger
-from tests.acceptance.faults.checker import Verdict, check
+from tests.acceptance.faults.checker import check
 from tests.acceptance.faults.deployment import TOKEN, Deployment, deployed
 from tests.acceptance.faults.faults import FAULTS
 from tests.acceptance.faults.feed import Feed
@@ -20,6 +20,7 @@ from tests.acceptance.faults.leaks import connections_and_memory, orphans, rebui
 from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.readers import Readers
 from tests.acceptance.faults.schedule import Recovery, Schedule, recoveries
+from tests.acceptance.faults.verdict import Verdict
 
 SESSIONS = 6
 """Kept open at the same time; two cores are busy with them."""
@@ -62,7 +63,7 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         verdicts += check(history, ledger.read(deployment.ledger), load, readers, feed)
         verdicts += await connections_and_memory(deployment)
         verdicts.append(await asyncio.to_thread(rebuilt, deployment))
-        await deployment.stop()
+        verdicts.append(await deployment.stop())
         verdicts.append(orphans(deployment))
         outcome = Outcome(seed, time.monotonic() - started, verdicts, recoveries(schedule))
         outcome.logs = {path.name: path.read_text(errors="replace") for path in _logs(deployment.directory)}
