@@ -37,7 +37,7 @@ def log(models: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ("bad", "problem"),
     [
         (Reply("I would rather not say."), "Invalid JSON"),
-        (judgement("plumber"), "Input should be 'research', 'architect', 'codesmith' or 'end'"),
+        (judgement("plumber"), "Input should be 'research', 'architect' or 'codesmith'"),
         (judgement("research", confidence=3), "less than or equal to 1"),
     ],
 )

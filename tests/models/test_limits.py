@@ -144,7 +144,10 @@ async def test_without_redis_calls_go_on() -> None:
 
 
 async def test_a_provider_that_is_down_costs_no_attempts(house: House) -> None:
-    house.models.says("chat", *(Reply("down", status=500) for _ in range(2)), *decisions("end"))
+    research, end = decisions("research", "end")
+    end.extra = {"echo": house.models.settings()["OPENAI_API_KEY"], "padding": "x" * 300_000}
+    house.models.says("chat", *(Reply("down", status=500) for _ in range(2)), research, end)
+    house.models.says("perplexity", found())
     house.start_worker(STELLWERK_CIRCUIT_FAILURES="2", STELLWERK_CIRCUIT_WINDOW="2", STELLWERK_MAX_ATTEMPTS="3")
     session_id = await house.submit(TASK)
     view = await house.cluster.ended(session_id)
@@ -152,4 +155,11 @@ async def test_a_provider_that_is_down_costs_no_attempts(house: House) -> None:
     events = await house.cluster.events(session_id)
     waited = [e["error"] for e in events if e["t"] == "step_event" and "NotNow" in e.get("error", "")]
     assert waited and all("openai is down" in error for error in waited)
-    assert len(house.models.requests["chat"]) == 3
+    assert len(house.models.requests["chat"]) == 4
+
+    # the answer is too large for an event, and it says a key
+    *_, call = [event for event in events if event["t"] == "model_event"]
+    assert call["response"].keys() == {"$artifact", "size"}
+    kept = await house.served.client.get(f"/sessions/{session_id}/artifacts/{call['response']['$artifact']}")
+    assert kept.json() | {"padding": ""} == kept.json() | {"padding": "", "echo": "[redacted]"}
+    assert len(kept.json()["padding"]) == 300_000

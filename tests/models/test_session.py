@@ -71,13 +71,18 @@ async def test_from_a_task_to_a_patch_whose_tests_pass(house: House, tmp_path: P
     thoughts = [e for e in reports(events, "architect", "think") if e["details"].get("kind")]
     assert {e["details"]["kind"] for e in thoughts} == {"reasoning", "text"} and len(thoughts) < 8
 
+    shares = [e["pct"] for e in reports(events, "codesmith", "progress")]
+    assert shares == sorted(shares)
+
     # the review saw the bug by the tests, and the bridge reported from inside of the CLI
     (reviewed,) = reports(events, "reviewfix", "result")
     assert reviewed["details"]["tests_before"]["counts"] == {"passed": 1, "failed": 1, "errors": 0}
     assert "found the bug" in [e["msg"] for e in reports(events, "reviewfix", "progress")]
     assert [e["details"]["tool"] for e in reports(events, "reviewfix", "progress") if "tool" in e["details"]] == [
-        "Read", "mcp__stellwerk__report_progress", "Edit",
+        "Read", "Edit"
     ]  # fmt: skip
+
+    check_the_seeds_examples(events)
 
     # no key is seen anywhere
     whole = repr(events)
@@ -85,13 +90,8 @@ async def test_from_a_task_to_a_patch_whose_tests_pass(house: House, tmp_path: P
     assert "sk-ant-test-0123456789abcdef" in house.models.keys
 
 
-async def test_the_events_of_the_seeds_examples(house: House) -> None:
+def check_the_seeds_examples(events: list[dict[str, Any]]) -> None:
     """Field by field, in the order in which they are written."""
-    whole_session(house.models)
-    house.start_worker()
-    session_id = await house.submit(TASK)
-    assert (await house.cluster.ended(session_id)).status == "succeeded"
-    events = await house.cluster.events(session_id)
     decision = reports(events, "supervisor", "decision")[2]
     assert list(decision) == ["t", "agent", "phase", "msg", "progress", "total", "pct", "details", "step", "attempt"]
     assert decision | {"details": {}} == {

@@ -53,14 +53,16 @@ class Unusable:
 
 
 async def judge(state: RepairState, *, writer: bool) -> Judged | Unusable:
-    possible = able_to_work(state, writer=writer)
-    names: Any = Literal[(*possible, "end")]
+    possible: tuple[str, ...] = able_to_work(state, writer=writer)
+    if state.get("decisions"):  # before anybody has worked there is nothing to end with
+        possible = (*possible, "end")
+    names: Any = Literal[possible]
     wanted = create_model("Judgement", __base__=Judgement, next_agent=(names, ...))
     messages = [Message("system", ROLE), Message("user", _facts(state))]
     answer = await ask(wanted, messages)
     if answer.parsed is None:
         await report_progress(0.5, f"❓ The decision cannot be used: {answer.problem}", phase="think")
-        again = f"This cannot be used: {answer.problem}. Decide again; next_agent is one of {', '.join(possible)}, end."
+        again = f"This cannot be used: {answer.problem}. Decide again; next_agent is one of {', '.join(possible)}."
         answer = await ask(wanted, [*messages, Message("assistant", answer.text), Message("user", again)])
     if answer.parsed is None:
         return Unusable(f"the model decided nothing usable: {answer.problem}")

@@ -17,7 +17,7 @@ import structlog
 from app.config import settings
 from app.errors import ModelFaltered, ModelRefused
 from app.progress import report_progress
-from workers.models.claude_command import BRIDGE, command_line, environment, write_bridge
+from workers.models.claude_command import BRIDGE, BRIDGE_TOOLS, command_line, environment, write_bridge
 from workers.models.claude_lines import Began, Denied, Result, Retried, Said, Thought, UsedTool, read_line
 from workers.models.recording import Recording, recorded_call
 from workers.scratch import scratch_directory
@@ -125,6 +125,8 @@ class _Following:
                     logger.warning("the CLI has no bridge to report over", status=servers[BRIDGE])
             case Thought(text, kind):
                 await report_progress(self._progress, f"💭 {text}", phase="think", details={"kind": kind})
+            case UsedTool(tool) if tool in BRIDGE_TOOLS:
+                pass  # it says for itself what it has to say
             case UsedTool(tool, target):
                 self._work.tools += 1
                 named = f"🔧 {tool} {target}".rstrip()
@@ -141,7 +143,7 @@ class _Following:
     @property
     def _progress(self) -> float:
         """Nobody knows how much there is to do; every tool used is some of it."""
-        return round(0.9 - 0.8 * 0.9**self._work.tools, 3)
+        return round(0.9 - 0.6 * 0.9**self._work.tools, 3)
 
     def finished(self, returncode: int | None, stderr: str) -> Work:
         result = self._result
