@@ -5,11 +5,12 @@ sessions/service.py         … writes the session and its first event, and ring
 workers/tasks.py            advance_session, run_step: Celery's side of the doorbell
 workers/advancer.py         folds finished steps (workers/engine.py), queues the next ones
 workers/runner.py           claims a step's lease, runs its agent, completes it
-workers/agents/             the agents; progress.py: report_progress()
+workers/agents/             the agents; workers/models/: what they ask; progress.py: report_progress()
 events/group_commit.py      appends of many agents share one round trip
-events/log.py               the only SQL on events; migrations/sql: append_events
+events/log.py               the SQL on events (calls.py: on those of models); migrations/sql: append_events
 events/push.py              after the commit: Redis
 events/follow.py            catch up from Postgres, then live from Redis
+events/verify.py            whether a stream is what was written; export.py: a file that proves itself
 gateway/stream.py           SSE frames, resumed at any offset
 workers/rescuer.py          what was lost on the way is rung again
 embedded/, cli/             servers from wheels, and `stellwerk run`

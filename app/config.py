@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field, SecretStr, field_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+_KEYS = ("OPENAI_API_KEY", "PERPLEXITY_API_KEY", "ANTHROPIC_API_KEY")
+PROVIDER_KEYS = frozenset([*_KEYS, *(f"STELLWERK_{name}" for name in _KEYS)])
+"""Variables that only workers need; other processes are started without them."""
 
 
 def _seconds(value: object) -> object:
@@ -24,6 +27,11 @@ def _seconds(value: object) -> object:
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
+def _shared(name: str) -> AliasChoices:
+    """A variable that a provider's own programs read too; with our prefix it is for Stellwerk alone."""
+    return AliasChoices(f"STELLWERK_{name}", name)
+
+
 def _default_home() -> Path:
     return user_data_path("stellwerk", appauthor=False)
 
@@ -31,7 +39,9 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """Read from `STELLWERK_…` variables (and a `.env` file); durations take seconds or ISO 8601."""
 
-    model_config = SettingsConfigDict(env_prefix="STELLWERK_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="STELLWERK_", env_file=".env", extra="ignore", frozen=True, populate_by_name=True
+    )
 
     home: Path = Field(default_factory=_default_home)
     """Everything that this machine keeps: embedded servers, workspaces, port and token."""
@@ -104,10 +114,54 @@ class Settings(BaseSettings):
     """A command prefix under which a project's own code (its tests) runs, e.g. 'bwrap --unshare-net …'."""
     test_time_limit: Duration = timedelta(minutes=10)
 
+    # --- who does an agent's work; auto: the model of the seed where its key is found, else rules
+    supervisor: Literal["auto", "rules", "openai"] = "auto"
+    research: Literal["auto", "rules", "perplexity", "openai"] = "auto"
+    architect: Literal["auto", "rules", "openai"] = "auto"
+    codesmith: Literal["auto", "rules", "claude"] = "auto"
+    reviewfix: Literal["auto", "rules", "claude"] = "auto"
+
+    # --- models
+    openai_api_key: SecretStr | None = Field(default=None, validation_alias=_shared("OPENAI_API_KEY"))
+    openai_base_url: str | None = Field(default=None, validation_alias=_shared("OPENAI_BASE_URL"))
+    """Any compatible server, e.g. http://localhost:11434/v1; such a one often needs no key."""
+    openai_model: str = "gpt-5.1"
+    openai_background: bool = False
+    """The architect's calls go on at the provider when a worker dies, and the next attempt takes them up."""
+    perplexity_api_key: SecretStr | None = Field(default=None, validation_alias=_shared("PERPLEXITY_API_KEY"))
+    perplexity_base_url: str = "https://api.perplexity.ai"
+    perplexity_model: str = "sonar-pro"
+    anthropic_api_key: SecretStr | None = Field(default=None, validation_alias=_shared("ANTHROPIC_API_KEY"))
+    anthropic_base_url: str | None = Field(default=None, validation_alias=_shared("ANTHROPIC_BASE_URL"))
+    claude_command: str | None = None
+    """The Claude CLI; else `claude` from the PATH, else the copy that claude-agent-sdk bundles."""
+    claude_model: str | None = None
+    claude_permission_mode: Literal["acceptEdits", "manual", "dontAsk", "plan", "bypassPermissions"] = "acceptEdits"
+    """bypassPermissions is refused without STELLWERK_SANDBOX."""
+    claude_tools: Annotated[tuple[str, ...], NoDecode] = ("Read", "Edit", "Write", "Glob", "Grep")
+    """What the CLI may use, without being asked. Bash runs as you."""
+    claude_max_retries: int = Field(default=5, ge=0)
+    """How often the CLI tries a call again by itself; each time is an event."""
+    claude_silence: Duration = timedelta(minutes=10)
+    """A CLI that writes no line for this long is ended."""
+    model_time_limit: Duration = timedelta(minutes=10)
+    max_turns: int = Field(default=24, ge=1)
+    """Decisions that a model makes for one session; after them the rules bring it to its end."""
+    model_concurrency: int = Field(default=8, ge=1)
+    """Calls at the same time to one provider, across all workers."""
+    model_rate: str = ""
+    """Calls to one provider, across all workers, e.g. '60/minute'; empty: no limit of ours."""
+    circuit_failures: int = Field(default=5, ge=1)
+    """A provider that failed this often within `circuit_window` is left alone until the window has moved on."""
+    circuit_window: Duration = timedelta(seconds=30)
+    session_budget_usd: float | None = Field(default=None, gt=0)
+    """A session that has spent this waits until a person raises it."""
+    session_budget_tokens: int | None = Field(default=None, gt=0)
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["auto", "text", "json"] = "auto"
 
-    @field_validator("workflows", "allowed_hosts", "allowed_state_types", "paths", mode="before")
+    @field_validator("workflows", "allowed_hosts", "allowed_state_types", "paths", "claude_tools", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -117,6 +171,11 @@ class Settings(BaseSettings):
     def worker_environment(self) -> dict[str, str]:
         """This process' environment, for another process of the same worker."""
         return dict(os.environ)
+
+    def secrets(self) -> tuple[str, ...]:
+        """The values that must not be seen."""
+        found = (getattr(self, name) for name in type(self).model_fields)
+        return tuple(value.get_secret_value() for value in found if isinstance(value, SecretStr))
 
     @property
     def workspaces_dir(self) -> Path:

@@ -17,6 +17,24 @@ from app.errors import BadInput
 DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
 """Trying again helps: Postgres restarts, is out of connections or does not answer."""
 
+TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57"})
+"""SQLSTATE classes: connection lost, conflict, resources, shutdown."""
+TRANSIENT_CODES = frozenset({"55P03", "25P03", "25006"})
+"""lock_timeout, a transaction that stood still too long, a standby that is about to become the primary."""
+
+
+def is_transient(sqlstate: str) -> bool:
+    """Whether the same call may succeed later."""
+    return sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_CODES
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether SQLAlchemy's `error` means that trying again helps."""
+    if isinstance(error, DATABASE_AWAY):
+        return True
+    return isinstance(error, exc.DBAPIError) and is_transient(getattr(error.orig, "sqlstate", None) or "")
+
+
 KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 5,
     # A peer that vanished without a FIN must not hold a call for the kernel's two hours, nor, with data under

@@ -8,6 +8,7 @@ StellwerkError
 │   ├── UnknownWorkflow
 │   ├── BadWorkflow
 │   ├── BadPath
+│   ├── BadExport            the file is no export
 │   └── IdempotencyMismatch
 ├── NotFound
 ├── Conflict
@@ -19,6 +20,8 @@ StellwerkError
 ├── CursorOutOfRange         carries earliest and head
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
+│   ├── ModelFaltered        a model's answer broke off or makes no sense
+│   └── NotNow               carries when; a step that meets it waits, and no attempt is counted
 ├── NoStack                  there is no gateway to talk to
 ├── GatewayRefused           carries the problem that the gateway answered with
 ├── PatchRefused             the project has changed since
@@ -34,10 +37,15 @@ StellwerkError
 ├── GitFailed                in a session's workspace
 ├── ToolFailed               such as ruff, on a project
 ├── SandboxRequired          a project's own code does not run here
+├── TaskNeedsModel           says what to set
+├── ProviderNotSetUp         says what to set
+├── ModelRefused             a provider refused for good, or a model did not do its work
+├── BudgetExhausted          nobody raised it
 └── EmbeddedServerError      carries what to do
 """
 
 import inspect
+from datetime import timedelta
 
 
 class StellwerkError(Exception):
@@ -73,6 +81,10 @@ class BadWorkflow(BadInput):
 
 class BadPath(BadInput):
     """The path cannot be used as a project."""
+
+
+class BadExport(BadInput):
+    """The file is no export of a stream."""
 
 
 class IdempotencyMismatch(BadInput):
@@ -122,6 +134,18 @@ class NoCurrentStep(StellwerkError):
 
 class Unavailable(StellwerkError):
     """A server that is needed does not answer; try again."""
+
+
+class ModelFaltered(Unavailable):
+    """The model's answer broke off."""
+
+
+class NotNow(Unavailable):
+    """The provider asked to wait."""
+
+    def __init__(self, message: str, *, delay: timedelta) -> None:
+        super().__init__(message)
+        self.delay = delay
 
 
 class NoStack(StellwerkError):
@@ -188,5 +212,31 @@ class SandboxRequired(StellwerkError):
     """This deployment is not on loopback and STELLWERK_SANDBOX is not set, so it runs no project's own code."""
 
 
+class TaskNeedsModel(StellwerkError):
+    """The agents that are set up cannot do this task."""
+
+
+class ProviderNotSetUp(StellwerkError):
+    """An agent's provider lacks what it needs."""
+
+
+class ModelRefused(StellwerkError):
+    """The model did not do its work, and would not do it the next time."""
+
+
+class BudgetExhausted(StellwerkError):
+    """The session's budget is spent, and raising it was refused."""
+
+
 class EmbeddedServerError(StellwerkError):
     """An embedded server does not start."""
+
+
+MAX_DESCRIPTION = 4000
+
+
+def describe(error: BaseException) -> str:
+    """One line for the log, which takes neither NUL nor lone surrogates nor a megabyte."""
+    text = " ".join(str(error).split()).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    text = text if len(text) <= MAX_DESCRIPTION else f"{text[:MAX_DESCRIPTION]} …"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

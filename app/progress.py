@@ -1,7 +1,7 @@
-"""report_progress(): how an agent says what it thinks, does and decides.
+"""report_progress(): how an agent says what it thinks, does and decides; and which models it called.
 
-The step runner sets the current step; agents only call the function. Nothing here does I/O: a `Reporter`
-(the worker's log, or a test's list) takes the report.
+The step runner sets the current step; agents only call the functions. Nothing here does I/O: a `Reporter`
+(the worker's log, or a test's list) takes what they say.
 """
 
 from collections.abc import Iterator, Mapping
@@ -29,12 +29,32 @@ class Report:
     details: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Reporter(Protocol):
-    async def report(self, step: "CurrentStep", report: Report) -> int:
-        """Appends the report; returns its offset when it is durable.
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call of a model, as it went. `usage` counts tokens, `cost` is in USD (None: nobody knows)."""
 
-        Must be callable from any thread and any event loop.
-        """
+    agent: str
+    provider: str
+    model: str
+    request: Any
+    response: Any
+    usage: Mapping[str, int]
+    cost: float | None
+    duration_ms: float
+    error: str | None
+    trace: Mapping[str, str]
+    """Ids under which the provider knows the call, and `request_digest`, under which we do."""
+
+
+class Reporter(Protocol):
+    """Both methods must be callable from any thread and any event loop."""
+
+    async def report(self, step: "CurrentStep", report: Report) -> int:
+        """Appends the report; returns its offset when it is durable."""
+        ...
+
+    async def record_model_call(self, step: "CurrentStep", call: ModelCall) -> int:
+        """Appends a `model_event`; returns its offset when it is durable."""
         ...
 
 
@@ -64,7 +84,10 @@ def current_step() -> CurrentStep:
 
 @contextmanager
 def running_step(step: CurrentStep) -> Iterator[None]:
-    """Makes `step` the current one in this context and in the tasks and threads that are started from it."""
+    """Makes `step` the current one in this context, in tasks started from it, and in `asyncio.to_thread`.
+
+    A plain `threading.Thread` starts with an empty context: give it `contextvars.copy_context().run` as its target.
+    """
     token = _current_step.set(step)
     try:
         yield
@@ -90,3 +113,12 @@ async def report_progress(
     step = current_step()
     report = Report(agent or step.agent, message, progress, total, phase or "progress", details or {})
     return await step.reporter.report(step, report)
+
+
+async def record_model_call(call: ModelCall) -> int:
+    """Records one `model_event` of the current step and returns its offset once it is durable.
+
+    Raises as report_progress does, but nothing is too large: what an event cannot hold becomes an artifact.
+    """
+    step = current_step()
+    return await step.reporter.record_model_call(step, call)

@@ -1,5 +1,6 @@
 """Real servers for the tests: one embedded Postgres and one Valkey for each run of pytest."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,10 +12,14 @@ import psycopg
 import pytest
 from redis import Redis
 
+from app.config import settings
 from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
+
+for _name in [name for name in os.environ if name.startswith(("OPENAI_", "PERPLEXITY_", "ANTHROPIC_", "CLAUDE_"))]:
+    del os.environ[_name]  # no test may talk to a provider because somebody's shell has a key
 
 TEMPLATE = "migrated"
 _database_numbers = count(1)
@@ -28,6 +33,13 @@ def temporary_home() -> Iterator[Path]:
         yield home
     finally:
         shutil.rmtree(home)
+
+
+@pytest.fixture(autouse=True)
+def settings_of_the_test() -> Iterator[None]:
+    """What a test puts into the environment is not for the next one."""
+    yield
+    settings.cache_clear()
 
 
 @pytest.fixture

@@ -12,7 +12,10 @@ import structlog
 from app.config import Settings
 from app.errors import (
     BadPath,
+    EventTooLarge,
     FoldTimeout,
+    GitFailed,
+    InvalidEvent,
     SnapshotVersionMismatch,
     TooManySupersteps,
     WorkflowError,
@@ -31,6 +34,12 @@ from workers.workspace import Workspaces
 logger = structlog.get_logger(__name__)
 
 T = TypeVar("T")
+
+FOLDS_AT_ONCE = 2
+FOLD_THREADS = 64
+"""A router that never returns keeps its thread; the others must not wait for it."""
+MAX_FILES = 200
+"""Names of changed files in a result; the patch has them all."""
 Served = Mapping[tuple[str, str], LoadedWorkflow]
 """Workflows by name and version."""
 
@@ -42,7 +51,10 @@ class Advancer:
     workspaces: Workspaces
     settings: Settings
     # A fold is pure computation; on the event loop a large one would hold up every append of the process.
-    _folding: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(2, thread_name_prefix="fold"))
+    _folds: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FOLDS_AT_ONCE))
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(FOLD_THREADS, thread_name_prefix="fold")
+    )
 
     async def advance_session(self, session_id: SessionId) -> None:
         """Does nothing when nothing is owed, so that doubled messages are harmless."""
@@ -54,11 +66,11 @@ class Advancer:
                 return
             try:
                 advance = await self._advance(workflow, owed)
-            except (WorkflowError, BadPath) as error:
+                if await supersteps.commit_advance(self.services, owed, advance):
+                    return
+            except (WorkflowError, BadPath, InvalidEvent, EventTooLarge, GitFailed) as error:
                 logger.warning("session fails", session=str(session_id), error=str(error))
                 await supersteps.fail_session(self.services, owed, f"{type(error).__name__}: {error}")
-                return
-            if await supersteps.commit_advance(self.services, owed, advance):
                 return
 
     async def park_unserved(self, session: SessionRow) -> bool:
@@ -96,11 +108,12 @@ class Advancer:
 
     async def fold(self, run: Coroutine[Any, Any, T]) -> T:
         """Runs a fold beside the event loop. Raises FoldTimeout."""
-        future = asyncio.get_running_loop().run_in_executor(self._folding, asyncio.run, run)
-        try:
-            return await asyncio.wait_for(future, self.settings.fold_time_limit.total_seconds())
-        except TimeoutError:
-            raise FoldTimeout from None
+        async with self._folds:  # the limit begins with the fold, not with the wait for its turn
+            future = asyncio.get_running_loop().run_in_executor(self._threads, asyncio.run, run)
+            try:
+                return await asyncio.wait_for(future, self.settings.fold_time_limit.total_seconds())
+            except TimeoutError:
+                raise FoldTimeout from None
 
     async def snapshot(self, workflow: LoadedWorkflow, session: SessionRow) -> bytes:
         """The session's, or one rebuilt from the log where it is missing or of another LangGraph."""
@@ -143,7 +156,7 @@ class Advancer:
 
     async def _with_result(self, session: SessionRow, folded: Fold, advance: Advance) -> Advance:
         """The graph's output; for a session with a project also its branch and patch."""
-        output = readable(folded.output)
+        output = folded.output
         result: dict[str, Any] = output if isinstance(output, dict) else {"output": output}
         patch = None
         if session.path or session.repo or advance.base_commit:
@@ -154,7 +167,8 @@ class Advancer:
                 **result,
                 "branch": finished.branch,
                 "patch": str(finished.patch_path) if finished.patch_path else None,
-                "files": list(finished.files),
+                "files": list(finished.files[:MAX_FILES]),
+                "files_changed": len(finished.files),
                 "workspace": str(workspace.gitdir),
             }
-        return replace(advance, result=result, patch=patch)
+        return replace(advance, result=readable(result), patch=patch)

@@ -1,16 +1,23 @@
 """What an attempt's agent gets: somebody who takes its reports, and a checkout of the session's files."""
 
 import asyncio
-from dataclasses import dataclass, field
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from app.errors import EventTooLarge, InvalidEvent
 from app.events import log
 from app.events.group_commit import GroupCommit
-from app.events.types import Recorded, agent_event
-from app.progress import CurrentStep, Report, report_progress
+from app.events.types import agent_event, printable
+from app.progress import CurrentStep, ModelCall, Report, report_progress
+from app.redaction import Redactor
+from app.sessions import calls
 from app.sessions.attempts import Claim
+from app.sessions.unit import Services
+from workers.failures import patiently
 from workers.workspace import Workspace, Workspaces
 
 
@@ -19,32 +26,52 @@ class AttemptReporter:
     """Appends an attempt's reports under its lease; callable from any thread and loop."""
 
     claim: Claim
+    services: Services
     appends: GroupCommit
     loop: asyncio.AbstractEventLoop
-    _in_flight: "set[asyncio.Task[Recorded]]" = field(default_factory=set)
+    redactor: Redactor
+    _in_flight: "set[asyncio.Task[int]]" = field(default_factory=set)
 
     async def report(self, step: CurrentStep, report: Report) -> int:
         event = agent_event(
             agent=report.agent,
             phase=report.phase,
-            msg=report.message,
+            msg=self.redactor.text(report.message),
             progress=report.progress,
             total=report.total,
-            details=report.details,
+            details=self.redactor.value(dict(report.details)),
             step=step.step,
             attempt=step.attempt,
         )
-        entry = log.item(step.session_id, event, lease=self.claim.lease)
-        if asyncio.get_running_loop() is self.loop:
-            return await self._append(entry)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._append(entry), self.loop))
+        return await self._write(self._append(log.item(step.session_id, event, lease=self.claim.lease)))
+
+    async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
+        redacted = replace(
+            call,
+            request=self.redactor.value(call.request),
+            response=self.redactor.value(call.response),
+            error=self.redactor.value(call.error),
+        )
+        return await self._write(self._record(redacted))
 
     async def _append(self, entry: log.Item) -> int:
+        return (await self.appends.append(entry)).offset
+
+    async def _record(self, call: ModelCall) -> int:
+        """It is paid for: a database that restarts just now must not cost it."""
+        return await patiently(partial(calls.record_call, self.services, self.claim, call, key=f"call:{uuid4()}"))
+
+    async def _write(self, writing: Coroutine[Any, Any, int]) -> int:
+        if asyncio.get_running_loop() is self.loop:
+            return await self._shielded(writing)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._shielded(writing), self.loop))
+
+    async def _shielded(self, writing: Coroutine[Any, Any, int]) -> int:
         # A task of its own: a caller that is cancelled meanwhile does not take back what is being written.
-        task = asyncio.create_task(self.appends.append(entry))
+        task = asyncio.create_task(writing)
         self._in_flight.add(task)
         task.add_done_callback(self._in_flight.discard)
-        return (await asyncio.shield(task)).offset
+        return await asyncio.shield(task)
 
     async def drain(self) -> None:
         """Waits for reports that the node started and did not wait for."""
@@ -66,7 +93,8 @@ class AttemptReporter:
         try:
             await report_progress(0.0, message, total=None, details=details)
         except (InvalidEvent, EventTooLarge) as error:
-            await report_progress(0.0, f"{message}: {error}", total=None, details={"refused": True})
+            told = f"{printable(message[:200])} …: {error}"
+            await report_progress(0.0, told, total=None, details={"refused": True})
 
 
 @dataclass

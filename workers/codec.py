@@ -10,9 +10,11 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from app.events.types import printable
 from workers.serializer import ExactSerializer
 
 TAG = "$langgraph"
+READABLE_DEPTH = 50
 
 # Beyond, many JSON readers lose digits, and orjson raises.
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
@@ -65,7 +67,28 @@ def _plain_text(text: str) -> bool:
 
 
 def readable(value: Any) -> Any:
-    """`value` as JSON for people: dates as text, tuples as lists, objects as dicts. There is no way back."""
-    return to_jsonable_python(
-        value, serialize_unknown=True, inf_nan_mode="strings", bytes_mode="base64", by_alias=False
-    )
+    """`value` as JSON for people: dates as text, tuples as lists, objects as dicts. There is no way back.
+
+    Takes anything: what the log would refuse (NaN, NUL, huge integers, very deep nesting) becomes text, too.
+    """
+    return _storable(to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", by_alias=False), 0)
+
+
+def _storable(value: Any, depth: int) -> Any:
+    match value:
+        case str():
+            return printable(value)
+        case bool():
+            return value
+        case int() if not _SMALLEST <= value <= _LARGEST:
+            return str(value)
+        case float() if not math.isfinite(value):
+            return str(value)
+        case dict() | list() if depth > READABLE_DEPTH:
+            return printable(repr(value))
+        case dict():
+            return {printable(str(key)): _storable(item, depth + 1) for key, item in value.items()}
+        case list():
+            return [_storable(item, depth + 1) for item in value]
+        case _:
+            return value

@@ -6,9 +6,9 @@ from typing import TypeVar
 
 import httpx
 import openai
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
-from app.database import DATABASE_AWAY
+from app.database import DATABASE_AWAY, is_away
 from app.errors import StepTimeout, Unavailable
 
 T = TypeVar("T")
@@ -42,14 +42,8 @@ def is_retryable(error: BaseException) -> bool:
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:
     """Repeats a transaction while the database is away; whether an earlier try was committed shows at the next."""
     return await AsyncRetrying(
-        retry=retry_if_exception_type(DATABASE_AWAY),
+        retry=retry_if_exception(is_away),
         wait=wait_random_exponential(multiplier=0.05, max=2),
         stop=stop_after_delay(PATIENCE_SECONDS),
         reraise=True,
     )(work)
-
-
-def describe(error: BaseException) -> str:
-    """One line for the log."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from app.config import PROVIDER_KEYS
 from app.errors import GitFailed
 
 CONFIG_FILE = Path(__file__).with_name("gitconfig")
@@ -77,7 +78,9 @@ def split_paths(output: bytes) -> list[str]:
 
 def clean_environment() -> dict[str, str]:
     """Ours, without GIT_… (a worker may run inside somebody's hook) and without our own secrets."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "STELLWERK_", "LC_"))}
+    ours = ("GIT_", "STELLWERK_", "LC_")
+    environment = os.environ.items()
+    kept = {name: value for name, value in environment if not name.startswith(ours) and name not in PROVIDER_KEYS}
     return kept | {
         "GIT_CONFIG_GLOBAL": str(CONFIG_FILE),
         "GIT_CONFIG_NOSYSTEM": "1",

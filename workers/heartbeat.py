@@ -18,8 +18,8 @@ import structlog
 
 from app.config import Settings
 from app.database import KEEPALIVE, libpq_url
+from app.errors import describe
 from app.sessions import step_repository
-from workers.failures import describe
 
 logger = structlog.get_logger(__name__)
 

@@ -1,5 +1,7 @@
 """celery -A workers.main worker"""
 
+import logging
+import os
 from typing import Any
 
 from celery import Celery, bootsteps, signals
@@ -78,6 +80,13 @@ def create_app() -> Celery:
 @signals.setup_logging.connect
 def _configure_logging(**_: Any) -> None:
     configure_logging(_settings)
+
+
+@signals.worker_shutdown.connect
+def _end(sender: Any, **_: Any) -> None:
+    """Everything is given back and closed; what is left is threads of agents that never return."""
+    logging.shutdown()
+    os._exit(sender.exitcode or 0)
 
 
 app = create_app()

@@ -98,11 +98,10 @@ class Rebuilder:
             kept = engine.read(workflow, session.snapshot)
         except SnapshotVersionMismatch as error:
             return Rebuilt(session.session_id, "skipped", str(error))
-        # Not the bytes: checkpoint and interrupt ids hold a random part.
-        if kept.values != folded.values:
-            names = sorted(
-                name for name in {*kept.values, *folded.values} if kept.values.get(name) != folded.values.get(name)
-            )
+        # Not the bytes: checkpoint and interrupt ids hold a random part. Encoded, since NaN equals nothing.
+        before, after = ({name: workflow.codec.encode(v) for name, v in f.values.items()} for f in (kept, folded))
+        if before != after:
+            names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
             return Rebuilt(session.session_id, "different", f"the state differs in {', '.join(names)}")
         if [step.path for step in kept.pending] != [step.path for step in folded.pending]:
             return Rebuilt(session.session_id, "different", "other nodes are pending")

@@ -21,12 +21,15 @@ from app.errors import (
     InvalidEvent,
     LeaseLost,
     NotFound,
+    NotNow,
     SnapshotVersionMismatch,
     StepTimeout,
     StreamClosed,
+    describe,
 )
 from app.events.group_commit import GroupCommit
 from app.progress import CurrentStep, SessionId, running_step
+from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.step_repository import StepRow
@@ -35,8 +38,11 @@ from workers import engine
 from workers.advancer import Advancer, Served
 from workers.attempt import AttemptReporter, AttemptWorkspace
 from workers.codec import readable
-from workers.failures import describe, is_retryable, patiently
+from workers.failures import is_retryable, patiently
 from workers.heartbeat import Heartbeat
+from workers.models.attempt import AttemptGate
+from workers.models.gate import model_gate
+from workers.models.limits import ModelLimits
 from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
@@ -74,6 +80,7 @@ class Runner:
     workspaces: Workspaces
     appends: GroupCommit
     heartbeat: Heartbeat
+    limits: ModelLimits
     settings: Settings
     quarantine: Quarantine
     worker: str
@@ -161,7 +168,8 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        reporter = AttemptReporter(claim, self.appends, asyncio.get_running_loop())
+        redactor = Redactor(self.settings.secrets())
+        reporter = AttemptReporter(claim, self.services, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with self._context(claim, reporter, workspace):
@@ -170,7 +178,10 @@ class Runner:
             record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
             raise
-        except Exception as error:  # an agent may raise anything; the log says what
+        except NotNow as error:
+            await self._postpone(claim, error)
+            return
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
             await self._fail(claim, describe(error), retryable=is_retryable(error))
             return
@@ -209,6 +220,7 @@ class Runner:
         except (InvalidEvent, EventTooLarge) as error:
             await self._fail(claim, describe(error), retryable=False)
             return
+        self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
         if complete:
             await patiently(partial(self.advancer.advance_session, claim.session.session_id))
 
@@ -227,10 +239,12 @@ class Runner:
             },
         )
         provider = worktree_provider.set(workspace.provide)
+        gate = model_gate.set(AttemptGate(claim, self.services, self.limits))
         try:
             with running_step(step):
                 yield
         finally:
+            model_gate.reset(gate)
             worktree_provider.reset(provider)
 
     async def _run_node(
@@ -242,8 +256,7 @@ class Runner:
         else:
             snapshot = await self.advancer.snapshot(workflow, session)
             node_input = engine.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
-        asked_before = row.node_snapshot is not None
-        answer = workflow.codec.decode(row.answer) if asked_before else NO_ANSWER
+        answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
         session_id = str(session.session_id)
         try:
             async with asyncio.timeout(row.time_limit.total_seconds()) as limit:
@@ -263,7 +276,7 @@ class Runner:
                         workflow,
                         row.agent,
                         node_input,
-                        answers=[workflow.codec.decode(answer) for answer in answers],
+                        answers=answers,
                         on_stream=reporter.stream,
                         session_id=session_id,
                     )
@@ -271,6 +284,10 @@ class Runner:
             if limit.expired():
                 raise StepTimeout(f"the step ran past its time limit of {row.time_limit}") from None
             raise
+
+    async def _postpone(self, claim: Claim, error: NotNow) -> None:
+        await patiently(partial(attempts.postpone_step, self.services, claim, describe(error), error.delay))
+        self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
 
     async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
         fail = partial(attempts.fail_step, self.services, claim, error, retryable=retryable)

@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -17,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
 from app.database import create_engine, transaction
-from app.errors import BadInput
+from app.errors import BadInput, describe
 from app.events.cancelling import asked_to_end
 from app.events.epochs import observe_cluster
 from app.events.group_commit import GroupCommit
@@ -30,6 +31,7 @@ from app.sessions.unit import Services
 from workers.advancer import Advancer
 from workers.failures import patiently
 from workers.heartbeat import Heartbeat
+from workers.models.limits import ModelLimits
 from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
 from workers.rescuer import Rescuer
@@ -67,13 +69,25 @@ class Runtime:
         self._addresses = Addresses.of(settings)
         self._served = {(w.name, w.version): w for w in workflows.values()}
         self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="stellwerk-loop", daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name="stellwerk-loop", daemon=True)
         self._background: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Returns when the workflows are registered; waits for a database that is not there yet."""
         self._thread.start()
         self.call(self._start())
+
+    def _run_loop(self) -> None:
+        # Threads wait for agents and for git, also beside steps that hold theirs beyond their time limit.
+        self._loop.set_default_executor(ThreadPoolExecutor(4 * self._settings.concurrency, thread_name_prefix="io"))
+        while True:
+            try:
+                self._loop.run_forever()
+            except (SystemExit, KeyboardInterrupt) as error:
+                # asyncio lets these two out of the loop; an agent's exit() is its own failure, not the worker's.
+                logger.warning("an agent called exit", error=describe(error))
+            else:
+                return
 
     def call(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs it on the loop and waits, from a Celery thread."""
@@ -103,6 +117,7 @@ class Runtime:
         self.services = Services(engine, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
+        self._limits = ModelLimits(addresses.redis, settings)
         self.advancer = Advancer(self.services, self._served, workspaces, settings)
         self.runner = Runner(
             services=self.services,
@@ -111,6 +126,7 @@ class Runtime:
             workspaces=workspaces,
             appends=self._appends,
             heartbeat=self._heartbeat,
+            limits=self._limits,
             settings=settings,
             quarantine=Quarantine(self.services, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
@@ -172,4 +188,5 @@ class Runtime:
         await self._appends.close()
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
+        await self._limits.close()
         await self.services.engine.dispose()

@@ -136,7 +136,7 @@ async def run_guarded(
                 group.create_task(output.take(process.stdout))
                 group.create_task(errors.take(process.stderr))
                 if process.stdin is not None:
-                    group.create_task(_feed(process.stdin, stdin or b""))
+                    group.create_task(feed(process.stdin, stdin or b""))
         except TimeoutError:
             timed_out = True
     assert process.returncode is not None
@@ -144,7 +144,8 @@ async def run_guarded(
     return Completed(process.returncode, output.bytes(), errors.bytes(), timed_out, truncated)
 
 
-async def _feed(stream: asyncio.StreamWriter, content: bytes) -> None:
+async def feed(stream: asyncio.StreamWriter, content: bytes) -> None:
+    """Writes it all and closes; a command that does not want it is none to complain to."""
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         stream.write(content)
         await stream.drain()

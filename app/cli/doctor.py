@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,10 +19,10 @@ from alembic.script import ScriptDirectory
 from kombu import Connection
 from redis import Redis
 from redis.exceptions import RedisError
-from rich.text import Text
 from sqlalchemy import create_engine
 
-from app.cli.console import clean
+from app.cli.doctor_models import examine_models
+from app.cli.finding import FAIL, OK, WARN, Finding
 from app.config import MIB, Settings
 from app.database import create_engine as create_async_engine
 from app.database import libpq_url, sqlalchemy_url, transaction
@@ -31,24 +30,9 @@ from app.embedded.running import running_stack
 from app.errors import BadInput
 from app.sessions import repository
 
-OK, WARN, FAIL = 0, 1, 2
-STYLES = {OK: ("ok", "green"), WARN: ("warn", "yellow"), FAIL: ("fail", "bold red")}
 LITTLE_SPACE = 1024 * MIB
 NO_SPACE = 100 * MIB
 PATIENCE = 5  # seconds for each server
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    level: int
-    name: str
-    detail: str
-
-    @property
-    def line(self) -> Text:
-        word, style = STYLES[self.level]
-        line = Text(f"{word:<5}", style=style)
-        return line.append(f"{self.name:<10} {clean(self.detail)}", style="default")
 
 
 def examine(settings: Settings) -> Iterator[Finding]:
@@ -56,6 +40,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding(OK, "stellwerk", f"{version('stellwerk')} on Python {platform.python_version()}")
     yield _tool("git", ["git", "--version"], "install git: every session works in a repository of its own")
     yield _tool("ruff", [sys.executable, "-m", "ruff", "--version"], "install it again: scripts/run does so")
+    yield from examine_models(settings)
     yield _home(settings.home)
     yield _disk(settings.workspaces_dir)
     running = running_stack(settings.home)

@@ -6,7 +6,20 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
-from app.cli import approvals, epoch, maintenance, migrate, patches, progress, run, sessions, stack, tail
+from app.cli import (
+    approvals,
+    epoch,
+    export,
+    maintenance,
+    mcp_progress,
+    migrate,
+    patches,
+    progress,
+    run,
+    sessions,
+    stack,
+    tail,
+)
 from app.cli.console import say
 from app.config import Settings
 from app.errors import BadInput, GatewayRefused, StellwerkError
@@ -44,5 +57,19 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Multi-agent workflows on an append-only log that any client resumes at any offset.",
 )
-for part in (run, stack, sessions, tail, patches, approvals, progress, maintenance, migrate, epoch):
+PARTS = (
+    run,
+    stack,
+    sessions,
+    tail,
+    patches,
+    approvals,
+    progress,
+    mcp_progress,
+    maintenance,
+    export,
+    migrate,
+    epoch,
+)
+for part in PARTS:
     app.add_typer(part.commands)

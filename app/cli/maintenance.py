@@ -46,7 +46,7 @@ def rebuild(
     configured = settings_of(home)
     if configured.database_url is None:
         find_address(None, None, home)  # raises, with what to do
-    session_ids = None if session is None else [_session_id(session, home)]
+    session_ids = None if session is None else [session_id_of(session, home)]
     if asyncio.run(_rebuild(configured, session_ids, check=check)):
         raise typer.Exit(1)
 
@@ -65,7 +65,7 @@ async def _rebuild(configured: Settings, session_ids: list[SessionId] | None, *,
     return different
 
 
-def _session_id(text: str, home: Path | None) -> SessionId:
+def session_id_of(text: str, home: Path | None) -> SessionId:
     """A whole id needs no gateway."""
     try:
         return SessionId(UUID(text))

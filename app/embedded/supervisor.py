@@ -12,7 +12,7 @@ from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple
 
-from app.config import Settings
+from app.config import PROVIDER_KEYS, Settings
 from app.database import migrate
 from app.embedded.home import keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
@@ -56,7 +56,7 @@ class Stack:
             self._servers.append(self._postgres)
         if settings.redis_url is None:
             self._servers.append(self._valkey)
-        self._gateway = Service("gateway", self._commands.gateway, self._home, self._environment)
+        self._gateway = Service("gateway", self._commands.gateway, self._home, self._gateway_environment)
         self._services = [self._gateway, *(self._worker(number) for number in range(1, workers + 1))]
         self._watches: list[Watch] = []
         self._port, self._token = 0, ""
@@ -153,6 +153,10 @@ class Stack:
             "STELLWERK_TOKEN": self._token,
             "STELLWERK_URL": info.url,
         }
+
+    def _gateway_environment(self) -> dict[str, str]:
+        """It calls no model."""
+        return {name: value for name, value in self._environment().items() if name not in PROVIDER_KEYS}
 
     def _start_all(self) -> None:
         """Returns when the gateway is ready, or when it was asked to stop meanwhile."""

@@ -1,6 +1,8 @@
 """Contents too large for an event, by their SHA-256, kept with the stream whose events name them."""
 
 import hashlib
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,8 +10,10 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import NotFound
+from app.errors import InvalidEvent, NotFound
 from app.events.log import AnyStreamId
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +53,10 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
 
     A value that only looks like such a reference is stored too, so that `fetch` gives it back.
     """
-    content = orjson.dumps(value)
+    try:
+        content = orjson.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent(f"the value cannot be written as JSON: {error}") from error
     if len(content) <= max_bytes and not is_reference(value):
         return value
     digest = await put_artifact(db, stream_id, content, media_type="application/json")
@@ -58,6 +65,21 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
 
 def is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
+
+
+OUTSOURCED = ("input", "delta", "update", "result", "question", "answer", "request", "response")
+"""The fields of events whose values may be references."""
+
+
+def named_by(event: Mapping[str, Any]) -> list[str]:
+    """The digests of the artifacts that an event names."""
+    values: list[Any] = [event.get(name) for name in OUTSOURCED]
+    if isinstance(result := event.get("result"), dict):
+        values += result.values()  # of a large result, each large value may be one
+    named = [value["$artifact"] for value in values if is_reference(value)]
+    if isinstance(result, dict):
+        named.append(result.get("patch_digest"))
+    return [digest for digest in named if isinstance(digest, str) and _DIGEST.fullmatch(digest)]
 
 
 async def fetch(db: AsyncConnection, stream_id: AnyStreamId, value: Any) -> Any:

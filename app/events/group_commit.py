@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 import psycopg
 import structlog
 
-from app.database import KEEPALIVE, LimitedConnection, libpq_url
+from app.database import KEEPALIVE, LimitedConnection, is_transient, libpq_url
 from app.errors import StellwerkError, Unavailable
 from app.events.log import Answer, Item, call_append, recorded
 from app.events.types import Recorded
@@ -25,9 +25,6 @@ MAX_BYTES = 4 * 1024 * 1024
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between tries while the database does not answer; the last one repeats."""
 
-TRANSIENT_CLASSES = frozenset({"08", "40", "53", "57"})
-"""SQLSTATE classes: connection lost, conflict, resources, shutdown. Repeating the call can help with these."""
-
 OnAppend = Callable[[Sequence[Recorded]], None]
 
 
@@ -35,12 +32,6 @@ OnAppend = Callable[[Sequence[Recorded]], None]
 class _Pending:
     item: Item
     done: "asyncio.Future[Recorded]"
-
-
-def is_transient(error: psycopg.Error) -> bool:
-    """Whether the same call may succeed later; an error without SQLSTATE is the connection's."""
-    code = error.sqlstate
-    return code is None or code[:2] in TRANSIENT_CLASSES or code == "55P03"  # lock_timeout
 
 
 class _Flusher:
@@ -123,8 +114,8 @@ class _Flusher:
             try:
                 connection = await self._connect()
                 return await call_append(connection, items, writer=self._writer, call_no=self._call_no)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as error:
-                if not is_transient(error):
+            except psycopg.Error as error:
+                if not _may_pass(error):
                     raise
                 wait = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS) - 1)]
                 logger.warning("append waits for the database", error=str(error).strip(), retry_in=wait)
@@ -146,6 +137,13 @@ class _Flusher:
         if self._connection is not None:
             await self._connection.close()
             self._connection = None
+
+
+def _may_pass(error: psycopg.Error) -> bool:
+    """An error without SQLSTATE is the connection's, or the driver refuses a value, which it will do again."""
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    return is_transient(error.sqlstate)
 
 
 class GroupCommit:

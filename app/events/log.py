@@ -1,4 +1,4 @@
-"""The log: the only SQL on streams and events.
+"""The log: the SQL on streams and events (proofs.py reads with it what proves them).
 
 Everything that is written goes through the SQL function append_events, either in a larger transaction
 (`append`) or gathered with what other producers of this process append (`group_commit.GroupCommit`).
@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.config import settings
 from app.errors import InvalidEvent, LeaseLost, NotFound, StellwerkError, StreamClosed
 from app.events import chain
-from app.events.types import Recorded, StreamId, StreamKind, encode, type_of_stored
+from app.events.types import Recorded, StreamId, StreamKind, beside, encode, type_of_stored
 from app.progress import SessionId
 
 AnyStreamId = StreamId | SessionId
@@ -52,16 +52,16 @@ def item(
     max_bytes: int | None = None,
 ) -> Item:
     """Encodes `event` for a stream. Raises InvalidEvent and EventTooLarge."""
-    columns = cast("dict[str, Any]", event)
+    columns = beside(event)
     return Item(
         stream_id=stream_id,
         kind=kind,
         data=encode(event, max_bytes=max_bytes or settings().max_event_bytes),
-        t=event["t"],
-        agent=columns.get("agent") or columns.get("node"),
-        phase=columns.get("phase"),
-        step=columns.get("step"),
-        attempt=columns.get("attempt"),
+        t=columns.t,
+        agent=columns.agent,
+        phase=columns.phase,
+        step=columns.step,
+        attempt=columns.attempt,
         lease=lease,
         dedupe_key=dedupe_key,
     )

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NewType, NotRequired
 from uuid import UUID
 
 import orjson
-from pydantic import Discriminator, TypeAdapter
+from pydantic import Discriminator, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
 from app.errors import EventTooLarge, InvalidEvent
@@ -21,6 +21,7 @@ from app.progress import Phase, SessionId
 StreamId = NewType("StreamId", UUID)
 StreamKind = Literal["session", "batch", "operators"]
 SessionStatus = Literal["created", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
+TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
 StepStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "lost", "cancelled"]
 
 RESERVED_KEYS = frozenset({"offset", "ts", "session_id", "batch_id", "stream_id"})
@@ -109,6 +110,7 @@ class ModelEvent(TypedDict):
     cost: float | None
     duration_ms: float
     error: str | None
+    trace: NotRequired[dict[str, str]]
     step: int
     attempt: int
 
@@ -184,7 +186,29 @@ Event = Annotated[
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
 
+_AGENT_EVENT = TypeAdapter(AgentEvent)
 _ID_KEY: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The columns that stand beside an event's text, for queries."""
+
+    t: str
+    agent: str | None
+    phase: str | None
+    step: int | None
+    attempt: int | None
+
+
+def beside(event: Mapping[str, Any]) -> Beside:
+    return Beside(
+        t=event["t"],
+        agent=event.get("agent") or event.get("node"),
+        phase=event.get("phase"),
+        step=event.get("step"),
+        attempt=event.get("attempt"),
+    )
 
 
 def agent_event(
@@ -198,21 +222,29 @@ def agent_event(
     step: int,
     attempt: int,
 ) -> AgentEvent:
-    """Raises InvalidEvent when `total` is not positive."""
-    if total is not None and not total > 0:
-        raise InvalidEvent(f"total must be positive (or null when it is not known), not {total!r}")
-    return {
+    """Raises InvalidEvent for what the published schema does not allow, and when `total` is not positive."""
+    event: AgentEvent = {
         "t": "agent_event",
         "agent": agent,
         "phase": phase,
         "msg": msg,
         "progress": progress,
         "total": total,
-        "pct": None if total is None else progress / total,
+        "pct": None,
         "details": dict(details),
         "step": step,
         "attempt": attempt,
     }
+    try:
+        _AGENT_EVENT.validate_python(event, strict=True)
+    except ValidationError as error:
+        faults = [f"{fault['loc'][0]}: {fault['msg']}" for fault in error.errors(include_input=False)]
+        raise InvalidEvent("; ".join(faults)) from None
+    if total is not None:
+        if not total > 0:
+            raise InvalidEvent(f"total must be positive (or null when it is not known), not {total!r}")
+        event["pct"] = progress / total
+    return event
 
 
 def encode(event: type_of_stored, *, max_bytes: int) -> str:
@@ -230,6 +262,11 @@ def encode(event: type_of_stored, *, max_bytes: int) -> str:
             " put the large part into a file or an artifact"
         )
     return data.decode()
+
+
+def printable(text: str) -> str:
+    """`text` as the log takes it: without NUL and lone surrogates, which Postgres does not store."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 
 def check_json(value: object, *, where: str = "event", depth: int = 0) -> None:

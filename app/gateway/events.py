@@ -4,11 +4,13 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from app.errors import AccessDenied
+from app.events import export
 from app.events.artifacts import get_artifact
-from app.events.log import read_page
+from app.events.log import read_page, stream_state
 from app.gateway.access import ByStep, Principal
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.opening import StartOfReading, resolve
@@ -128,7 +130,7 @@ async def report(
 @router.get(
     "/sessions/{session_id}/artifacts/{digest}",
     response_class=Response,
-    responses={200: {"description": "The content", "content": {"*/*": {"schema": {"type": "string"}}}}},
+    responses={200: {"description": "The content", "content": {"*/*": {}}}},
 )
 async def read_artifact(
     gateway: Wired,
@@ -140,3 +142,17 @@ async def read_artifact(
     async with gateway.engine.connect() as db:
         artifact = await get_artifact(db, session_id, bytes.fromhex(digest))
     return Response(artifact.content, media_type=artifact.media_type, headers={"Content-Disposition": "attachment"})
+
+
+@router.get(
+    "/sessions/{session_id}/export",
+    response_class=Response,
+    responses={200: {"description": "JSON lines for `stellwerk verify`", "content": {export.MEDIA_TYPE: {}}}},
+)
+async def export_session(gateway: Wired, principal: Principal, session_id: SessionIdInPath) -> Response:
+    """All events with digests, salts, chain and artifacts: a file that proves itself."""
+    async with gateway.engine.connect() as db:
+        state = await stream_state(db, session_id)
+    name = f'attachment; filename="{session_id}.jsonl"'
+    lines = export.export(gateway.engine, state)
+    return StreamingResponse(lines, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": name})

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import Header, Path
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict
 
 from app.errors import InvalidEvent
 from app.events.types import check_json
@@ -30,7 +30,15 @@ def _clean_json(value: Any) -> Any:
     return value
 
 
+def _no_number(value: Any) -> Any:
+    """Pydantic would take a number for seconds since 1970, or for milliseconds if it is large."""
+    if isinstance(value, str) and "-" not in value[1:]:
+        raise ValueError("must be a time of RFC 3339, such as 2026-11-03T12:30:01Z")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_clean_text)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 Json = Annotated[Any, AfterValidator(_clean_json)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
 SessionIdInPath = Annotated[SessionId, Path(description="The session's UUID.")]

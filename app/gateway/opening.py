@@ -6,14 +6,16 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import Depends, Header, Query
-from pydantic import AwareDatetime
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import BadCursor, CursorOutOfRange
 from app.events.log import AnyStreamId, Filter, StreamState, offset_before, stream_state
-from app.gateway.inputs import Text
+from app.gateway.inputs import Text, Timestamp
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)
+# For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
+_CURSOR = {"pattern": "^(latest|-?[0-9]{1,29})$"}
+_NUMBER = {"pattern": "^-?[0-9]{1,29}$"}
 
 Names = Annotated[list[Text] | None, Query(description="Only these; repeated or separated by commas.", max_length=100)]
 
@@ -42,11 +44,19 @@ class Opening:
 
 async def _start(
     after: Annotated[
-        str | None, Query(description="The last offset that you have, 0 for all, or `latest`.", max_length=30)
+        str | None,
+        Query(
+            description="The last offset that you have, 0 for all, or `latest`.",
+            max_length=30,
+            json_schema_extra=_CURSOR,
+        ),
     ] = None,
-    tail: Annotated[str | None, Query(description="Start this many events before the head.", max_length=30)] = None,
+    tail: Annotated[
+        str | None,
+        Query(description="Start this many events before the head.", max_length=30, json_schema_extra=_NUMBER),
+    ] = None,
     since: Annotated[
-        AwareDatetime | None,
+        Timestamp | None,
         Query(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC), description="RFC 3339."),
     ] = None,
     t: Names = None,
@@ -54,24 +64,24 @@ async def _start(
     phase: Names = None,
     epoch: Annotated[int | None, Query(description="The life of the offsets, from a `stream` frame.")] = None,
     last_event_id: Annotated[
-        str | None, Header(description="Beats every start parameter; EventSource sends it.", max_length=30)
+        str | None,
+        Header(
+            description="Beats every start parameter; EventSource sends it.",
+            max_length=30,
+            json_schema_extra=_NUMBER,
+        ),
     ] = None,
 ) -> Start:
     """Raises BadCursor."""
     only = Filter(t=frozenset(map(_kind, _split(t))), agent=_split(agent), phase=_split(phase))
+    latest = after == "latest"
+    offset = None if latest or after is None else _integer(after, "after")
+    count = None if tail is None else max(0, _integer(tail, "tail"))
     if last_event_id:
         return Start(_integer(last_event_id, "Last-Event-ID"), False, None, None, epoch, only)
     if sum(parameter is not None for parameter in (after, tail, since)) > 1:
         raise BadCursor("give one of after, tail and since")
-    latest = after == "latest"
-    return Start(
-        after=None if latest or after is None else _integer(after, "after"),
-        latest=latest,
-        tail=None if tail is None else max(0, _integer(tail, "tail")),
-        since=since,
-        epoch=epoch,
-        only=only,
-    )
+    return Start(after=offset, latest=latest, tail=count, since=since, epoch=epoch, only=only)
 
 
 StartOfReading = Annotated[Start, Depends(_start)]
@@ -81,6 +91,9 @@ async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> 
     """Raises NotFound."""
     state = await stream_state(db, stream_id)
     earliest = state.earliest - 1
+    if state.closed and start.after == state.head:
+        # Whoever has it all has it all: EventSource resends its address, with the old epoch in it, for ever.
+        return Opening(state, state.head, start.only)
     if start.epoch is not None and start.epoch != state.epoch:
         reason = f"offsets of epoch {start.epoch} mean nothing in epoch {state.epoch}"
         return _reset(state, start, reason)

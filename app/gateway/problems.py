@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app import errors
 from app.database import DATABASE_AWAY
@@ -19,6 +20,7 @@ logger = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.BadCursor: 400,
@@ -115,7 +117,18 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         405: f"{request.method} does not work here; the header Allow says what does",
     }
     detail = details.get(error.status_code, str(error.detail))
-    return problem(error.status_code, detail, path=request.url.path, headers=error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return problem(error.status_code, detail, path=request.url.path, headers=headers)
+
+
+def _allowed(request: Request) -> str:
+    """Starlette names only the methods of the first route on this path."""
+    found = [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in request.app.routes)
+    ]
+    return ", ".join(found)
 
 
 async def _on_database_away(request: Request, error: Exception) -> Response:

@@ -195,6 +195,16 @@ async def fail_step(services: Services, claim: Claim, error: str, *, retryable: 
         return delay
 
 
+async def postpone_step(services: Services, claim: Claim, error: str, delay: timedelta) -> None:
+    """Queues the next attempt after `delay`, and nothing counts as a failure. Raises LeaseLost."""
+    async with unit(services, claim.step.session_id) as work:
+        row = await step_repository.step_row(work.db, claim.step.session_id, claim.step.step)
+        if row.lease_token != claim.lease:
+            raise LeaseLost
+        await work.append(row.session_id, _event(row, "failed", error=error[:MAX_ERROR_CHARACTERS]))
+        await _next_attempt(work, row, failures=row.failures, lost=row.lost, delay=delay, error=error)
+
+
 async def lose_step(services: Services, row: StepRow, *, dead: str | None = None) -> None:
     """Takes an attempt whose lease has expired from its worker; the next one is queued at once.
 

@@ -15,10 +15,11 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from app.errors import AccessDenied
+from app.events import types
 from app.events.types import SessionStatus, StepStatus
 from app.progress import SessionId
 
-TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
+TERMINAL = types.TERMINAL
 OPEN: frozenset[StepStatus] = frozenset({"queued", "running", "waiting"})
 
 
@@ -113,9 +114,17 @@ class StepToken:
             prefix, session, step, attempt, lease, agent = token.split(".", 5)
             if prefix != "step":
                 raise ValueError(prefix)
-            return cls(SessionId(UUID(session)), int(step), int(attempt), agent, UUID(lease))
+            return cls(SessionId(UUID(session)), _number(step), _number(attempt), agent, UUID(lease))
         except ValueError:
             raise AccessDenied("this is no step token") from None
+
+
+def _number(digits: str) -> int:
+    """Of a step or an attempt, as Postgres' integers hold it. Raises ValueError."""
+    number = int(digits)
+    if str(number) != digits or not 0 < number < 2**31:
+        raise ValueError(digits)
+    return number
 
 
 def retry_delay(failures: int, base: timedelta) -> timedelta:

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import transaction
 from app.errors import Conflict, IdempotencyMismatch, NotFound, NotWaiting, UnknownWorkflow
 from app.events import artifacts, log
-from app.events.types import SessionEvent, SessionStatus, StepEvent, agent_event
+from app.events.types import SessionEvent, SessionStatus, StepEvent, agent_event, printable
 from app.progress import Report, SessionId
 from app.sessions import repository, step_repository
 from app.sessions.model import (
@@ -25,6 +25,9 @@ from app.sessions.model import (
 )
 from app.sessions.step_repository import StepRow
 from app.sessions.unit import Services, Unit, unit
+
+LARGE_RESULT_BYTES = 128 * 1024
+MAX_REASON_CHARACTERS = 4000
 
 
 async def create_session(
@@ -130,11 +133,12 @@ async def end_session(
             {"t": "step_event", "step": row.step, "agent": row.agent, "status": "cancelled", "attempt": row.attempt},
         )
     await step_repository.cancel_open_steps(work.db, session_id)
+    reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]
     event: SessionEvent = {"t": "session_event", "status": status, "reason": reason}
     if principal is not None:
         event["principal"] = principal
     if status == "succeeded":
-        event["result"] = await work.outsource(session_id, result)
+        event["result"] = await _outsource_result(work, session_id, result)
     await work.append(session_id, event)
     await log.set_closed(work.db, session_id, True)
     work.makes_room = True
@@ -146,6 +150,16 @@ async def end_session(
         result=None if result is None else repository.as_json(result),
         ended_at=True,
     )
+
+
+async def _outsource_result(work: Unit, session_id: SessionId, result: Any) -> Any:
+    """Of a large result only the large values: branch, patch and summary stay where clients look for them."""
+    if not isinstance(result, dict) or len(orjson.dumps(result)) <= LARGE_RESULT_BYTES:
+        return await work.outsource(session_id, result)
+    kept = {
+        key: await work.outsource(session_id, value, share=2 * max(8, len(result))) for key, value in result.items()
+    }
+    return await work.outsource(session_id, kept)
 
 
 async def cancel_session(

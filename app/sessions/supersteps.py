@@ -225,7 +225,7 @@ async def read_history(services: Services, session_id: SessionId) -> History:
 
 
 async def read_answers(services: Services, session_id: SessionId, step: int) -> list[Any]:
-    """All answers that a step got, in order, as the codec wrote them."""
+    """All answers that a step got, in order."""
     answers = []
     async with transaction(services.engine) as db:
         state = await log.stream_state(db, session_id)

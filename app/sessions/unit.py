@@ -54,9 +54,9 @@ class Unit:
         self.recorded += new
         return new
 
-    async def outsource(self, session_id: SessionId, value: Any) -> Any:
-        """`value`, or a reference to an artifact where it is too large for an event."""
-        limit = settings().max_event_bytes - ENVELOPE_ROOM
+    async def outsource(self, session_id: SessionId, value: Any, *, share: int = 1) -> Any:
+        """`value`, or a reference to an artifact where it is too large for an event that holds `share` values."""
+        limit = (settings().max_event_bytes - ENVELOPE_ROOM) // share
         return await artifacts.outsource(self.db, session_id, value, max_bytes=limit)
 
 

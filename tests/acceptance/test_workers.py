@@ -318,3 +318,52 @@ async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redi
                 assert (view.status, view.steps[-1].attempt) == ("succeeded", 1)
         finally:
             server.stop()
+
+
+async def test_an_agents_exit_and_its_odd_errors_are_its_own_failures(cluster: Cluster) -> None:
+    worker = cluster.start_worker(STEPS)
+    exits, complains = await cluster.create("exits"), await cluster.create("complains")
+    view = await cluster.ended(exits)
+    assert view.status == "failed" and "SystemExit: as the main function" in (view.reason or "")
+    view = await cluster.ended(complains)
+    assert view.status == "failed" and "ValueError: cannot open caf?.txt\ufffdxxx" in (view.reason or "")
+    assert (await cluster.ended(await cluster.create("quick"))).status == "succeeded"
+    assert worker.poll() is None
+
+
+async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable_for_people(cluster: Cluster) -> None:
+    cluster.start_worker(STEPS)
+    odd, asks = await cluster.create("odd"), await cluster.create("asks_oddly")
+    view = await cluster.ended(odd)
+    assert view.status == "succeeded"
+    assert view.result == {"values": ["nan", "a\ufffdb", str(2**70), "caf?", {"1": [2, 3]}]}
+    workflow = load_workflows([STEPS])["odd"]
+    kept = engine.read(workflow, (await service_row(cluster, odd)).snapshot).values["values"]
+    assert kept[0] != kept[0] and kept[1:] == ["a\x00b", 2**70, "caf\udce9", {1: (2, 3)}]
+
+    await cluster.until(asks, lambda view: view.status == "waiting")
+    (asked,) = await service.list_approvals(cluster.services, session_id=asks)
+    assert asked.question == {"how many": str(2**70)}
+    lookalike = {"$langgraph": [1]}  # an answer is plain JSON, whatever it looks like
+    await service.answer_approval(cluster.services, asks, asked.step, answer=lookalike, principal="me")
+    assert (await cluster.ended(asks)).result == {"values": [lookalike]}
+
+
+async def test_large_updates_are_folded_and_large_results_keep_their_shape(cluster: Cluster) -> None:
+    cluster.start_worker(STEPS)
+    session_id = await cluster.create("heavy")
+    view = await cluster.ended(session_id)
+    assert view.result == {"values": ["x" * 400_000]}
+    closing = (await cluster.events(session_id))[-1]
+    assert closing["result"]["values"].keys() == {"$artifact", "size"}
+
+
+async def test_routers_that_never_return_fail_their_own_sessions_only(cluster: Cluster) -> None:
+    cluster.start_worker(STEPS, STELLWERK_FOLD_TIME_LIMIT="1")
+    hanging = [await cluster.create("hanging") for _ in range(4)]
+    others = [await cluster.create("quick") for _ in range(4)]
+    for session_id in hanging:
+        view = await cluster.ended(session_id)
+        assert view.status == "failed" and "FoldTimeout" in (view.reason or "")
+    for session_id in others:
+        assert (await cluster.ended(session_id)).status == "succeeded"

@@ -1,7 +1,7 @@
 """Two ways to run a workflow to its end: step by step through the engine, and as plain LangGraph."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,9 +33,15 @@ def loaded(graph: Any, *, version: str | None = None, types: tuple[type, ...] = 
 
 
 async def drive(
-    workflow: LoadedWorkflow, graph_input: Mapping[str, Any], answers: Mapping[str, list[Any]] | None = None
+    workflow: LoadedWorkflow,
+    graph_input: Mapping[str, Any],
+    answers: Mapping[str, list[Any]] | None = None,
+    order: Callable[[list[engine.PendingStep]], None] = list.reverse,
 ) -> Outcome:
-    """Each value goes through JSON and each snapshot through bytes, as between workers."""
+    """Each value goes through JSON and each snapshot through bytes, as between workers.
+
+    `order` says in which order the steps of a superstep complete.
+    """
     outcome = Outcome()
     fold = await engine.start(workflow, graph_input, session_id="a-session")
     while True:
@@ -48,7 +54,9 @@ async def drive(
             return outcome
         assert engine.pending(workflow, fold.snapshot) == fold.pending
         results = {}
-        for step in reversed(fold.pending):
+        completing = list(fold.pending)
+        order(completing)
+        for step in completing:
             asked = (answers or {}).get(step.node, [])
             value = await run_step(workflow, fold.snapshot, step, asked)
             results[step.path] = through_json(workflow, value)

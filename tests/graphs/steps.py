@@ -3,11 +3,13 @@
 import asyncio
 import os
 import sys
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
-from langgraph.graph import START, StateGraph
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
 
 from app.progress import report_progress
 from workers.subprocesses import run_guarded
@@ -146,6 +148,56 @@ def clash() -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
+async def exits(state: State) -> State:
+    raise SystemExit("as the main function of a command line does")
+
+
+async def complains(state: State) -> State:
+    raise ValueError("cannot open caf\udce9.txt\x00" + "x" * 400_000)
+
+
+class Odd(TypedDict, total=False):
+    values: list[Any]
+
+
+async def odd(state: Odd) -> Odd:
+    """What Python holds and JSON or Postgres do not."""
+    return {"values": [float("nan"), "a\x00b", 2**70, "caf\udce9", {1: (2, 3)}]}
+
+
+async def asks_oddly(state: Odd) -> Odd:
+    return {"values": [interrupt({"how many": 2**70})]}
+
+
+async def heavy(state: Odd) -> Odd:
+    return {"values": ["x" * 400_000]}
+
+
+def of_odd(node: Any) -> StateGraph[Any, Any, Any, Any]:
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(Odd)
+    graph.add_node(node)
+    graph.add_edge(START, node.__name__)
+    return graph
+
+
+async def hang_router(state: State) -> State:
+    return {}
+
+
+def never_returns(state: State) -> str:
+    time.sleep(600)
+    return END
+
+
+def hanging() -> StateGraph[Any, Any, Any, Any]:
+    """Its router never returns."""
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    graph.add_node(hang_router)
+    graph.add_edge(START, "hang_router")
+    graph.add_conditional_edges("hang_router", never_returns, [END])
+    return graph
+
+
 WORKFLOWS = {
     "quick": Workflow(graph=graph_of(quick)),
     "patient": Workflow(graph=graph_of(quick, patient)),
@@ -154,6 +206,12 @@ WORKFLOWS = {
     "endless": Workflow(
         graph=graph_of(endless), nodes={"endless": Node(time_limit=timedelta(seconds=1), max_attempts=2)}
     ),
+    "exits": Workflow(graph=graph_of(exits)),
+    "complains": Workflow(graph=graph_of(complains)),
+    "odd": Workflow(graph=of_odd(odd)),
+    "asks_oddly": Workflow(graph=of_odd(asks_oddly)),
+    "heavy": Workflow(graph=of_odd(heavy)),
+    "hanging": Workflow(graph=hanging()),
     "deadly": Workflow(graph=graph_of(deadly)),
     "beside": Workflow(graph=beside()),
     "mended": Workflow(graph=mended()),

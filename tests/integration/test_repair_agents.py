@@ -13,7 +13,7 @@ import pytest
 from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no types
 
 from app.config import Settings
-from app.progress import CurrentStep, Report, SessionId, running_step
+from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
 from workers.agents import architect, reviewfix
 from workers.project import Limits
 from workers.sample import write_sample
@@ -33,6 +33,9 @@ class Reports:
     async def report(self, step: CurrentStep, report: Report) -> int:
         self.items.append(report)
         return len(self.items)
+
+    async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
+        raise AssertionError("no model is called without a key")
 
     def of(self, phase: str) -> list[Report]:
         return [report for report in self.items if report.phase == phase]

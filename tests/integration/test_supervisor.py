@@ -52,13 +52,23 @@ def watched(home: Path, commands: Commands = COMMANDS) -> Iterator[tuple[Stack, 
             watcher.join()
 
 
-def child(command: str) -> psutil.Process:
+@pytest.fixture
+def others() -> set[psutil.Process]:
+    """The servers of the whole run, which are children of this process too."""
+    return set(psutil.Process().children(recursive=True))
+
+
+def new_children(others: set[psutil.Process]) -> list[psutil.Process]:
+    return [child for child in psutil.Process().children(recursive=True) if child not in others]
+
+
+def child(command: str, others: set[psutil.Process]) -> psutil.Process:
     """The descendant of this process whose command line contains `command`."""
-    (found,) = (p for p in psutil.Process().children(recursive=True) if command in " ".join(p.cmdline()))
+    (found,) = (p for p in new_children(others) if command in " ".join(p.cmdline()))
     return found
 
 
-def test_the_file_tells_where_the_stack_is_and_goes_with_it(home: Path) -> None:
+def test_the_file_tells_where_the_stack_is_and_goes_with_it(home: Path, others: set[psutil.Process]) -> None:
     with watched(home) as (stack, _):
         file = home / "stellwerk.json"
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
@@ -74,7 +84,7 @@ def test_the_file_tells_where_the_stack_is_and_goes_with_it(home: Path) -> None:
     assert running_stack(home) is None
     assert supervisor_pid(home) is None
     assert not file.exists()
-    assert not psutil.Process().children(recursive=True)
+    assert not new_children(others)
     with watched(home) as (stack, _):
         assert (stack.info.url, stack.info.token) == before
 
@@ -91,29 +101,31 @@ def test_a_second_stack_on_the_home_is_refused_and_harms_nothing(home: Path) -> 
     [WORKER, "HTTPServer", "valkey-server", "bin/postgres"],
     ids=["worker", "gateway", "valkey", "postgres"],
 )
-def test_what_is_killed_comes_back(home: Path, command: str) -> None:
+def test_what_is_killed_comes_back(home: Path, command: str, others: set[psutil.Process]) -> None:
     with watched(home) as (stack, said):
-        victim = child(command)
+        victim = child(command, others)
         victim.kill()
         wait_until(lambda: len(said) == 1, what="the supervisor says that it died")
-        wait_until(lambda: child(command).pid != victim.pid, what="its successor runs", retry_on=ValueError)
+        wait_until(lambda: child(command, others).pid != victim.pid, what="its successor runs", retry_on=ValueError)
         assert "starts again in 0.5 s" in said[0]
         assert running_stack(home) == stack.info
 
 
-def test_a_gateway_that_does_not_start_is_an_error_with_its_last_words(home: Path) -> None:
+def test_a_gateway_that_does_not_start_is_an_error_with_its_last_words(home: Path, others: set[psutil.Process]) -> None:
     commands = COMMANDS._replace(gateway=(sys.executable, "-c", "raise SystemExit('no such gauge')"))
     with pytest.raises(EmbeddedServerError, match="no such gauge"), watched(home, commands):
         pass
-    assert not psutil.Process().children(recursive=True)
+    assert not new_children(others)
 
 
-def test_a_worker_that_does_not_end_when_it_is_asked_is_killed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_end_when_it_is_asked_is_killed(
+    home: Path, monkeypatch: pytest.MonkeyPatch, others: set[psutil.Process]
+) -> None:
     monkeypatch.setattr(supervisor, "SERVICES_PATIENCE", 0.2)
     deaf = "import signal as s; s.signal(s.SIGTERM, s.SIG_IGN); print('deaf', flush=True); s.pause()"
     with watched(home, COMMANDS._replace(worker=(sys.executable, "-c", deaf))):
         wait_until(lambda: "deaf" in (home / "logs" / "worker.log").read_text(), what="it ignores SIGTERM")
-    assert not psutil.Process().children(recursive=True)
+    assert not new_children(others)
 
 
 def test_after_the_supervisor_was_killed_nothing_is_left_and_the_next_one_has_all_data(home: Path) -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from workers.agents.architect import make_plan
+from workers.agents.rules import decide
 from workers.agents.state import Findings, PlanItem, RepairState, SuiteResult, Survey
 from workers.agents.summary import summarise
-from workers.agents.supervisor import decide
 from workers.sample import write_sample
 from workers.tools.files import shown
 from workers.tools.formatting import agreed_formatter

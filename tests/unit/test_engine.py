@@ -3,9 +3,12 @@
 import asyncio
 import operator
 from dataclasses import dataclass
+from random import Random
 from typing import Annotated, Any, Literal, TypedDict
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.managed import RemainingSteps
@@ -57,6 +60,47 @@ async def test_everything_ends_as_in_plain_langgraph() -> None:
     assert len(outcome.deltas["square"]) == everything.FAN_OUT
     assert outcome.output["span"] == (1, "two", (3.0,))
     assert outcome.output["notes"][-1] == "audited", "the deferred node comes last"
+
+
+def larger(old: int, new: int) -> int:
+    return max(old, new)
+
+
+class Harvest(TypedDict, total=False):
+    fields: list[int]
+    loads: Annotated[list[str], operator.add]
+    best: Annotated[int, larger]
+    last: str
+
+
+async def reap(state: Any) -> Any:
+    """By `Send`; some go on by themselves, some return nothing."""
+    number = state["number"]
+    update: Harvest = {"loads": [f"field {number}"], "best": number}
+    return Command(goto="store", update=update) if number % 3 == 0 else update if number % 3 == 1 else None
+
+
+async def look(state: Harvest) -> Harvest:
+    return {"loads": ["looked"], "last": "look"}
+
+
+async def store(state: Harvest) -> Harvest:
+    return {"loads": [f"stored {len(state['loads'])}"], "last": "store"}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, 9), max_size=6), st.randoms(use_true_random=False))
+async def test_the_order_in_which_steps_complete_changes_nothing(fields: list[int], choice: Random) -> None:
+    graph = graph_of(reap, look, store, schema=Harvest)
+    graph.add_conditional_edges(START, lambda state: ["look", *(Send("reap", {"number": n}) for n in state["fields"])])
+    graph.add_edge("look", "store")
+    workflow = loaded(graph)
+    first = await drive(workflow, {"fields": fields}, order=lambda steps: None)
+    again = await drive(workflow, {"fields": fields}, order=choice.shuffle)
+    assert again.output == first.output and again.deltas == first.deltas
+    paths = [[[step.path for step in engine.pending(workflow, s)] for s in run.snapshots] for run in (first, again)]
+    assert paths[0] == paths[1]
+    assert (await plain(workflow, {"fields": fields})).output == first.output
 
 
 async def test_a_loop_goes_beyond_langgraphs_recursion_limit() -> None:

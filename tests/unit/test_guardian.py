@@ -39,10 +39,18 @@ def python(code: str, *arguments: str) -> list[str]:
     return [sys.executable, "-I", "-S", "-c", code, *arguments]
 
 
+def process_of(number: int) -> psutil.Process | None:
+    """None if it has ended already."""
+    try:
+        return psutil.Process(number)
+    except psutil.NoSuchProcess:
+        return None
+
+
 async def pids(stream: asyncio.StreamReader | None, count: int = 3) -> list[psutil.Process | None]:
     assert stream is not None
     numbers = [int(await stream.readline()) for _ in range(count)]
-    return [psutil.Process(number) if psutil.pid_exists(number) else None for number in numbers]
+    return [process_of(number) for number in numbers]
 
 
 def gone(processes: list[psutil.Process | None]) -> bool:
@@ -108,7 +116,7 @@ async def test_cancelling_ends_the_family(tmp_path: Path) -> None:
             return [int(next(lines)) for _ in range(3)]
 
     numbers = await asyncio.to_thread(read)
-    family = [psutil.Process(number) if psutil.pid_exists(number) else None for number in numbers]
+    family = [process_of(number) for number in numbers]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -1,4 +1,6 @@
-"""architect: checks the project, runs its tests, and orders what to do about it into a plan."""
+"""architect: checks the project, runs its tests, and orders what to do about it into a plan.
+
+With a model, that plan is also thought out."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +9,9 @@ from pathlib import Path
 
 from app.config import settings
 from app.progress import report_progress
-from workers.agents.state import Findings, Formatting, PlanItem, RepairState, SuiteResult
+from workers.agents.designing import design
+from workers.agents.state import Design, Findings, Formatting, PlanItem, RepairState, SuiteResult
+from workers.models.providers import choose
 from workers.tools.formatting import agreed_formatter
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import find_suite, run_suite
@@ -34,22 +38,42 @@ async def architect(state: RepairState) -> RepairState:
 
     tests = await _run_tests(worktree)
     plan = make_plan(found, unformatted)
+    thought_out = None
+    if choose("architect", settings()).usable():
+        thought_out = await design(state, plan[:MAX_SHOWN], tests)
+        if thought_out is None:
+            remarks.append("the model made no usable plan; what the tools found is the plan")
     await report_progress(
         1.0,
-        f"✅ Planned {sum(item['action'] != 'person' for item in plan)} repair(s)",
+        _announcement(plan, thought_out),
         phase="result",
-        details={"plan": plan[:MAX_SHOWN], "tests": tests, "formatting": formatting, "remarks": remarks},
+        details={
+            "plan": plan[:MAX_SHOWN],
+            "tests": tests,
+            "formatting": formatting,
+            "remarks": remarks,
+            **({"design": thought_out} if thought_out else {}),
+        },
     )
     by_file = dict(findings_by_file(found))
-    return {
-        "findings": Findings(total=len(found), by_file=by_file, problem=ruff.problem),
-        "findings_before": len(found),
-        "tests": tests,
-        "tests_before": tests["counts"],
-        "plan": plan,
-        "formatting": formatting,
-        "remarks": remarks,
-    }
+    known = RepairState(
+        {
+            "findings": Findings(total=len(found), by_file=by_file, problem=ruff.problem),
+            "findings_before": len(found),
+            "tests": tests,
+            "tests_before": tests["counts"],
+            "plan": plan,
+            "formatting": formatting,
+            "remarks": remarks,
+        }
+    )
+    return {**known, "design": thought_out} if thought_out else known
+
+
+def _announcement(plan: Sequence[PlanItem], thought_out: Design | None) -> str:
+    if thought_out:
+        return f"✅ Planned {len(thought_out['steps'])} step(s): {thought_out['summary']}"
+    return f"✅ Planned {sum(item['action'] != 'person' for item in plan)} repair(s)"
 
 
 def _formatting(worktree: Path) -> Formatting:

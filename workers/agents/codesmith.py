@@ -1,10 +1,13 @@
-"""codesmith: applies the plan, safe fixes first and then formatting."""
+"""codesmith: with a model it writes; without, it applies the plan, safe fixes first and then formatting."""
 
 import asyncio
 
+from app.config import settings
 from app.progress import report_progress
 from workers.agents.state import RepairState
+from workers.agents.writing import write
 from workers.checkout import Checkout
+from workers.models.providers import choose
 from workers.tools.files import shown
 from workers.tools.ruff import Ruff
 from workers.worktree import current_worktree
@@ -13,6 +16,10 @@ MAX_SHOWN = 100
 
 
 async def codesmith(state: RepairState) -> RepairState:
+    return await (write if choose("codesmith", settings()).usable() else apply_plan)(state)
+
+
+async def apply_plan(state: RepairState) -> RepairState:
     worktree = await current_worktree()
     checkout = Checkout.at(worktree)
     ruff = Ruff(await asyncio.to_thread(worktree.resolve), isolated=state["findings"]["problem"] is not None)

@@ -1,12 +1,15 @@
-"""research: surveys the project by reading it."""
+"""research: surveys the project by reading it; with a model it also looks up what the task needs."""
 
 import asyncio
 from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+from app.config import settings
 from app.progress import report_progress
+from workers.agents.looking_up import look_up
 from workers.agents.state import RepairState, Survey
+from workers.models.providers import choose
 from workers.tools.files import links_that_leave, shown
 from workers.tools.survey import Source, python_files, read_declared, read_source, third_party
 from workers.worktree import current_worktree
@@ -36,13 +39,16 @@ async def research(state: RepairState) -> RepairState:
         unparsable=[f"{shown(source.path)} ({source.problem})" for source in sources if source.problem][:MAX_LISTED],
     )
     remarks = _remarks(survey, sources, links, declared.problem)
+    provider = choose("research", settings()).usable()
+    looked_up = await look_up(state, survey, provider) if provider else None
     await report_progress(
         1.0,
         f"✅ Surveyed {total:,} files, {len(sources):,} of them Python with {survey['lines']:,} lines",
         phase="result",
-        details={**survey, "remarks": remarks},
+        details={**survey, "remarks": remarks, **(looked_up.details if looked_up else {})},
     )
-    return {"survey": survey, "remarks": remarks}
+    known = RepairState(survey=survey, remarks=remarks)
+    return {**known, "notes": looked_up.notes} if looked_up else known
 
 
 async def _read_all(files: Sequence[Path], worktree: Path) -> list[Source]:

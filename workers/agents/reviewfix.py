@@ -1,4 +1,5 @@
-"""reviewfix: judges the changes by the checks and the tests, and takes back what made things worse."""
+"""reviewfix: with a model it reviews and repairs the changes; without, it judges them by the checks and the tests,
+and takes back what made things worse."""
 
 import asyncio
 import time
@@ -10,8 +11,10 @@ from pathlib import Path
 from app.config import settings
 from app.progress import report_progress
 from workers.agents.architect import suite_result
+from workers.agents.reviewing import review
 from workers.agents.state import RepairState, SuiteResult
 from workers.checkout import Checkout
+from workers.models.providers import choose
 from workers.tools.files import shown
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import Suite, find_suite, run_suite
@@ -26,6 +29,10 @@ MAX_TRIAL_TIME = 3
 
 
 async def reviewfix(state: RepairState) -> RepairState:
+    return await (review if choose("reviewfix", settings()).usable() else sift_changes)(state)
+
+
+async def sift_changes(state: RepairState) -> RepairState:
     worktree = await current_worktree()
     checkout = Checkout.at(worktree)
     ruff = Ruff(await asyncio.to_thread(worktree.resolve), isolated=state["findings"]["problem"] is not None)

@@ -53,6 +53,33 @@ class Formatting(TypedDict):
     reason: str
 
 
+class Routing(TypedDict):
+    """One decision of the supervisor."""
+
+    next_agent: str
+    reasoning: str
+
+
+class Notes(TypedDict):
+    """research with a model: what it found, and what that rests on."""
+
+    text: str
+    citations: list[str]
+
+
+class DesignStep(TypedDict):
+    title: str
+    files: list[str]
+    instructions: str
+
+
+class Design(TypedDict):
+    """architect with a model: what is to be done, in which order."""
+
+    summary: str
+    steps: list[DesignStep]
+
+
 class RepairInput(TypedDict, total=False):
     task: str
     path: str | None
@@ -73,6 +100,15 @@ class RepairState(RepairInput, RepairResult, total=False):
     tests: SuiteResult
     plan: list[PlanItem]
     formatting: Formatting
+    decisions: Annotated[list[Routing], operator.add]
+    instructions: str
+    """What the supervisor wants of the agent that is next; from a model only."""
+    notes: Notes
+    design: Design
+    written: str
+    """What codesmith says it did, if it worked with a model."""
+    review: str
+    """What reviewfix says it found, if it worked with a model."""
     changed: list[str]
     """Files that codesmith changed; not set before it ran."""
     reviewed: bool

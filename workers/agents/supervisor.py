@@ -1,55 +1,49 @@
-"""supervisor: decides who works next, by rules over what is known so far."""
+"""supervisor: decides who works next, with a model or by rules."""
 
-import re
-from dataclasses import dataclass
-from typing import Literal
+import asyncio
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from langgraph.types import Command
 
+from app.config import settings
+from app.errors import TaskNeedsModel
 from app.progress import report_progress
-from workers.agents.state import RepairState
+from workers.agents.judging import Judged, Unusable, judge
+from workers.agents.rules import Agent, Decision, beyond_rules, decide, limit_of_rules
+from workers.agents.state import RepairState, Routing
 from workers.agents.summary import summarise
-
-Agent = Literal["research", "architect", "codesmith", "reviewfix"]
-
-WITHIN = re.compile(r"\b(review|repair|fix|lint|format|clean|tidy|check|improve)", re.IGNORECASE)
-BEYOND = re.compile(
-    r"\b(write|add|implement|create|build|design|refactor|rewrite|migrate|translate|document|explain|"
-    r"port|replace|remove|rename|upgrade|optimi[sz]e)",
-    re.IGNORECASE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """Whom to run next (nobody: the work is done), why, and how sure that is."""
-
-    agents: tuple[Agent, ...]
-    reasoning: str
-    confidence: float
-
-
-def decide(state: RepairState) -> Decision:
-    if "survey" not in state or "findings" not in state:
-        return Decision(("research", "architect"), _first_reasoning(state), 1.0 if _limit(state) is None else 0.6)
-    if not state["survey"]["python_files"] and not state["plan"]:
-        return Decision((), "the project holds no Python, so there is nothing to repair", 1.0)
-    repairs = [item for item in state["plan"] if item["action"] != "person"]
-    if not repairs:
-        return Decision((), "nothing in the plan can be repaired safely without a person or a model", 0.9)
-    if "changed" not in state:
-        total = sum(item["count"] for item in repairs)
-        return Decision(("codesmith",), f"the plan is complete: {total} safe repair(s)", 0.9)
-    if not state["changed"] and not state.get("reviewed"):
-        return Decision((), "the repairs changed nothing", 0.8)
-    if not state.get("reviewed"):
-        return Decision(("reviewfix",), f"{len(state['changed'])} changed file(s) have not been reviewed", 0.95)
-    return Decision((), "the changes were reviewed and what made things worse was taken back", 0.95)
+from workers.models.providers import AGENTS, choose
+from workers.tools.files import project_files
+from workers.worktree import current_worktree
 
 
 async def supervisor(state: RepairState) -> Command[Agent | Literal["__end__"]]:
     await report_progress(0.2, "🤔 Weighing what is known", phase="think", details={"known": sorted(state)})
-    decision = decide(state)
+    choices = {agent: choose(agent, settings()) for agent in AGENTS}
+    writer = choices["codesmith"].provider is not None
+    if not state.get("decisions"):
+        for choice in choices.values():
+            choice.usable()
+        if not writer:
+            await _refuse_what_rules_cannot_do(state, any(choice.provider for choice in choices.values()))
+    if choices["supervisor"].provider is not None and len(state.get("decisions", [])) < settings().max_turns:
+        match await judge(state, writer=writer):
+            case Judged(decision, instructions, details):
+                return await _route(state, decision, details, instructions)
+            case Unusable(problem):
+                return await _route(state, decide(state, writer=writer), {"fallback": problem})
+    return await _route(state, decide(state, writer=writer), {}, limit=None if writer else limit_of_rules(state))
+
+
+async def _route(
+    state: RepairState,
+    decision: Decision,
+    details: Mapping[str, Any],
+    instructions: str = "",
+    *,
+    limit: str | None = None,
+) -> Command[Agent | Literal["__end__"]]:
     for agent in decision.agents or ("end",):
         await report_progress(
             1.0,
@@ -59,33 +53,40 @@ async def supervisor(state: RepairState) -> Command[Agent | Literal["__end__"]]:
                 "next_agent": agent,
                 "reasoning": decision.reasoning,
                 "confidence": decision.confidence,
+                **details,
             },
         )
-    if decision.agents:
-        limit = _limit(state) if "survey" not in state else None
-        return Command(goto=list(decision.agents), update={"remarks": [limit]} if limit else None)
-    return Command(goto="__end__", update=_result(state))
-
-
-def _first_reasoning(state: RepairState) -> str:
-    reasoning = "nothing is known about the project yet; a survey and a check do not need each other"
-    return f"{reasoning}. {limit}" if (limit := _limit(state)) else reasoning
-
-
-def _limit(state: RepairState) -> str | None:
-    """What the task asks for and rules cannot do."""
-    task = state.get("task", "")
-    if not task or (WITHIN.search(task) and not BEYOND.search(task)):
-        return None
-    return (
-        f"Without a model this workflow reviews a project and repairs what ruff can repair safely; "
-        f"what else the task asks for was not done: {task!r}"
+    if not decision.agents:
+        return Command(goto="__end__", update=_result(state))
+    update = RepairState(
+        decisions=[Routing(next_agent=agent, reasoning=decision.reasoning) for agent in decision.agents],
+        instructions=instructions,
     )
+    if limit and "survey" not in state:
+        update["remarks"] = [limit]
+    return Command(goto=list(decision.agents), update=update)
+
+
+async def _refuse_what_rules_cannot_do(state: RepairState, some_model: bool) -> None:
+    """Without any model a project is repaired as far as rules go; but nothing can be made out of nothing."""
+    if (task := beyond_rules(state)) is None:
+        return
+    if some_model or not (state.get("path") or await _has_files()):
+        raise TaskNeedsModel(
+            f"{task!r} needs somebody who writes code, and codesmith works by rules: set ANTHROPIC_API_KEY, or"
+            " STELLWERK_CODESMITH=claude where the Claude CLI is logged in; `stellwerk doctor` tells what is missing"
+        )
+
+
+async def _has_files() -> bool:
+    files = project_files(await current_worktree())
+    return await asyncio.to_thread(next, files, None) is not None
 
 
 def _result(state: RepairState) -> RepairState:
+    before, tests = state.get("findings_before", 0), state.get("tests_before")
     return {
         "summary": summarise(state),
-        "findings_after": state.get("findings_after", state["findings_before"]),
-        "tests_after": state.get("tests_after", state["tests_before"]),
+        "findings_after": state.get("findings_after", before),
+        "tests_after": state.get("tests_after", tests),
     }

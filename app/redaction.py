@@ -1,0 +1,47 @@
+"""Taking secrets out of what is recorded: the values that this process knows, and what looks like a key."""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+HIDDEN = "[redacted]"
+SHORTEST = 8
+"""Characters; a shorter "secret" would also be found where it is none."""
+
+PATTERNS = re.compile(
+    r"""
+      \b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}              # OpenAI, Anthropic and many that copy them
+    | \bpplx-[A-Za-z0-9]{16,}
+    | \b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{20,}
+    | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b
+    | \bxox[abprs]-[A-Za-z0-9-]{10,}
+    | \bAIza[\w-]{35}
+    | \beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]{10,}        # a JSON web token
+    | (?<=Bearer\ )[A-Za-z0-9._~+/-]{16,}=*
+    | -----BEGIN\ [A-Z ]*PRIVATE\ KEY-----.*?-----END\ [A-Z ]*PRIVATE\ KEY-----
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
+class Redactor:
+    def __init__(self, secrets: Iterable[str]) -> None:
+        known = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def text(self, text: str) -> str:
+        if self._known is not None:
+            text = self._known.sub(HIDDEN, text)
+        return PATTERNS.sub(HIDDEN, text)
+
+    def value(self, value: Any) -> Any:
+        """The same shape, with every text in it redacted, keys of dicts included."""
+        match value:
+            case str():
+                return self.text(value)
+            case dict():
+                return {self.value(key): self.value(item) for key, item in value.items()}
+            case list() | tuple():
+                return [self.value(item) for item in value]
+            case _:
+                return value

@@ -1,0 +1,35 @@
+"""The gate of one attempt: limits in Redis, spending and earlier answers from the log."""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from app.sessions import calls
+from app.sessions.attempts import Claim
+from app.sessions.unit import Services
+from workers.models.gate import PaidAnswer, Provider, Spending
+from workers.models.limits import ModelLimits
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptGate:
+    claim: Claim
+    services: Services
+    limits: ModelLimits
+
+    def admit(self, provider: Provider) -> AbstractAsyncContextManager[None]:
+        return self.limits.admit(provider)
+
+    async def spending(self) -> Spending:
+        row = self.claim.step
+        spent, raises = await calls.read_spending(self.services, row.session_id, asking_step=row.step)
+        return Spending(spent.usd, spent.tokens, tuple(raises))
+
+    async def paid_answer(self, digest: str, *, whole_session: bool) -> PaidAnswer | None:
+        row = self.claim.step
+        step = None if whole_session else row.step
+        found = await calls.find_answer(self.services, row.session_id, digest, step=step)
+        return None if found is None else PaidAnswer(found.offset, found.response)
+
+    async def started_response(self, digest: str) -> str | None:
+        row = self.claim.step
+        return await calls.find_started_response(self.services, row.session_id, digest, step=row.step)
