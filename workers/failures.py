@@ -1,6 +1,7 @@
 """Which failures are worth another try: of an attempt, and of what records it."""
 
 import asyncio
+import errno
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -9,7 +10,7 @@ import openai
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from app.database import DATABASE_AWAY, is_away
-from app.errors import StepTimeout, Unavailable
+from app.errors import GitFailed, StepTimeout, Unavailable
 
 T = TypeVar("T")
 
@@ -25,15 +26,17 @@ RETRYABLE: tuple[type[BaseException], ...] = (
     Unavailable,
     httpx.TransportError,
     openai.APIConnectionError,
+    GitFailed,  # in our own workspace: a disk that is full, a lock that somebody left
     *DATABASE_AWAY,
 )
+RETRYABLE_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 def is_retryable(error: BaseException) -> bool:
     """Time-outs, lost connections, 429 and 5xx; what a program got wrong once it gets wrong again."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_retryable(inner) for inner in error.exceptions)
-    if isinstance(error, RETRYABLE):
+    if isinstance(error, RETRYABLE) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO):
         return True
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(status, int) and (status in RETRYABLE_STATUS or status >= 500)
