@@ -22,9 +22,11 @@ import httpx
 import psutil
 from sqlalchemy import make_url
 
+from app.config import MIB
 from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
+from app.embedded.strays import MARK
 from app.embedded.valkey import EmbeddedValkey
 from tests.acceptance.faults import ledger
 from tests.acceptance.faults.proxy import Proxy
@@ -37,6 +39,7 @@ WORKFLOWS = "tests.acceptance.faults.workload"
 RESPAWN_SECONDS = 0.5
 READY_SECONDS = 60.0
 LEASE_SECONDS = 4.0
+DISK_BYTES = 256 * MIB
 SETTINGS = MappingProxyType(
     {
         "LEASE": str(LEASE_SECONDS),
@@ -128,6 +131,8 @@ class Deployment:
     gateways: list[Program] = field(default_factory=list)
     doors: list[Proxy] = field(default_factory=list)
     """What readers and clients connect to: one proxy before each gateway."""
+    has_small_disk: bool = False
+    """Whether the workspaces have a file system of their own, which only root can give them."""
 
     @property
     def programs(self) -> list[Program]:
@@ -136,6 +141,10 @@ class Deployment:
     @property
     def ledger(self) -> Path:
         return self.directory / "ledger"
+
+    @property
+    def workspaces(self) -> Path:
+        return self.directory / "workspaces"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -157,6 +166,7 @@ class Deployment:
             "STELLWERK_HOME": str(self.directory),
             "PYTHONPATH": str(ROOT),
             ledger.DIRECTORY: str(self.ledger),
+            MARK: str(self.directory),  # if the harness is killed, the sentinel ends everything
         }
 
     async def add_worker(self) -> Program:
@@ -218,6 +228,15 @@ def _at(url: str, port: int | None) -> str:
     return changed.render_as_string(hide_password=False)
 
 
+def _mount(directory: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(directory)]
+    return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _unmount(directory: Path) -> None:
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
 def _port_of(url: str) -> int:
     port = make_url(url).port
     assert port is not None
@@ -245,6 +264,10 @@ async def deployed(*, workers: int, gateways: int, **gateway_environment: str) -
                 valkey_proxy = await stack.enter_async_context(Proxy(_port_of(valkey.url)))
                 deployment = Deployment(home, postgres, valkey, postgres_proxy, valkey_proxy)
                 deployment.ledger.mkdir()
+                deployment.workspaces.mkdir()
+                if _mount(deployment.workspaces):
+                    deployment.has_small_disk = True
+                    stack.callback(_unmount, deployment.workspaces)
                 stack.callback(deployment.put_down)
                 for _ in range(workers):
                     await deployment.add_worker()

@@ -15,10 +15,11 @@ from uuid import uuid4
 import psycopg
 from redis.asyncio import Redis
 
+from app.config import MIB
 from tests.acceptance.faults.deployment import LEASE_SECONDS, Deployment, Program
 
 Run = Callable[[Deployment, random.Random], Coroutine[Any, Any, None]]
-Part = Literal["nothing", "workers", "gateways", "redis", "postgres"]
+Part = Literal["nothing", "workers", "gateways", "redis", "postgres", "disk"]
 CLOCK_SECONDS = 420.0
 
 
@@ -307,6 +308,19 @@ async def _append_to_own_stream(db: psycopg.AsyncConnection[Any]) -> None:
         " ARRAY[NULL::int], ARRAY[NULL::int], ARRAY[NULL::uuid], ARRAY[NULL], ARRAY['\\x00'::bytea])",
         (stream_id, '{"t":"agent_event"}'),
     )
+
+
+# --- the disk under the workspaces
+
+
+@fault("disk")
+async def disk_full(deployment: Deployment, chance: random.Random) -> None:
+    filler = deployment.workspaces / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while file.write(bytes(MIB)):
+            pass
+    await asyncio.sleep(chance.uniform(1, 4))
+    filler.unlink()
 
 
 async def _freeze(program: Program, seconds: float) -> None:
