@@ -91,9 +91,6 @@ async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> 
     """Raises NotFound."""
     state = await stream_state(db, stream_id)
     earliest = state.earliest - 1
-    if state.closed and start.after == state.head:
-        # Whoever has it all has it all: EventSource resends its address, with the old epoch in it, for ever.
-        return Opening(state, state.head, start.only)
     if start.epoch is not None and start.epoch != state.epoch:
         reason = f"offsets of epoch {start.epoch} mean nothing in epoch {state.epoch}"
         return _reset(state, start, reason)

@@ -33,8 +33,8 @@ COPIES = 4
 IDLE_BYTES = 100 * 1024
 """A reader's tasks, buffers and request; measured with 2,000 of them: 75 KB."""
 PATIENCE_SECONDS = 120.0
-BEHIND = 3_000
-"""Events that a stuck reader has asked for: more than the kernel's buffers hold."""
+BEHIND = 10_000
+"""Events that a stuck reader has asked for: 10 MB, more than the 4 MB that the kernel buffers for a sender."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Size:
 
     clients: int = 300
     streams: int = 2
-    history: int = 3_000
+    history: int = 10_000
     """Events of each stream before anybody reads it live."""
     live_seconds: float = 5.0
     events_each_second: int = 10
