@@ -12,14 +12,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import httpx
-import psutil
 from sqlalchemy import make_url
 
 from app.config import MIB
@@ -29,6 +28,7 @@ from app.embedded.sentinel import Sentinel
 from app.embedded.strays import MARK
 from app.embedded.valkey import EmbeddedValkey
 from tests.acceptance.faults import ledger
+from tests.acceptance.faults.program import Program
 from tests.acceptance.faults.proxy import Proxy
 from tests.acceptance.faults.verdict import Verdict
 from tests.conftest import temporary_home
@@ -36,7 +36,6 @@ from tests.conftest import temporary_home
 ROOT = Path(__file__).parents[3]
 TOKEN = "a-token-for-tests"
 WORKFLOWS = "tests.acceptance.faults.workload"
-RESPAWN_SECONDS = 0.5
 READY_SECONDS = 60.0
 LEASE_SECONDS = 4.0
 DISK_BYTES = 256 * MIB
@@ -56,68 +55,6 @@ SETTINGS = MappingProxyType(
         "WORKFLOWS": WORKFLOWS,
     }
 )
-
-
-@dataclass
-class Program:
-    """A process that is started again and again with the same command; each life has its own log."""
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str]
-    directory: Path
-    clock_offset: float = 0.0
-    lives: int = 0
-    process: "subprocess.Popen[bytes] | None" = None
-
-    def start(self) -> None:
-        self.lives += 1
-        # The shim is there only where it is needed: it would hide another sitecustomize.
-        clock = (
-            {
-                "PYTHONPATH": f"{Path(__file__).parent / 'clock'}{os.pathsep}{self.environment['PYTHONPATH']}",
-                "FAULTS_CLOCK_OFFSET": str(self.clock_offset),
-            }
-            if self.clock_offset
-            else {}
-        )
-        with (self.directory / f"{self.name}-{self.lives}.log").open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command,
-                env={**self.environment, **clock},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def send(self, sign: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(sign)
-
-    async def wait(self, patience: float = 30.0) -> None:
-        assert self.process is not None
-        async with asyncio.timeout(patience):
-            await asyncio.to_thread(self.process.wait)
-
-    async def kill(self) -> None:
-        self.send(signal.SIGKILL)
-        await self.wait()
-
-    async def respawn(self) -> None:
-        """As a supervisor does it, a moment later."""
-        await asyncio.sleep(RESPAWN_SECONDS)
-        self.start()
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def usage(self) -> tuple[int, int]:
-        """Resident bytes and open file descriptors."""
-        assert self.process is not None
-        process = psutil.Process(self.process.pid)
-        return process.memory_info().rss, process.num_fds()
 
 
 @dataclass
