@@ -106,8 +106,11 @@ class Cluster:
         async with transaction(self.services.engine) as db:
             state = await log.stream_state(db, session_id)
             page = await log.read_page(db, state, after=0, limit=10_000)
-            columns = text('SELECT salt, chain FROM events WHERE stream_id = :id ORDER BY "offset"')
-            links: list[Any] = list(await db.execute(columns, {"id": session_id}))
+            # Up to the head that was read: the session may go on between the statements.
+            columns = text(
+                'SELECT salt, chain FROM events WHERE stream_id = :id AND "offset" <= :head ORDER BY "offset"'
+            )
+            links: list[Any] = list(await db.execute(columns, {"id": session_id, "head": state.head}))
         expected = chain.genesis(session_id)
         for number, event in enumerate(page, 1):
             salt, stored = links[number - 1]

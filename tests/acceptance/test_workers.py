@@ -359,7 +359,7 @@ async def test_large_updates_are_folded_and_large_results_keep_their_shape(clust
 
 
 async def test_routers_that_never_return_fail_their_own_sessions_only(cluster: Cluster) -> None:
-    cluster.start_worker(STEPS, STELLWERK_FOLD_TIME_LIMIT="1")
+    worker = cluster.start_worker(STEPS, STELLWERK_FOLD_TIME_LIMIT="1")
     hanging = [await cluster.create("hanging") for _ in range(4)]
     others = [await cluster.create("quick") for _ in range(4)]
     for session_id in hanging:
@@ -367,3 +367,4 @@ async def test_routers_that_never_return_fail_their_own_sessions_only(cluster: C
         assert view.status == "failed" and "FoldTimeout" in (view.reason or "")
     for session_id in others:
         assert (await cluster.ended(session_id)).status == "succeeded"
+    worker.kill()  # its hanging threads may keep it beyond what a stop is given
