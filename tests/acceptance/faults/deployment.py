@@ -12,21 +12,23 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 import httpx
-import psutil
 from sqlalchemy import make_url
 
+from app.config import MIB
 from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
+from app.embedded.strays import MARK
 from app.embedded.valkey import EmbeddedValkey
 from tests.acceptance.faults import ledger
+from tests.acceptance.faults.program import Program
 from tests.acceptance.faults.proxy import Proxy
 from tests.acceptance.faults.verdict import Verdict
 from tests.conftest import temporary_home
@@ -34,9 +36,9 @@ from tests.conftest import temporary_home
 ROOT = Path(__file__).parents[3]
 TOKEN = "a-token-for-tests"
 WORKFLOWS = "tests.acceptance.faults.workload"
-RESPAWN_SECONDS = 0.5
 READY_SECONDS = 60.0
 LEASE_SECONDS = 4.0
+DISK_BYTES = 256 * MIB
 SETTINGS = MappingProxyType(
     {
         "LEASE": str(LEASE_SECONDS),
@@ -56,68 +58,6 @@ SETTINGS = MappingProxyType(
 
 
 @dataclass
-class Program:
-    """A process that is started again and again with the same command; each life has its own log."""
-
-    name: str
-    command: list[str]
-    environment: Mapping[str, str]
-    directory: Path
-    clock_offset: float = 0.0
-    lives: int = 0
-    process: "subprocess.Popen[bytes] | None" = None
-
-    def start(self) -> None:
-        self.lives += 1
-        # The shim is there only where it is needed: it would hide another sitecustomize.
-        clock = (
-            {
-                "PYTHONPATH": f"{Path(__file__).parent / 'clock'}{os.pathsep}{self.environment['PYTHONPATH']}",
-                "FAULTS_CLOCK_OFFSET": str(self.clock_offset),
-            }
-            if self.clock_offset
-            else {}
-        )
-        with (self.directory / f"{self.name}-{self.lives}.log").open("wb") as output:
-            self.process = subprocess.Popen(
-                self.command,
-                env={**self.environment, **clock},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    def send(self, sign: signal.Signals) -> None:
-        assert self.process is not None
-        self.process.send_signal(sign)
-
-    async def wait(self, patience: float = 30.0) -> None:
-        assert self.process is not None
-        async with asyncio.timeout(patience):
-            await asyncio.to_thread(self.process.wait)
-
-    async def kill(self) -> None:
-        self.send(signal.SIGKILL)
-        await self.wait()
-
-    async def respawn(self) -> None:
-        """As a supervisor does it, a moment later."""
-        await asyncio.sleep(RESPAWN_SECONDS)
-        self.start()
-
-    @property
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
-
-    @property
-    def usage(self) -> tuple[int, int]:
-        """Resident bytes and open file descriptors."""
-        assert self.process is not None
-        process = psutil.Process(self.process.pid)
-        return process.memory_info().rss, process.num_fds()
-
-
-@dataclass
 class Deployment:
     directory: Path
     postgres: EmbeddedPostgres
@@ -128,6 +68,8 @@ class Deployment:
     gateways: list[Program] = field(default_factory=list)
     doors: list[Proxy] = field(default_factory=list)
     """What readers and clients connect to: one proxy before each gateway."""
+    has_small_disk: bool = False
+    """Whether the workspaces have a file system of their own, which only root can give them."""
 
     @property
     def programs(self) -> list[Program]:
@@ -136,6 +78,10 @@ class Deployment:
     @property
     def ledger(self) -> Path:
         return self.directory / "ledger"
+
+    @property
+    def workspaces(self) -> Path:
+        return self.directory / "workspaces"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -157,6 +103,7 @@ class Deployment:
             "STELLWERK_HOME": str(self.directory),
             "PYTHONPATH": str(ROOT),
             ledger.DIRECTORY: str(self.ledger),
+            MARK: str(self.directory),  # if the harness is killed, the sentinel ends everything
         }
 
     async def add_worker(self) -> Program:
@@ -218,6 +165,15 @@ def _at(url: str, port: int | None) -> str:
     return changed.render_as_string(hide_password=False)
 
 
+def _mount(directory: Path) -> bool:
+    command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(directory)]
+    return os.geteuid() == 0 and subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+
+def _unmount(directory: Path) -> None:
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
 def _port_of(url: str) -> int:
     port = make_url(url).port
     assert port is not None
@@ -245,6 +201,10 @@ async def deployed(*, workers: int, gateways: int, **gateway_environment: str) -
                 valkey_proxy = await stack.enter_async_context(Proxy(_port_of(valkey.url)))
                 deployment = Deployment(home, postgres, valkey, postgres_proxy, valkey_proxy)
                 deployment.ledger.mkdir()
+                deployment.workspaces.mkdir()
+                if _mount(deployment.workspaces):
+                    deployment.has_small_disk = True
+                    stack.callback(_unmount, deployment.workspaces)
                 stack.callback(deployment.put_down)
                 for _ in range(workers):
                     await deployment.add_worker()

@@ -10,7 +10,6 @@ import psutil
 from app.config import MIB
 from tests.acceptance.faults.deployment import Deployment
 from tests.acceptance.faults.verdict import Verdict
-from tests.acceptance.faults.workload import CHILD_MARK
 from tests.processes import is_alive
 
 QUIET_SECONDS = 20.0
@@ -61,7 +60,7 @@ def orphans(deployment: Deployment) -> Verdict:
         if is_alive(process)
         and not str(process.info["name"]).startswith(tuple(servers))
         and (
-            CHILD_MARK in " ".join(process.info["cmdline"] or [])
+            str(deployment.ledger) in " ".join(process.info["cmdline"] or [])
             or (process.info["environ"] or {}).get("STELLWERK_HOME") == home
         )
     ]

@@ -26,7 +26,7 @@ class Entry:
     offset: int | None = None
 
 
-def write(entry: Entry) -> None:
+def note(entry: Entry) -> None:
     os.write(_file(), json.dumps(asdict(entry)).encode() + b"\n")
 
 

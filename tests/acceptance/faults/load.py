@@ -13,6 +13,8 @@ from tests.acceptance.faults.workload import State, some_input
 
 REQUEST_SECONDS = 5.0
 READERS_EACH = 2
+FILES_EACH = 0.2
+"""How many of the sessions work on files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +49,10 @@ class Load:
 
     async def _client(self) -> None:
         while not self._stopping:
-            await self.one("mixed", some_input(self.chance))
+            if self.chance.random() < FILES_EACH:
+                await self.one("files", {})
+            else:
+                await self.one("mixed", some_input(self.chance))
 
     async def one(self, workflow: str, given: State) -> float:
         """A session from its request to its readers' ends; returns its seconds."""

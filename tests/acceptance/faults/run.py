@@ -21,6 +21,7 @@ from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.readers import Readers
 from tests.acceptance.faults.schedule import Recovery, Schedule, recoveries
 from tests.acceptance.faults.verdict import Verdict
+from tests.acceptance.faults.workload import WORKFLOWS
 
 SESSIONS = 6
 """Kept open at the same time; two cores are busy with them."""
@@ -51,7 +52,7 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         readers = Readers(ports, TOKEN, random.Random(chance.random()))
         load = Load(ports, TOKEN, readers, random.Random(chance.random()))
         feed = Feed(deployment.postgres.url)
-        schedule = Schedule(deployment, load, chance, only or list(FAULTS), say)
+        schedule = Schedule(deployment, load, chance, only or possible(deployment), say)
         reading = asyncio.create_task(feed.run())
         working = asyncio.create_task(load.run(sessions=SESSIONS))
         await schedule.run(seconds)
@@ -70,12 +71,16 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         return outcome
 
 
+def possible(deployment: Deployment) -> list[str]:
+    return [name for name, fault in FAULTS.items() if fault.part != "disk" or deployment.has_small_disk]
+
+
 async def _served(deployment: Deployment) -> None:
     async with asyncio.timeout(60):
         while True:
             async with await psycopg.AsyncConnection.connect(deployment.postgres.url) as db:
                 cursor = await db.execute("SELECT count(*) FROM workflows")
-                if await cursor.fetchone() == (2,):
+                if await cursor.fetchone() == (len(WORKFLOWS),):
                     return
             await asyncio.sleep(0.1)
 

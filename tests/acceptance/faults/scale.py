@@ -21,7 +21,8 @@ from app.events.live import BATCH_BYTES
 from app.events.push import Push
 from app.events.types import StreamId
 from tests.acceptance.faults.crowd import Client, caught_up, crowd, opened, p99
-from tests.acceptance.faults.deployment import TOKEN, Deployment, Program, deployed
+from tests.acceptance.faults.deployment import TOKEN, Deployment, deployed
+from tests.acceptance.faults.program import Program
 from tests.acceptance.faults.sse import connected
 from tests.following import append, new_stream
 

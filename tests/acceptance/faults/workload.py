@@ -17,12 +17,15 @@ from langgraph.graph import START, StateGraph
 from langgraph.types import Command, Send
 
 from app.progress import current_step, report_progress
-from tests.acceptance.faults.ledger import Entry, write
+from tests.acceptance.faults import ledger
+from tests.acceptance.faults.ledger import Entry, note
 from workers.subprocesses import run_guarded
 from workers.workflow import Workflow
+from workers.worktree import current_worktree
 
-CHILD_MARK = "a child of the faults harness"
 DOOM = "doomed by its input"
+NO_SPACE = "No space left on device"
+"""A session that works on files may end so, after its attempts, while the disk is full."""
 TEXTS = ("plain", "📡 Ünïcödé", "two\nlines", "a\u2028separator", '"quoted\\"', "data: injected\n\nid: 99\n\n")
 
 
@@ -46,9 +49,9 @@ async def say(text: str, *, size: int = 0) -> None:
     key = str(uuid4())
     message = f"{text} {'x' * size}"
     entry = Entry(key, str(step.session_id), step.step, step.attempt, message)
-    write(entry)
+    note(entry)
     offset = await report_progress(0.5, message, details={"key": key})
-    write(Entry(key, str(step.session_id), step.step, step.attempt, message, offset))
+    note(Entry(key, str(step.session_id), step.step, step.attempt, message, offset))
 
 
 async def plan(state: State) -> State:
@@ -83,7 +86,7 @@ async def flaky(state: State) -> State:
 
 
 async def child(state: State) -> State:
-    script = f"import time; time.sleep(0.3)  # {CHILD_MARK}"
+    script = f"import time; time.sleep(0.3)  # {os.environ[ledger.DIRECTORY]}"
     done = await run_guarded([sys.executable, "-I", "-S", "-c", script], cwd=Path.cwd(), env=dict(os.environ))
     await say(f"the child ended with {done.returncode}")
     return {"passed": ["child"]}
@@ -102,6 +105,23 @@ async def close(state: State) -> State:
     if state["doomed"]:
         raise ValueError(DOOM)
     return {"passed": ["close"]}
+
+
+async def write(state: State) -> State:
+    """Changes files in the session's workspace, and says so."""
+    worktree = await current_worktree()
+    await asyncio.to_thread((worktree / "written").write_text, "x" * 200_000)
+    await say("wrote")
+    return {"passed": ["write"]}
+
+
+async def write_on(state: State) -> State:
+    worktree = await current_worktree()
+    written = worktree / "written"
+    text = await asyncio.to_thread(written.read_text)
+    await asyncio.to_thread(written.write_text, text + "y")
+    await say(f"wrote on behind {len(text)}")
+    return {"passed": ["write_on"], "total": len(text)}
 
 
 async def ping(state: State) -> State:
@@ -128,7 +148,20 @@ def probe() -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
-WORKFLOWS = {"mixed": Workflow(graph=mixed()), "probe": Workflow(graph=probe())}
+def files() -> StateGraph[Any, Any, Any, Any]:
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    for node in (write, write_on):
+        graph.add_node(node)
+    graph.add_edge(START, "write")
+    graph.add_edge("write", "write_on")
+    return graph
+
+
+WORKFLOWS = {
+    "mixed": Workflow(graph=mixed()),
+    "files": Workflow(graph=files()),
+    "probe": Workflow(graph=probe()),
+}
 
 
 def some_input(chance: random.Random) -> State:
@@ -143,13 +176,21 @@ def some_input(chance: random.Random) -> State:
 
 def steps_of(workflow: str, given: State) -> int:
     """How many steps such a session has: in `mixed` plan, the parts, gather, four side by side, close."""
-    return 1 if workflow == "probe" else given["parts"] + 7
+    match workflow:
+        case "mixed":
+            return given["parts"] + 7
+        case "files":
+            return 2
+        case _:
+            return 1
 
 
 def expected(workflow: str, given: State) -> tuple[str, int | None, list[str]]:
     """The final status, total and sorted `passed` of a session with this input, worked out without LangGraph."""
     if workflow == "probe":
         return "succeeded", None, ["ping"]
+    if workflow == "files":
+        return "succeeded", 200_000, ["write", "write_on"]
     if given["doomed"]:
         return "failed", None, []
     total = sum(number**2 for number in range(given["parts"]))
