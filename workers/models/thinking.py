@@ -1,6 +1,7 @@
 """A model's stream of words as a few `think` events: about four in a second, not one for every token."""
 
 import asyncio
+import contextlib
 from types import TracebackType
 from typing import Self
 
@@ -20,6 +21,7 @@ class Thinking:
         self._kind = ""
         self._waiting: list[tuple[str, str]] = []
         self._wake = asyncio.Event()
+        self._is_over = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     def say(self, words: str, *, kind: str) -> None:
@@ -37,17 +39,22 @@ class Thinking:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """What was said before an error is reported, too."""
+        """What was said before an error is reported, too.
+
+        The task is told to end, not cancelled: a cancelled report may or may not be in the log.
+        """
         assert self._task is not None
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        await self._report()
+        self._is_over.set()
+        self._wake.set()
+        await self._task
 
     async def _report_regularly(self) -> None:
-        while True:
+        while not self._is_over.is_set():
             await self._wake.wait()
             await self._report()
-            await asyncio.sleep(EVERY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._is_over.wait(), EVERY_SECONDS)
+        await self._report()
 
     async def _report(self) -> None:
         self._wake.clear()
