@@ -1,0 +1,78 @@
+"""`scripts/bench`: how fast this is, beside the machine's limits and beside what people would use instead."""
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from types import MappingProxyType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks import appends
+from tests.benchmarks.figure import Figure
+from tests.benchmarks.house import House, house
+
+Bench = Callable[[House], AsyncIterator[Figure]]
+BENCHES: MappingProxyType[str, Bench] = MappingProxyType({"appends": appends.bench})
+
+console = Console(highlight=False, stderr=True)
+
+
+def main(
+    only: Annotated[list[str] | None, typer.Option(help="Only this bench; may be given several times.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each figure, a line each.")] = False,
+) -> None:
+    """Measures this project beside the raw limits of the machine and beside its peers, in one run.
+
+    Every figure is a ratio; medians over several runs, the two sides in turns. Exits with 1 when a goal is missed.
+    Nothing else should run on the machine.
+    """
+    if unknown := set(only or []) - BENCHES.keys():
+        raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
+    figures = asyncio.run(measured(only or list(BENCHES), as_json))
+    if not as_json:
+        report(figures)
+    sys.exit(0 if all(figure.is_met for figure in figures) else 1)
+
+
+async def measured(names: list[str], as_json: bool) -> list[Figure]:
+    figures = []
+    for name in names:
+        async with house() as built:
+            with console.status(f"measuring {name} …"):
+                async for figure in BENCHES[name](built):
+                    figures.append(figure)
+                    if as_json:
+                        sys.stdout.write(json.dumps({"bench": name, **figure.as_dict()}, ensure_ascii=False) + "\n")
+                        sys.stdout.flush()
+                    else:
+                        console.print(f"{name}: {figure.what}: {figure.ratio:.2f} × {figure.against}")
+    return figures
+
+
+def report(figures: list[Figure]) -> None:
+    table = Table("what", "ours", "±", "against", "theirs", "±", "ratio", "goal", "")
+    for figure in figures:
+        table.add_row(
+            f"{figure.what}\n[dim]{figure.meaning}[/dim]",
+            f"{shown(figure.ours.median)} {figure.unit}",
+            f"{figure.ours.spread:.0%}",
+            figure.against,
+            shown(figure.theirs.median),
+            f"{figure.theirs.spread:.0%}",
+            f"{figure.ratio:.2f}",
+            str(figure.goal),
+            "[green]✓[/green]" if figure.is_met else "[red]✗[/red]",
+        )
+    Console(highlight=False).print(table)
+
+
+def shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    typer.run(main)
