@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,10 @@ from app.embedded.valkey import EmbeddedValkey
 
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "PERPLEXITY_", "ANTHROPIC_", "CLAUDE_"))]:
     del os.environ[_name]  # no test may talk to a provider because somebody's shell has a key
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell that runs the tests in the background ignores it for them and for all that they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "migrated"
 _database_numbers = count(1)
