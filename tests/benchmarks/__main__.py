@@ -9,20 +9,20 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
-from tests.benchmarks import appends
-from tests.benchmarks.figure import Figure
+from tests.benchmarks import appends, volume
+from tests.benchmarks.figure import Figure, Sample
 from tests.benchmarks.house import House, house
 
 Bench = Callable[[House], AsyncIterator[Figure]]
-BENCHES: MappingProxyType[str, Bench] = MappingProxyType({"appends": appends.bench})
+BENCHES: MappingProxyType[str, Bench] = MappingProxyType({"appends": appends.bench, "volume": volume.bench})
 
 console = Console(highlight=False, stderr=True)
 
 
 def main(
     only: Annotated[list[str] | None, typer.Option(help="Only this bench; may be given several times.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="Ten million events: some minutes more.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object for each figure, a line each.")] = False,
 ) -> None:
     """Measures this project beside the raw limits of the machine and beside its peers, in one run.
@@ -32,16 +32,16 @@ def main(
     """
     if unknown := set(only or []) - BENCHES.keys():
         raise typer.BadParameter(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(BENCHES)}")
-    figures = asyncio.run(measured(only or list(BENCHES), as_json))
+    figures = asyncio.run(measured(only or list(BENCHES), full, as_json))
     if not as_json:
         report(figures)
     sys.exit(0 if all(figure.is_met for figure in figures) else 1)
 
 
-async def measured(names: list[str], as_json: bool) -> list[Figure]:
+async def measured(names: list[str], full: bool, as_json: bool) -> list[Figure]:
     figures = []
     for name in names:
-        async with house() as built:
+        async with house(is_full=full) as built:
             with console.status(f"measuring {name} …"):
                 async for figure in BENCHES[name](built):
                     figures.append(figure)
@@ -54,24 +54,18 @@ async def measured(names: list[str], as_json: bool) -> list[Figure]:
 
 
 def report(figures: list[Figure]) -> None:
-    table = Table("what", "ours", "±", "against", "theirs", "±", "ratio", "goal", "")
+    """Two lines for each; ± is the spread of the runs."""
+    out = Console(highlight=False, soft_wrap=True)
     for figure in figures:
-        table.add_row(
-            f"{figure.what}\n[dim]{figure.meaning}[/dim]",
-            f"{shown(figure.ours.median)} {figure.unit}",
-            f"{figure.ours.spread:.0%}",
-            figure.against,
-            shown(figure.theirs.median),
-            f"{figure.theirs.spread:.0%}",
-            f"{figure.ratio:.2f}",
-            str(figure.goal),
-            "[green]✓[/green]" if figure.is_met else "[red]✗[/red]",
-        )
-    Console(highlight=False).print(table)
+        sign = "[green]✓[/green]" if figure.is_met else "[red]✗[/red]"
+        ours = f"{shown(figure.ours)} {figure.unit}"
+        out.print(f"{sign} {figure.what}: [bold]{ours}, {figure.ratio:.2f} ×[/bold] {figure.against}")
+        out.print(f"    [dim]theirs {shown(figure.theirs)}; goal {figure.goal} ×; {figure.meaning}[/dim]")
 
 
-def shown(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+def shown(sample: Sample) -> str:
+    value = sample.median
+    return (f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}") + f" ±{sample.spread:.0%}"
 
 
 if __name__ == "__main__":

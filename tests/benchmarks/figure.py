@@ -36,7 +36,7 @@ class Goal:
         return ratio >= self.ratio if self.sign == "≥" else ratio <= self.ratio
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.ratio:g}"
+        return f"{self.sign} {self.ratio:.2g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,8 @@ class House:
     postgres: EmbeddedPostgres
     valkey: EmbeddedValkey
     _stack: AsyncExitStack = field(repr=False)
+    is_full: bool = False
+    """Whether there is time for the largest sizes."""
     _databases: int = 0
 
     def new_database(self, *, migrated: bool = True) -> str:
@@ -99,14 +101,14 @@ async def answers(url: str) -> None:
 
 
 @asynccontextmanager
-async def house() -> AsyncIterator[House]:
+async def house(*, is_full: bool = False) -> AsyncIterator[House]:
     with temporary_home() as home, Sentinel(home):
         postgres, valkey = EmbeddedPostgres(home), EmbeddedValkey(home)
         try:
             postgres.start()
             valkey.start()
             async with AsyncExitStack() as stack:
-                yield House(home, postgres, valkey, stack)
+                yield House(home, postgres, valkey, stack, is_full)
         finally:
             valkey.stop()
             postgres.stop()
