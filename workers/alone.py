@@ -4,6 +4,7 @@ Each line names a session, a step and a lease. An attempt of a step that was los
 worker; here it takes no neighbours along.
 """
 
+import logging
 import os
 import signal
 import sys
@@ -34,8 +35,11 @@ def main() -> None:
             session_id, step, lease = line.split()
             runtime.run_leased(SessionId(UUID(session_id)), int(step), UUID(lease))
             answers.write("done\n")
-    finally:
-        runtime.stop()
+    except SystemExit:
+        pass
+    runtime.stop()
+    logging.shutdown()
+    os._exit(0)  # threads of agents that never return are not waited for
 
 
 if __name__ == "__main__":

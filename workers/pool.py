@@ -13,6 +13,8 @@ RESERVED_THREADS = 2
 
 
 class TaskPool(ThreadPool):
+    executor: ThreadPoolExecutor  # the other threads, which Celery makes
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.reserved = ThreadPoolExecutor(max_workers=RESERVED_THREADS, thread_name_prefix="advance")
@@ -31,5 +33,6 @@ class TaskPool(ThreadPool):
         return super().on_apply(target, args, kwargs, callback, accept_callback, **options)
 
     def on_stop(self) -> None:
-        self.reserved.shutdown(cancel_futures=True)
-        super().on_stop()
+        # Unlike Celery's own: the runtime has stopped before, so what a thread still waits for never comes.
+        for threads in (self.reserved, self.executor):
+            threads.shutdown(wait=False, cancel_futures=True)

@@ -5,7 +5,7 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
@@ -52,7 +52,8 @@ from workers.worktree import worktree_provider
 logger = structlog.get_logger(__name__)
 
 BOUNCE = timedelta(seconds=0.5)
-
+CANCEL_SECONDS = 1.0
+"""What a cancelled attempt may take to clean up before its step is given back without it."""
 
 Recording = Callable[[], Awaitable[bool]]
 """Writes what came of an attempt; returns whether its superstep is complete."""
@@ -317,11 +318,17 @@ class Runner:
 
     async def shut_down(self, grace_seconds: float) -> None:
         """Waits for running attempts, then gives the rest back for other workers to start at once."""
-        await self.quarantine.shut_down()
-        if not self._running:
-            return
-        await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)
-        for attempt in list(self._running):
+        await asyncio.gather(self.quarantine.shut_down(), self._end_running(grace_seconds))
+
+    async def _end_running(self, grace_seconds: float) -> None:
+        if self._running:
+            await asyncio.wait({attempt.task for attempt in self._running}, timeout=grace_seconds)
+        for attempt in self._running:
             attempt.stop("shutdown")
         if self._running:
-            await self._idle.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(CANCEL_SECONDS):
+                    await self._idle.wait()
+        # What does not let itself be cancelled can write nothing any more without its lease.
+        claims = [attempt.claim for attempt in self._running]
+        await asyncio.gather(*(attempts.give_back_step(self.services, claim) for claim in claims))

@@ -43,6 +43,8 @@ T = TypeVar("T")
 
 SHUTDOWN_GRACE_SECONDS = 4.0
 """What running steps get after SIGTERM; `stellwerk up` kills what has not ended 11 s after it."""
+STOP_SECONDS = 7.0
+"""The end waits no longer, whatever holds it up: an agent that blocks the event loop, a database that is away."""
 RETRY_SECONDS = 1.0
 
 
@@ -94,10 +96,13 @@ class Runtime:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def stop(self) -> None:
-        """Gives running attempts back, writes what is pending, closes the clients."""
-        self.call(self._stop())
+        """Gives running attempts back, writes what is pending, closes the clients; in STOP_SECONDS or never."""
+        try:
+            asyncio.run_coroutine_threadsafe(self._stop(), self._loop).result(STOP_SECONDS)
+        except TimeoutError:
+            logger.warning("something does not let this process stop; leases that it still has expire")
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(timeout=5)
+        self._thread.join(timeout=1)
 
     def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
         self.call(self.runner.run_step(session_id, step, attempt))

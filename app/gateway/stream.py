@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import assert_never
+from typing import Protocol, assert_never, runtime_checkable
 
 import orjson
 import structlog
@@ -109,6 +109,13 @@ def _come_back(why: str) -> Response:
     return Response(f": {why}\nretry: {retry}\n\n", media_type="text/event-stream")
 
 
+@runtime_checkable
+class Abortable(Protocol):
+    """A transport, also one of uvloop, which are no asyncio.WriteTransport."""
+
+    def abort(self) -> None: ...
+
+
 class EventStream(EventSourceResponse):
     """Cuts a client that takes nothing for `send_timeout`."""
 
@@ -118,7 +125,7 @@ class EventStream(EventSourceResponse):
         except SendTimeoutError:
             logger.info("a stuck reader was cut", path=scope["path"])
             transport = scope.get(TRANSPORT)
-            if isinstance(transport, asyncio.WriteTransport):
+            if isinstance(transport, Abortable):
                 # Closing it politely would wait for ever for the client to take the rest.
                 transport.abort()
                 await asyncio.sleep(0)  # lets the server see that the connection is gone

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from threading import BoundedSemaphore
 from typing import Any
 
@@ -19,6 +20,7 @@ RUN_STEP = "stellwerk.run_step"
 ADVANCE_QUEUE = "advance"
 SOCKET_TIMEOUT_SECONDS = 5
 MAX_WAITING = 10_000
+CLOSE_SECONDS = 2.0
 
 
 def broker_options(broker_url: str) -> dict[str, Any]:
@@ -98,5 +100,8 @@ class Dispatch:
         self._executor.submit(run)
 
     def close(self) -> None:
+        """What waits is sent, if the broker is there to take it: a step that was just given back has to ring."""
+        with suppress(TimeoutError):
+            self._executor.submit(lambda: None).result(CLOSE_SECONDS)
         self._executor.shutdown(wait=True, cancel_futures=True)
         self._celery.close()

@@ -218,6 +218,28 @@ async def test_a_worker_that_shuts_down_gives_its_steps_back(cluster: Cluster, t
     assert first.wait(timeout=20) == 0
 
 
+async def test_a_worker_ends_whatever_its_threads_do_and_gives_all_its_steps_back(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """Sync nodes keep their threads, one node cannot be cancelled, and routers never return."""
+    worker = cluster.start_worker(STEPS, STELLWERK_LEASE="100")
+    sleeping = [await cluster.create("sleeps", directory=str(tmp_path)) for _ in range(3)]
+    staying = await cluster.create("stays", directory=str(tmp_path))
+    hanging = [await cluster.create("hanging") for _ in range(2)]
+    for session_id in (*sleeping, staying):
+        await cluster.until(session_id, lambda view: view.steps and view.steps[0].status == "running")
+    for session_id in hanging:
+        await cluster.until(session_id, lambda view: view.steps and view.steps[0].status == "succeeded")
+    worker.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.wait, 15) == 0
+    for session_id in (*sleeping, staying):
+        (step,) = (await service.get_session(cluster.services, session_id)).steps
+        assert (step.status, step.attempt, step.lost, step.failures) == ("queued", 2, 0, 0)
+        await service.cancel_session(cluster.services, session_id, principal="test")
+    for session_id in hanging:
+        await service.cancel_session(cluster.services, session_id, principal="test")
+
+
 async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path: Path) -> None:
     from uuid import uuid4
 
@@ -359,7 +381,7 @@ async def test_large_updates_are_folded_and_large_results_keep_their_shape(clust
 
 
 async def test_routers_that_never_return_fail_their_own_sessions_only(cluster: Cluster) -> None:
-    worker = cluster.start_worker(STEPS, STELLWERK_FOLD_TIME_LIMIT="1")
+    cluster.start_worker(STEPS, STELLWERK_FOLD_TIME_LIMIT="1")
     hanging = [await cluster.create("hanging") for _ in range(4)]
     others = [await cluster.create("quick") for _ in range(4)]
     for session_id in hanging:
@@ -367,4 +389,3 @@ async def test_routers_that_never_return_fail_their_own_sessions_only(cluster: C
         assert view.status == "failed" and "FoldTimeout" in (view.reason or "")
     for session_id in others:
         assert (await cluster.ended(session_id)).status == "succeeded"
-    worker.kill()  # its hanging threads may keep it beyond what a stop is given

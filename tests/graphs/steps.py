@@ -189,6 +189,23 @@ def never_returns(state: State) -> str:
     return END
 
 
+def sleeps(state: State) -> State:
+    """No `async`: it keeps a thread, which nobody can end."""
+    Path(state["directory"], f"sleeps-{os.getpid()}").touch()
+    time.sleep(600)
+    return {}
+
+
+async def stays(state: State) -> State:
+    """Does not let itself be cancelled."""
+    Path(state["directory"], f"stays-{os.getpid()}").touch()
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await report_progress(0.5, "no")
+
+
 def hanging() -> StateGraph[Any, Any, Any, Any]:
     """Its router never returns."""
     graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
@@ -212,6 +229,8 @@ WORKFLOWS = {
     "asks_oddly": Workflow(graph=of_odd(asks_oddly)),
     "heavy": Workflow(graph=of_odd(heavy)),
     "hanging": Workflow(graph=hanging()),
+    "sleeps": Workflow(graph=graph_of(sleeps)),
+    "stays": Workflow(graph=graph_of(stays)),
     "deadly": Workflow(graph=graph_of(deadly)),
     "beside": Workflow(graph=beside()),
     "mended": Workflow(graph=mended()),

@@ -74,3 +74,9 @@ class Program:
         assert self.process is not None
         process = psutil.Process(self.process.pid)
         return process.memory_info().rss, process.num_fds()
+
+    def connections(self, port: int) -> int:
+        """How many clients are connected to it at this port of its own."""
+        assert self.process is not None
+        found = psutil.Process(self.process.pid).net_connections("tcp")
+        return sum(1 for one in found if one.laddr.port == port and one.status == psutil.CONN_ESTABLISHED)

@@ -46,7 +46,7 @@ class Size:
     streams: int = 2
     history: int = 10_000
     """Events of each stream before anybody reads it live."""
-    live_seconds: float = 5.0
+    live_seconds: float = 3.0
     events_each_second: int = 10
     """Appended to every stream while the clients read."""
     big_history: int = 50_000
@@ -174,14 +174,11 @@ async def slow_readers(size: Size) -> list[str]:
 
 
 async def _cut(stage: Stage, others: int) -> None:
-    """Waits until the gateway has given up on those who take nothing."""
+    """Waits until the gateway has closed the connections of those who take nothing: they do not see it."""
+    gateway, port = stage.deployment.gateways[0], stage.deployment.doors[0].target_port
     async with asyncio.timeout(PATIENCE_SECONDS):
-        while stage.deployment.gateways[0].usage[1] > others + FILES:
-            await asyncio.sleep(0.1)
-
-
-FILES = 40
-"""What a gateway has open besides its readers, or less."""
+        while gateway.connections(port) > others:
+            await asyncio.sleep(0.2)
 
 
 async def reconnect_storm(size: Size) -> list[str]:

@@ -7,8 +7,7 @@ import pytest
 from tests.acceptance.faults.scale import SCENES, Size
 
 
-# slow_readers counts the gateway's open files, which is too coarse on a small machine: `scripts/readers` has it.
-@pytest.mark.parametrize("name", [name for name in SCENES if name != "slow_readers"])
+@pytest.mark.parametrize("name", SCENES)
 async def test_readers(name: str, record_property: Callable[[str, object], None]) -> None:
     for line in await SCENES[name](Size()):
         record_property(name, line)
