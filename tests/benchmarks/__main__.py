@@ -11,12 +11,20 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks import appends
+from tests.benchmarks import appends, connections, histories, readers, relays
 from tests.benchmarks.figure import Figure
 from tests.benchmarks.house import House, house
 
 Bench = Callable[[House], AsyncIterator[Figure]]
-BENCHES: MappingProxyType[str, Bench] = MappingProxyType({"appends": appends.bench})
+BENCHES: MappingProxyType[str, Bench] = MappingProxyType(
+    {
+        "appends": appends.bench,
+        "readers": readers.bench,
+        "relays": relays.bench,
+        "connections": connections.bench,
+        "histories": histories.bench,
+    }
+)
 
 console = Console(highlight=False, stderr=True)
 
