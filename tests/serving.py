@@ -13,6 +13,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.database import transaction
 from app.gateway.main import create_app
+from app.gateway.server import Server
 from app.gateway.wiring import Gateway
 from tests.following import quick
 
@@ -57,7 +58,7 @@ async def serving_app(settings: Settings) -> AsyncIterator[Served]:
     config = uvicorn.Config(
         app, host="127.0.0.1", port=0, access_log=False, log_config=None, timeout_graceful_shutdown=5
     )
-    server = uvicorn.Server(config)
+    server = Server(app, config)
     running = asyncio.create_task(server.serve())
     while not server.started:
         assert not running.done(), running

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.live import BATCH_BYTES, LiveStream, Page
+from app.events.live import LiveStream, Page
 from app.events.log import Filter, StreamState, stream_states
 from app.events.push import Message
 from app.events.subscriptions import Subscriptions
@@ -56,7 +56,12 @@ class End:
     state: StreamState
 
 
-Update = Batch | Reset | End
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Nothing came for a while: the connection is to show that it lives."""
+
+
+Update = Batch | Reset | End | Beat
 
 
 class Follower:
@@ -75,11 +80,13 @@ class Follower:
         self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)
         self._tasks: list[asyncio.Task[None]] = []
         self._hung_up = False
+        self._beats = 0
 
     async def __aenter__(self) -> Self:
         self._tasks = [
             asyncio.create_task(self._subscriptions.run(), name="subscriptions"),
             asyncio.create_task(self._poll_heads(), name="head-poll"),
+            asyncio.create_task(self._beat(), name="heartbeat"),
         ]
         for task in self._tasks:
             task.add_done_callback(_report)
@@ -105,6 +112,7 @@ class Follower:
         """
         with self._join(state) as live:
             life, cursor, told = live.life, after, after  # told: the last id that the client knows
+            beats = self._beats
             tell_at = self._clock() + self._id_every
             while not (self._hung_up or live.is_closed):
                 changed = live.changed  # taken before looking: what happens meanwhile is not slept over
@@ -115,9 +123,9 @@ class Follower:
                     life, cursor = live.life, live.state.earliest - 1
                     told = cursor
                 elif page.frames:
-                    cursor, told = page.reached, page.frames[-1].offset
+                    cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
-                    yield Batch(told, b"".join(frame.data for frame in page.frames))
+                    yield Batch(told, page.frames)
                 elif told < page.reached and self._clock() >= tell_at:
                     cursor = told = page.reached
                     yield Batch(cursor, b"")
@@ -128,10 +136,15 @@ class Follower:
                         yield Batch(cursor, b"")
                     yield End(live.state)
                     return
-                else:
+                elif beats != self._beats:
+                    beats = self._beats
+                    yield Beat()
+                elif told < cursor:
                     with suppress(TimeoutError):
-                        async with asyncio.timeout_at(tell_at if told < cursor else None):
+                        async with asyncio.timeout_at(tell_at):
                             await changed.wait()
+                else:
+                    await changed.wait()
 
     @property
     def readers(self) -> int:
@@ -181,6 +194,14 @@ class Follower:
         if live := self._streams.get(stream_id):
             live.doubt()
 
+    async def _beat(self) -> None:
+        # One timer for all readers: one for each would cost more than what they are sent.
+        while not asked_to_end():
+            await asyncio.sleep(self._settings.heartbeat.total_seconds())
+            self._beats += 1
+            for live in self._streams.values():
+                live.notify()
+
     async def _poll_heads(self) -> None:
         """One query for all followed streams covers lost publishes, and all of them while Redis is down."""
         quiet_until = 0.0
@@ -209,8 +230,4 @@ def _report(task: asyncio.Task[None]) -> None:
 
 
 async def _next_page(live: LiveStream, cursor: int, only: Filter) -> Page:
-    if not live.ring.covers(cursor):
-        return await live.page(cursor, only)
-    frames = live.ring.after(cursor, max_bytes=BATCH_BYTES)
-    wanted = [f for f in frames if only.matches(f.t, f.agent, f.phase)] if only else frames
-    return Page(wanted, frames[-1].offset if frames else cursor)
+    return live.recent(cursor, only) if live.ring.covers(cursor) else await live.page(cursor, only)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Self
 
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
@@ -19,6 +20,7 @@ GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
 BATCH_BYTES = 512 * 1024
 """About what a reader is handed at once, and so what a stuck one holds in memory."""
+MAX_RECENT = 16
 _MAY_CLOSE = frozenset({"session_event", "batch_event"})
 
 _until_it_answers = retry(
@@ -28,10 +30,16 @@ _until_it_answers = retry(
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The wanted frames up to the offset `reached`."""
+    """The wanted frames up to the offset `reached`, joined once for all readers at the same place."""
 
-    frames: list[Frame]
+    frames: bytes
+    last: int
+    """The offset of the last frame, if there is one."""
     reached: int
+
+    @classmethod
+    def of(cls, frames: list[Frame], reached: int) -> Self:
+        return cls(b"".join(frame.data for frame in frames), frames[-1].offset if frames else 0, reached)
 
 
 class LiveStream:
@@ -43,6 +51,7 @@ class LiveStream:
         self._settings = settings
         self._frame_bytes = 4096.0  # a running mean; begins on the careful side
         self._pages: dict[tuple[int, Filter], asyncio.Task[Page]] = {}
+        self._recent: dict[tuple[int, Filter], Page] = {}
         self._wake = asyncio.Event()
         self.state = state
         self.life = 0
@@ -91,6 +100,7 @@ class LiveStream:
 
     def notify(self) -> None:
         """Wakes all readers; those who come later wait for the next change."""
+        self._recent.clear()
         self.changed.set()
         self.changed = asyncio.Event()
 
@@ -131,6 +141,17 @@ class LiveStream:
         self.saw(state)
         self.notify()
 
+    def recent(self, after: int, only: Filter) -> Page:
+        """From the ring, which must cover `after`."""
+        key = (after, only)
+        if key not in self._recent:
+            frames = self.ring.after(after, max_bytes=BATCH_BYTES)
+            wanted = [f for f in frames if only.matches(f.t, f.agent, f.phase)] if only else frames
+            if len(self._recent) >= MAX_RECENT:  # readers at so many places do not go along with each other
+                self._recent.clear()
+            self._recent[key] = Page.of(wanted, frames[-1].offset if frames else after)
+        return self._recent[key]
+
     @_until_it_answers
     async def page(self, after: int, only: Filter) -> Page:
         """From Postgres; readers at the same place share one read."""
@@ -157,7 +178,7 @@ class LiveStream:
             mean = sum(len(frame.data) for frame in frames) / len(frames)
             self._frame_bytes += (mean - self._frame_bytes) / 2
         self.saw(state)
-        return Page(frames, frames[-1].offset if len(frames) == limit else until)
+        return Page.of(frames, frames[-1].offset if len(frames) == limit else until)
 
     @property
     def _page_limit(self) -> int:

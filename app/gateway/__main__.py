@@ -1,15 +1,18 @@
 """`python -m app.gateway`: serves until SIGTERM."""
 
 import sys
+from contextlib import suppress
 
 import uvicorn
 
 from app.config import settings
 from app.errors import BadInput
 from app.gateway.main import create_app
+from app.gateway.server import Server
 from app.logging import configure_logging
 
 SHUTDOWN_SECONDS = 8
+NOT_STARTED = 3
 
 
 def main() -> int:
@@ -20,7 +23,7 @@ def main() -> int:
     except BadInput as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  # to the person who starts it
         return 2
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
         host=configuration.host,
         port=configuration.port,
@@ -29,7 +32,10 @@ def main() -> int:
         server_header=False,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
     )
-    return 0
+    server = Server(app, config)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    return 0 if server.started else NOT_STARTED
 
 
 if __name__ == "__main__":

@@ -9,13 +9,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
+from app.gateway.open_streams import STREAM, TRANSPORT
 from app.gateway.problems import problem
 
 logger = structlog.get_logger(__name__)
 
 MAX_BODY_BYTES = 8 * MIB
-TRANSPORT = "stellwerk.transport"
-"""Where in the scope the connection's transport is found, if the server shows it."""
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PROBES = frozenset({"/healthz", "/readyz"})
 _HEADERS = {
@@ -53,6 +52,8 @@ class Gatekeeper:
 
         try:
             await self._admit(scope, receive, send_with_headers)
+            if stream := scope.pop(STREAM, None):
+                await stream.run(scope, send_with_headers)
         finally:
             # Without the query: it may hold a token.
             logger.info(

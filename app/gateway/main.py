@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-import anyio
 import structlog
 from fastapi import FastAPI
 
@@ -17,6 +16,7 @@ from app.events.follow import Follower
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.gatekeeper import Gatekeeper
+from app.gateway.open_streams import OpenStreams
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
 from app.sessions.unit import Services
@@ -67,20 +67,12 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
         except DATABASE_AWAY as error:
             logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:
-            gateway = Gateway(
-                settings, engine, Services(engine, push, dispatch), follower, redis, stopping=anyio.Event()
-            )
-            hanging_up = asyncio.create_task(_hang_up(gateway))
-            yield gateway
-            hanging_up.cancel()
+            streams = OpenStreams(settings.send_timeout.total_seconds())
+            watching = asyncio.create_task(streams.watch(), name="open-streams")
+            yield Gateway(settings, engine, Services(engine, push, dispatch), follower, redis, streams)
+            watching.cancel()
     finally:
         await push.close()
         await redis.aclose()
         await asyncio.to_thread(dispatch.close)
         await engine.dispose()
-
-
-async def _hang_up(gateway: Gateway) -> None:
-    """Ends streams cleanly, between two frames, when the process is told to stop."""
-    await gateway.stopping.wait()
-    gateway.follower.hang_up()

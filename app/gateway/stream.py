@@ -1,22 +1,19 @@
 """Streams as server-sent events: control frames around what `follow` gives."""
 
-import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Protocol, assert_never, runtime_checkable
+from typing import assert_never
 
 import orjson
 import structlog
 from fastapi import Response
-from sse_starlette import EventSourceResponse, ServerSentEvent
-from sse_starlette.sse import SendTimeoutError
-from starlette.types import Receive, Scope, Send
+from sse_starlette import ServerSentEvent
 
 from app.database import DATABASE_AWAY
-from app.events.follow import Batch, End, Reset
+from app.events.follow import Batch, Beat, End, Reset
 from app.events.log import AnyStreamId, StreamState, read_page
-from app.gateway.gatekeeper import TRANSPORT
+from app.gateway.open_streams import EventStream
 from app.gateway.opening import Opening, Start, resolve
 from app.gateway.wiring import Gateway
 
@@ -25,7 +22,7 @@ logger = structlog.get_logger(__name__)
 RETRY_MS = (500, 2_500)
 """A restarted gateway must not get all its readers back in the same moment."""
 OVERLOAD_RETRY_MS = (5_000, 15_000)
-GRACE_SECONDS = 2.0
+HEARTBEAT = b": heartbeat\n\n"
 
 
 async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> Response:
@@ -45,18 +42,10 @@ async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -
                     return Response(status_code=204)
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
-    return EventStream(
-        _frames(gateway, opening),
-        sep="\n",
-        ping=gateway.settings.heartbeat.total_seconds(),
-        ping_message_factory=lambda: ServerSentEvent(comment="heartbeat", sep="\n"),
-        send_timeout=gateway.settings.send_timeout.total_seconds(),
-        shutdown_event=gateway.stopping,
-        shutdown_grace_period=GRACE_SECONDS,
-    )
+    return EventStream(_frames(gateway, opening), gateway.open_streams)
 
 
-async def _frames(gateway: Gateway, opening: Opening) -> AsyncIterator[bytes]:
+async def _frames(gateway: Gateway, opening: Opening) -> AsyncGenerator[bytes, None]:
     yield stream_frame(opening.state, opening.after)
     if opening.reset is not None:
         yield reset_frame(str(opening.reset), opening.state)
@@ -67,6 +56,8 @@ async def _frames(gateway: Gateway, opening: Opening) -> AsyncIterator[bytes]:
                     yield f"id: {cursor}\n\n".encode()
                 case Batch():
                     yield update.frames
+                case Beat():
+                    yield HEARTBEAT
                 case Reset():
                     yield reset_frame(update.reason, update.state)
                 case End():
@@ -107,25 +98,3 @@ def _come_back(why: str) -> Response:
     logger.warning("a reader was sent away for a while", why=why)
     retry = random.randint(*OVERLOAD_RETRY_MS)  # noqa: S311  # jitter
     return Response(f": {why}\nretry: {retry}\n\n", media_type="text/event-stream")
-
-
-@runtime_checkable
-class Abortable(Protocol):
-    """A transport, also one of uvloop, which are no asyncio.WriteTransport."""
-
-    def abort(self) -> None: ...
-
-
-class EventStream(EventSourceResponse):
-    """Cuts a client that takes nothing for `send_timeout`."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        except SendTimeoutError:
-            logger.info("a stuck reader was cut", path=scope["path"])
-            transport = scope.get(TRANSPORT)
-            if isinstance(transport, Abortable):
-                # Closing it politely would wait for ever for the client to take the rest.
-                transport.abort()
-                await asyncio.sleep(0)  # lets the server see that the connection is gone

@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
-import anyio
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow import Follower
+from app.gateway.open_streams import OpenStreams
 from app.sessions.unit import Services
 
 
@@ -22,8 +22,7 @@ class Gateway:
     services: Services
     follower: Follower
     redis: Redis
-    stopping: anyio.Event
-    """Set by the first stream that learns of the process's end."""
+    open_streams: OpenStreams
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:

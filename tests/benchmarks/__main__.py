@@ -10,12 +10,21 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.benchmarks import appends, volume
+from tests.benchmarks import appends, connections, histories, readers, relays, volume
 from tests.benchmarks.figure import Figure, Sample
 from tests.benchmarks.house import House, house
 
 Bench = Callable[[House], AsyncIterator[Figure]]
-BENCHES: MappingProxyType[str, Bench] = MappingProxyType({"appends": appends.bench, "volume": volume.bench})
+BENCHES: MappingProxyType[str, Bench] = MappingProxyType(
+    {
+        "appends": appends.bench,
+        "readers": readers.bench,
+        "relays": relays.bench,
+        "connections": connections.bench,
+        "histories": histories.bench,
+        "volume": volume.bench,
+    }
+)
 
 console = Console(highlight=False, stderr=True)
 

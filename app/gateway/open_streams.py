@@ -1,0 +1,93 @@
+"""The open connections of streams: a client costs the task of its request, and one timer looks after all of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import structlog
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.events.cancelling import asked_to_end
+
+logger = structlog.get_logger(__name__)
+
+TRANSPORT = "stellwerk.transport"
+"""Where in the scope the connection's transport is found."""
+STREAM = "stellwerk.stream"
+"""Where in the scope a stream waits until the gatekeeper runs it."""
+WATCH_SECONDS = 1.0
+_HEADERS = {"Connection": "keep-alive", "X-Accel-Buffering": "no"}
+
+
+class OpenStreams:
+    """Cuts clients that take nothing for `send_timeout` seconds, and ends streams of those that have left."""
+
+    def __init__(self, send_timeout: float) -> None:
+        self._send_timeout = send_timeout
+        self._open = set[EventStream]()
+        self.clock = asyncio.get_running_loop().time
+        self.add = self._open.add
+        self.discard = self._open.discard
+
+    async def watch(self) -> None:
+        """Until cancelled."""
+        while not asked_to_end():
+            await asyncio.sleep(min(WATCH_SECONDS, self._send_timeout / 2))
+            for stream in list(self._open):
+                stream.look_after(stuck_since=self.clock() - self._send_timeout)
+
+
+class EventStream(StreamingResponse):
+    """Frames as they come, on uvicorn.
+
+    sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
+    """
+
+    def __init__(self, frames: AsyncGenerator[bytes, None], open_streams: OpenStreams) -> None:
+        super().__init__(frames, headers=_HEADERS, media_type="text/event-stream")
+        self._frames = frames
+        self._open = open_streams
+        self._sending_since: float | None = None
+        self._has_left = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Only takes its place: what answered the request, layer upon layer, is to be gone while the stream lasts."""
+        if scope["method"] == "HEAD":
+            await self._start(send)
+            await send({"type": "http.response.body", "body": b""})
+        else:
+            scope[STREAM] = self
+
+    async def run(self, scope: Scope, send: Send) -> None:
+        """Until there are no more frames, or nobody to take them."""
+        self._transport: asyncio.Transport = scope[TRANSPORT]
+        self._task = asyncio.current_task()
+        self._open.add(self)
+        try:
+            await self._start(send)
+            async with aclosing(self._frames):
+                async for data in self._frames:
+                    self._sending_since = self._open.clock()
+                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    self._sending_since = None
+                    if self._transport.is_closing():
+                        return
+            await send({"type": "http.response.body", "body": b""})
+        except asyncio.CancelledError:
+            if not self._has_left:
+                raise
+        finally:
+            self._open.discard(self)
+
+    def look_after(self, *, stuck_since: float) -> None:
+        if self._transport.is_closing():
+            self._has_left = True
+            if self._task is not None:
+                self._task.cancel()
+        elif self._sending_since is not None and self._sending_since < stuck_since:
+            logger.info("a stuck reader was cut")
+            self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
+
+    async def _start(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
