@@ -36,6 +36,10 @@ SETTINGS = {
     "max_connections": "200",  # some workers and gateways with their pools, and room for psql
     "shared_buffers": "128MB",  # the tail of the log that is read and written; the kernel caches the rest
     "max_wal_size": "1GB",
+    "checkpoint_timeout": "15min",  # after each one every page that is touched goes whole into the WAL
+    "jit": "off",  # all statements are short: compiling one takes longer than running it
+    "random_page_cost": "1.1",  # no disk with heads: an index is worth it earlier
+    "autovacuum_naptime": "15s",  # statements are planned before new tables have statistics
     # The feed across streams stands still at the oldest open transaction: none may be forgotten.
     "idle_in_transaction_session_timeout": "5min",
     "log_min_messages": "warning",
