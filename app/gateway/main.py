@@ -14,6 +14,7 @@ from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow import Follower
 from app.events.push import Push, connect
+from app.events.states import StateReads
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.gatekeeper import Gatekeeper
 from app.gateway.open_streams import OpenStreams
@@ -69,7 +70,8 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
         async with Follower(engine, redis_url, settings) as follower:
             streams = OpenStreams(settings.send_timeout.total_seconds())
             watching = asyncio.create_task(streams.watch(), name="open-streams")
-            yield Gateway(settings, engine, Services(engine, push, dispatch), follower, redis, streams)
+            services = Services(engine, push, dispatch)
+            yield Gateway(settings, engine, services, follower, redis, StateReads(engine), streams)
             watching.cancel()
     finally:
         await push.close()

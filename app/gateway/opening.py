@@ -90,6 +90,11 @@ StartOfReading = Annotated[Start, Depends(_start)]
 async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:
     """Raises NotFound."""
     state = await stream_state(db, stream_id)
+    return place(state, start, 0 if start.since is None else await offset_before(db, stream_id, start.since))
+
+
+def place(state: StreamState, start: Start, before_since: int = 0) -> Opening:
+    """With `since`: the last offset before it must be given."""
     earliest = state.earliest - 1
     if start.epoch is not None and start.epoch != state.epoch:
         reason = f"offsets of epoch {start.epoch} mean nothing in epoch {state.epoch}"
@@ -103,8 +108,7 @@ async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> 
     if start.tail is not None:
         return Opening(state, max(earliest, state.head - start.tail), start.only)
     if start.since is not None:
-        before = await offset_before(db, stream_id, start.since)
-        return Opening(state, min(max(earliest, before), state.head), start.only)
+        return Opening(state, min(max(earliest, before_since), state.head), start.only)
     return Opening(state, earliest, start.only)
 
 

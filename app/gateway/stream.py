@@ -14,7 +14,7 @@ from app.database import DATABASE_AWAY
 from app.events.follow import Batch, Beat, End, Reset
 from app.events.log import AnyStreamId, StreamState, read_page
 from app.gateway.open_streams import EventStream
-from app.gateway.opening import Opening, Start, resolve
+from app.gateway.opening import Opening, Start, place, resolve
 from app.gateway.wiring import Gateway
 
 logger = structlog.get_logger(__name__)
@@ -34,15 +34,26 @@ async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -
     if gateway.follower.readers >= gateway.settings.max_readers:
         return _come_back("too many readers")
     try:
-        async with gateway.snapshot() as db:
-            opening = await resolve(db, stream_id, start)
-            if opening.state.closed and opening.reset is None:
-                rest = await read_page(db, opening.state, after=opening.after, limit=1, only=opening.only)
-                if not rest:
-                    return Response(status_code=204)
+        opening, is_over = await _open(gateway, stream_id, start)
+        if is_over:
+            return Response(status_code=204)
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
     return EventStream(_frames(gateway, opening), gateway.open_streams)
+
+
+async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
+    """Where it starts, and whether nothing will ever come from there."""
+    if start.since is None and not start.only:
+        opening = place(await gateway.states.read(stream_id), start)
+        has_more = opening.after < opening.state.head
+    else:
+        async with gateway.snapshot() as db:
+            opening = await resolve(db, stream_id, start)
+            has_more = not opening.state.closed or bool(
+                await read_page(db, opening.state, after=opening.after, limit=1, only=opening.only)
+            )
+    return opening, opening.state.closed and opening.reset is None and not has_more
 
 
 async def _frames(gateway: Gateway, opening: Opening) -> AsyncGenerator[bytes, None]:

@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow import Follower
+from app.events.states import StateReads
 from app.gateway.open_streams import OpenStreams
 from app.sessions.unit import Services
 
@@ -22,6 +23,7 @@ class Gateway:
     services: Services
     follower: Follower
     redis: Redis
+    states: StateReads
     open_streams: OpenStreams
 
     @asynccontextmanager

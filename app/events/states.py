@@ -1,0 +1,37 @@
+"""States of streams, read together: the next query answers all that were asked for during the previous one."""
+
+import asyncio
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.errors import NotFound
+from app.events.log import AnyStreamId, StreamState, stream_states
+
+
+class StateReads:
+    """A thousand readers that return at once cost a few queries."""
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._one_at_a_time = asyncio.Lock()
+        self._asked = set[AnyStreamId]()
+        self._next: asyncio.Task[dict[UUID, StreamState]] | None = None
+
+    async def read(self, stream_id: AnyStreamId) -> StreamState:
+        """As it is after this call began. Raises NotFound."""
+        self._asked.add(stream_id)
+        if self._next is None:
+            self._next = asyncio.create_task(self._read(), name="states")
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody waits
+        # Shielded: one reader that leaves must not take the answer from the others.
+        states = await asyncio.shield(self._next)
+        if stream_id not in states:
+            raise NotFound(f"there is no stream {stream_id}")
+        return states[stream_id]
+
+    async def _read(self) -> dict[UUID, StreamState]:
+        async with self._one_at_a_time:
+            asked, self._asked, self._next = self._asked, set(), None
+            async with self._engine.connect() as db:
+                return {state.stream_id: state for state in await stream_states(db, list(asked))}
