@@ -9,7 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
-from app.gateway.open_streams import STREAM, TRANSPORT
+from app.gateway.open_streams import STREAM, EventStream
 from app.gateway.problems import problem
 
 logger = structlog.get_logger(__name__)
@@ -39,7 +39,6 @@ class Gatekeeper:
             await self._app(scope, receive, send)
             return
         started, status = time.monotonic(), 0
-        scope[TRANSPORT] = getattr(getattr(send, "__self__", None), "transport", None)
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -51,9 +50,9 @@ class Gatekeeper:
             await send(message)
 
         try:
-            await self._admit(scope, receive, send_with_headers)
-            if stream := scope.pop(STREAM, None):
-                await stream.run(scope, send_with_headers)
+            if stream := await self._answer(scope, receive, send_with_headers):
+                transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's connection
+                await stream.run(transport, send_with_headers)
         finally:
             # Without the query: it may hold a token.
             logger.info(
@@ -63,6 +62,13 @@ class Gatekeeper:
                 status=status,
                 ms=round((time.monotonic() - started) * 1000),
             )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> EventStream | None:
+        """A stream is not answered yet: it is to be run when all this is gone."""
+        own = dict(scope)  # the app leaves much in it
+        await self._admit(own, receive, send)
+        stream: EventStream | None = own.get(STREAM)
+        return stream
 
     async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers, path = Headers(scope=scope), scope["path"]

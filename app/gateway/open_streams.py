@@ -12,8 +12,6 @@ from app.events.cancelling import asked_to_end
 
 logger = structlog.get_logger(__name__)
 
-TRANSPORT = "stellwerk.transport"
-"""Where in the scope the connection's transport is found."""
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the gatekeeper runs it."""
 WATCH_SECONDS = 1.0
@@ -59,9 +57,9 @@ class EventStream(StreamingResponse):
         else:
             scope[STREAM] = self
 
-    async def run(self, scope: Scope, send: Send) -> None:
+    async def run(self, transport: asyncio.Transport, send: Send) -> None:
         """Until there are no more frames, or nobody to take them."""
-        self._transport: asyncio.Transport = scope[TRANSPORT]
+        self._transport = transport
         self._task = asyncio.current_task()
         self._open.add(self)
         try:
