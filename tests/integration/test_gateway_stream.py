@@ -247,6 +247,15 @@ async def test_a_stuck_client_is_cut(database_url: str, redis_url: str) -> None:
                 await asyncio.sleep(0.01)
 
 
+async def test_a_client_that_leaves_is_let_go_while_nothing_happens(served: Served) -> None:
+    stream_id = await filled(served, closed=False)
+    async with sse(served, stream_id) as events:
+        await anext(events)
+        assert served.gateway.follower.readers == 1
+    while served.gateway.follower.readers:
+        await asyncio.sleep(0.01)
+
+
 async def test_too_many_readers_are_asked_to_come_back(database_url: str, redis_url: str) -> None:
     async with serving(database_url, redis_url, max_readers=1) as served:
         stream_id = await filled(served, closed=False)
