@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from typing import Annotated, Any, Literal, NewType, NotRequired
+from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired
 from uuid import UUID
 
 import orjson
@@ -300,9 +300,11 @@ def format_ts(ts: datetime) -> str:
     return ts.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event in the log. `data` is the stored text."""
+class Recorded(NamedTuple):
+    """An event in the log. `data` is the stored text.
+
+    A tuple, because readers make millions of them: a frozen dataclass takes five times as long.
+    """
 
     stream_id: StreamId | SessionId
     kind: StreamKind
