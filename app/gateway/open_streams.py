@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 import structlog
-from fastapi.responses import StreamingResponse
+from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from app.events.cancelling import asked_to_end
@@ -15,7 +15,12 @@ logger = structlog.get_logger(__name__)
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the gatekeeper runs it."""
 WATCH_SECONDS = 1.0
-_HEADERS = {"Connection": "keep-alive", "X-Accel-Buffering": "no"}
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"connection", b"keep-alive"),
+    (b"x-accel-buffering", b"no"),
+]
+"""The same list for all streams, which live long."""
 
 
 class OpenStreams:
@@ -36,14 +41,16 @@ class OpenStreams:
                 stream.look_after(stuck_since=self.clock() - self._send_timeout)
 
 
-class EventStream(StreamingResponse):
+class EventStream(Response):
     """Frames as they come, on uvicorn.
 
     sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
     """
 
     def __init__(self, frames: AsyncGenerator[bytes, None], open_streams: OpenStreams) -> None:
-        super().__init__(frames, headers=_HEADERS, media_type="text/event-stream")
+        self.status_code = 200
+        self.background = None
+        self.raw_headers = _HEADERS
         self._frames = frames
         self._open = open_streams
         self._sending_since: float | None = None
