@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,7 +20,7 @@ from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
 from app.events.live import LiveStream, Page
-from app.events.log import Filter, StreamState, stream_states
+from app.events.log import EVERYTHING, Filter, StreamState, stream_states
 from app.events.push import Message
 from app.events.subscriptions import Subscriptions
 from app.events.types import StreamId
@@ -30,11 +30,9 @@ logger = structlog.get_logger(__name__)
 LINGER_SECONDS = 10.0
 """A stream stays subscribed this long without a reader: most come back at once."""
 LOG_SECONDS = 30.0
-EVERYTHING = Filter()
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """Frames to be sent as they are. None at all: the cursor moved over events that the filter dropped."""
 
     cursor: int

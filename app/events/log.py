@@ -217,8 +217,7 @@ async def stream_state(db: AsyncConnection, stream_id: AnyStreamId) -> StreamSta
     raise NotFound(f"there is no stream {stream_id}")
 
 
-@dataclass(frozen=True, slots=True)
-class Filter:
+class Filter(NamedTuple):
     """Which events a reader wants; empty fields want all."""
 
     t: frozenset[str] = frozenset()
@@ -236,6 +235,8 @@ class Filter:
         )
 
 
+EVERYTHING = Filter()
+
 _PAGE = """
 SELECT "offset", ts, t, agent, phase, data::text
 FROM events
@@ -251,7 +252,7 @@ async def read_page(
     after: int,
     limit: int,
     until: int | None = None,
-    only: Filter = Filter(),
+    only: Filter = EVERYTHING,
 ) -> list[Recorded]:
     """At most `limit` events with after < offset <= until (default: the state's head), in order."""
     filters, parameters = "", dict[str, Any]()
