@@ -26,8 +26,9 @@ CREATE FUNCTION append_events(
     p_salts       bytea[]
 ) RETURNS TABLE (status text, "offset" bigint, ts timestamptz, detail text)
 LANGUAGE plpgsql
--- A connection plans these statements once, perhaps while the tables are empty, and keeps the plans while they
--- grow: without the first three a new database's appends became ten times slower within a minute.
+-- Planned once for a connection, not for each call (a call with one event took 0.88 ms, now 0.65), perhaps while the
+-- tables are empty: with other than index scans a new database's appends became ten times slower as they grew.
+SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
 SET enable_hashjoin = off
 SET enable_mergejoin = off
