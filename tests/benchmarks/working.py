@@ -25,7 +25,10 @@ from workers.registry import load_workflows
 from workers.workspace import Workspaces
 
 WORKFLOWS = "tests.benchmarks.workflows"
-WORKER: tuple[str | Path, ...] = (sys.executable, "-m", "celery", "-A", "workers.main", "worker")
+WORKER: tuple[str | Path, ...] = (
+    *(sys.executable, "-m", "celery", "-A", "workers.main", "worker"),
+    *("--without-gossip", "--without-mingle"),
+)
 """As `stellwerk up` starts it."""
 PATIENCE_SECONDS = 120.0
 
