@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import sys
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from tests.benchmarks.figure import RUNS, Figure, Goal, Sample, in_turns, percen
 from tests.benchmarks.house import House
 from tests.benchmarks.working import Client, Local, client_of, working
 from tests.following import new_stream, progress
+from workers.runtime import SWITCH_SECONDS
 
 AT_ONCE = 10
 REPORTS = 100
@@ -126,8 +128,13 @@ async def beside_a_fold(house: House) -> Figure:
         streams = [await new_stream(client.services.engine) for _ in range(STREAMS)]
         folding = Folding(url, client, Local(client, "wide"), streams)
         await folding.local.register()
-        await folding.beside()
-        ours, alone = await in_turns(folding.beside, folding.alone)
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH_SECONDS)  # as in a worker
+        try:
+            await folding.beside()
+            ours, alone = await in_turns(folding.beside, folding.alone)
+        finally:
+            sys.setswitchinterval(usual)
     return Figure(
         f"appends of {STREAMS} streams beside a fold, p99",
         "ms",
