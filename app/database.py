@@ -1,12 +1,10 @@
-"""The SQLAlchemy engine, transactions and migrations."""
+"""The SQLAlchemy engine and transactions."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
-from alembic import command
-from alembic.config import Config
 from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -103,24 +101,3 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction (READ COMMITTED: what is read after a stream's lock is what its last holder wrote)."""
     async with engine.begin() as db:
         yield db
-
-
-def _alembic(address: str) -> Config:
-    config = Config()
-    config.set_main_option("script_location", "migrations:")
-    config.attributes["url"] = sqlalchemy_url(address)
-    return config
-
-
-def migrate(address: str, revision: str = "head") -> None:
-    """Upgrades the schema; safe to call from several processes at once."""
-    command.upgrade(_alembic(address), revision)
-
-
-def downgrade(address: str, revision: str) -> None:
-    command.downgrade(_alembic(address), revision)
-
-
-def check_schema(address: str) -> None:
-    """Raises alembic's CommandError when the tables in code and database differ."""
-    command.check(_alembic(address))

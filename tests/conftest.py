@@ -14,10 +14,10 @@ import pytest
 from redis import Redis
 
 from app.config import settings
-from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
+from app.schema import migrate
 
 for _name in [name for name in os.environ if name.startswith(("OPENAI_", "PERPLEXITY_", "ANTHROPIC_", "CLAUDE_"))]:
     del os.environ[_name]  # no test may talk to a provider because somebody's shell has a key

@@ -58,7 +58,12 @@ class Advancer:
 
     async def advance_session(self, session_id: SessionId) -> None:
         """Does nothing when nothing is owed, so that doubled messages are harmless."""
-        while owed := await supersteps.read_owed(self.services, session_id):
+        if owed := await supersteps.read_owed(self.services, session_id):
+            await self.advance(owed)
+
+    async def advance(self, owed: Owed | None) -> None:
+        """Goes on with what was owed; does nothing when another worker was quicker."""
+        while owed:
             session = owed.session
             workflow = self.served.get((session.workflow, session.workflow_version))
             if workflow is None:
@@ -69,9 +74,10 @@ class Advancer:
                 if await supersteps.commit_advance(self.services, owed, advance):
                     return
             except (WorkflowError, BadPath, InvalidEvent, EventTooLarge, GitFailed) as error:
-                logger.warning("session fails", session=str(session_id), error=str(error))
+                logger.warning("session fails", session=str(session.session_id), error=str(error))
                 await supersteps.fail_session(self.services, owed, f"{type(error).__name__}: {error}")
                 return
+            owed = await supersteps.read_owed(self.services, session.session_id)
 
     async def park_unserved(self, session: SessionRow) -> bool:
         """Where no worker has this version, the session waits and says so; False when another one has it."""

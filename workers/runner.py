@@ -33,6 +33,7 @@ from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.step_repository import StepRow
+from app.sessions.supersteps import Owed
 from app.sessions.unit import Services
 from workers import engine
 from workers.advancer import Advancer, Served
@@ -55,8 +56,8 @@ BOUNCE = timedelta(seconds=0.5)
 CANCEL_SECONDS = 1.0
 """What a cancelled attempt may take to clean up before its step is given back without it."""
 
-Recording = Callable[[], Awaitable[bool]]
-"""Writes what came of an attempt; returns whether its superstep is complete."""
+Recording = Callable[[], Awaitable[Owed | None]]
+"""Writes what came of an attempt; returns what is to be folded, if its superstep is complete."""
 
 
 @dataclass(eq=False)
@@ -214,16 +215,18 @@ class Runner:
 
     async def _record(self, claim: Claim, record: Recording) -> None:
         """The work is done and paid for: a database that restarts just now must not cost it."""
+        advance = partial(self.advancer.advance_session, claim.session.session_id)
         try:
-            complete = await patiently(record)
+            owed = await patiently(record)
         except LeaseLost:
-            complete = True  # perhaps by ourselves: the connection died after the commit
+            pass  # perhaps by ourselves: the connection died after the commit
         except (InvalidEvent, EventTooLarge) as error:
             await self._fail(claim, describe(error), retryable=False)
             return
+        else:
+            advance = partial(self.advancer.advance, owed)
         self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
-        if complete:
-            await patiently(partial(self.advancer.advance_session, claim.session.session_id))
+        await patiently(advance)
 
     @contextmanager
     def _context(self, claim: Claim, reporter: AttemptReporter, workspace: AttemptWorkspace) -> Iterator[None]:

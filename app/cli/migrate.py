@@ -18,7 +18,7 @@ def migrate() -> None:
     # Imported here: SQLAlchemy and Alembic would slow down every other command.
     from sqlalchemy.exc import OperationalError  # noqa: PLC0415
 
-    from app.database import migrate as upgrade  # noqa: PLC0415
+    from app.schema import migrate as upgrade  # noqa: PLC0415
 
     try:
         upgrade(address)

@@ -13,7 +13,6 @@ from types import TracebackType
 from typing import NamedTuple
 
 from app.config import PROVIDER_KEYS, Settings
-from app.database import migrate
 from app.embedded.home import keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.running import StackInfo, StackLock, publish, withdraw
@@ -22,6 +21,7 @@ from app.embedded.service import Part, Say, Service, Watch
 from app.embedded.strays import MARK, end_services, end_stack
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
+from app.schema import migrate
 
 READY_PATIENCE = 90.0  # importing the worker and the gateway takes seconds, on a busy machine many
 SERVICES_PATIENCE = 11.0  # with that for strays (1), Valkey (2) and Postgres (4) below the 20 s promised

@@ -16,11 +16,12 @@ from app.database import transaction
 from app.errors import LeaseLost
 from app.events.types import StepEvent
 from app.progress import SessionId
-from app.sessions import overdue, repository, step_repository
+from app.sessions import overdue, repository, step_repository, supersteps
 from app.sessions.model import TERMINAL, StepToken, retry_delay
 from app.sessions.repository import SessionRow
 from app.sessions.service import end_session, queued_event, set_running
 from app.sessions.step_repository import StepRow
+from app.sessions.supersteps import Owed
 from app.sessions.unit import Services, Unit, unit
 
 MAX_ERROR_CHARACTERS = 4000
@@ -74,26 +75,23 @@ async def claim_step(
     """
     async with unit(services, session_id) as work:
         session = await repository.session_row(work.db, session_id)
-        current = await step_repository.step_row(work.db, session_id, step)
-        if current.lease_token == lease:
-            return Claim(session, current)
-        if session.status in TERMINAL or session.status == "paused":
-            return None
-        if (session.workflow, session.workflow_version) not in served:
-            return None
-        row = await step_repository.claim(
-            work.db,
-            session_id,
-            step,
-            attempt,
-            lease_token=lease,
-            lease=settings().lease,
-            worker=worker,
-            alone=alone,
-        )
+        runs = session.status not in TERMINAL and session.status != "paused"
+        row = None
+        if runs and (session.workflow, session.workflow_version) in served:
+            row = await step_repository.claim(
+                work.db,
+                session_id,
+                step,
+                attempt,
+                lease_token=lease,
+                lease=settings().lease,
+                worker=worker,
+                alone=alone,
+            )
         if row is None:
-            return None
-        await set_running(work, session_id)
+            current = await step_repository.step_row(work.db, session_id, step)
+            return Claim(session, current) if current.lease_token == lease else None
+        await set_running(work, session)
         await work.append(session_id, _event(row, "running", worker=worker))
         return Claim(session, row)
 
@@ -105,10 +103,11 @@ async def read_claim(services: Services, session_id: SessionId, step: int, lease
         return Claim(await repository.session_row(db, session_id), row) if row.lease_token == lease else None
 
 
-async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> bool:
+async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> Owed | None:
     """Ends the attempt with what its node returned (as the codec wrote it).
 
-    Returns whether its superstep is complete, so that the caller goes on with the fold. Raises LeaseLost.
+    Returns what is to be folded if its superstep is complete now, so that the caller goes on with it. Raises
+    LeaseLost.
     """
     row = claim.step
     async with unit(services, row.session_id) as work:
@@ -128,26 +127,24 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
         if commit is not None:
             event["commit"] = commit
         await work.append(row.session_id, event)
-        return await _superstep_is_complete(work, row)
+        return await _owed(work, row)
 
 
-async def _superstep_is_complete(work: Unit, row: StepRow) -> bool:
-    """Also tells when nothing runs any more and a person is waited for."""
-    siblings = await step_repository.steps_of_superstep(work.db, row.session_id, row.superstep)
-    statuses = {sibling.status for sibling in siblings}
+async def _owed(work: Unit, row: StepRow) -> Owed | None:
+    """None while the superstep is open; also tells when nothing runs any more and a person is waited for."""
+    statuses = await step_repository.statuses_in_superstep(work.db, row.session_id, row.superstep)
     if statuses & {"queued", "running"}:
-        return False
+        return None
     if "waiting" in statuses:
         reason = "waiting for an answer"
         await work.append(row.session_id, {"t": "session_event", "status": "waiting", "reason": reason})
         await repository.update_session(work.db, row.session_id, status="waiting", reason=reason)
-        return False
-    return statuses == {"succeeded"}
+    return await supersteps.owed_now(work.db, row.session_id) if statuses == {"succeeded"} else None
 
 
 async def wait_step(
     services: Services, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
-) -> bool:
+) -> None:
     """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost."""
     row = claim.step
     async with unit(services, row.session_id) as work:
@@ -175,7 +172,7 @@ async def wait_step(
                 "question": asked,
             },
         )
-        return await _superstep_is_complete(work, row)
+        await _owed(work, row)
 
 
 async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:

@@ -23,6 +23,7 @@ from app.sessions.model import (
     StepToken,
     new_session_id,
 )
+from app.sessions.repository import SessionRow
 from app.sessions.step_repository import StepRow
 from app.sessions.unit import Services, Unit, unit
 
@@ -242,7 +243,7 @@ async def answer_approval(
     Returns the offset of the approval_event. Raises NotFound, and NotWaiting when nothing is asked (any more).
     """
     async with unit(services, session_id) as work:
-        await repository.session_row(work.db, session_id)
+        session = await repository.session_row(work.db, session_id)
         row = await step_repository.step_row(work.db, session_id, step)
         if row.status != "waiting":
             raise NotWaiting(f"step {step} is {row.status}, it does not wait for an answer")
@@ -269,17 +270,16 @@ async def answer_approval(
             },
             queued_event(row, attempt=row.attempt),
         )
-        await set_running(work, session_id)
+        await set_running(work, session)
         work.after_commit.append(lambda: services.dispatch.run_step(session_id, step, row.attempt, queue=row.queue))
         return appended[0].offset
 
 
-async def set_running(work: Unit, session_id: SessionId) -> None:
+async def set_running(work: Unit, session: SessionRow) -> None:
     """A session that waited goes on."""
-    row = await repository.session_row(work.db, session_id)
-    if row.status == "waiting":
-        await work.append(session_id, {"t": "session_event", "status": "running", "reason": None})
-        await repository.update_session(work.db, session_id, status="running", reason=None)
+    if session.status == "waiting":
+        await work.append(session.session_id, {"t": "session_event", "status": "running", "reason": None})
+        await repository.update_session(work.db, session.session_id, status="running", reason=None)
 
 
 async def append_report(services: Services, token: StepToken, report: Report, *, dedupe_key: str | None = None) -> int:

@@ -63,6 +63,15 @@ async def steps_of_superstep(db: AsyncConnection, session_id: SessionId, superst
     return await steps_where(db, "session_id = :id AND superstep = :superstep", id=session_id, superstep=superstep)
 
 
+async def statuses_in_superstep(db: AsyncConnection, session_id: SessionId, superstep: int) -> set[StepStatus]:
+    """Which there are: every step asks when it ends, so it must not read what all its siblings returned."""
+    statuses = await db.scalars(
+        text("SELECT DISTINCT status FROM steps WHERE session_id = :id AND superstep = :superstep"),
+        {"id": session_id, "superstep": superstep},
+    )
+    return set(statuses)
+
+
 async def open_steps(db: AsyncConnection, session_id: SessionId) -> list[StepRow]:
     return await steps_where(db, f"session_id = :id AND {OPEN_STEPS}", id=session_id)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from app.config import settings
 from app.database import transaction
 from app.events import artifacts, log
@@ -59,15 +61,20 @@ class Advance:
 async def read_owed(services: Services, session_id: SessionId) -> Owed | None:
     """None when there is nothing to fold (yet, or any more). Raises NotFound."""
     async with transaction(services.engine) as db:
-        session = await repository.session_row(db, session_id)
-        if session.status in TERMINAL or session.status == "paused":
-            return None
-        if session.folded_superstep is None:
-            return Owed(session, ())
-        steps = await step_repository.steps_of_superstep(db, session_id, session.folded_superstep + 1)
-        if not steps or any(step.status != "succeeded" for step in steps):
-            return None
-        return Owed(session, tuple(steps))
+        return await owed_now(db, session_id)
+
+
+async def owed_now(db: AsyncConnection, session_id: SessionId) -> Owed | None:
+    """As `read_owed`, within a transaction."""
+    session = await repository.session_row(db, session_id)
+    if session.status in TERMINAL or session.status == "paused":
+        return None
+    if session.folded_superstep is None:
+        return Owed(session, ())
+    steps = await step_repository.steps_of_superstep(db, session_id, session.folded_superstep + 1)
+    if not steps or any(step.status != "succeeded" for step in steps):
+        return None
+    return Owed(session, tuple(steps))
 
 
 async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bool:
@@ -77,17 +84,13 @@ async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bo
         session = await repository.session_row(work.db, session_id)
         if session.snapshot_version != owed.session.snapshot_version or session.status in TERMINAL:
             return False
+        events: list[SessionEvent | WorkflowEvent | StepEvent] = []
         if session.status != "running":
-            started: SessionEvent = {"t": "session_event", "status": "running", "reason": None}
-            await work.append(session_id, started)
+            events.append({"t": "session_event", "status": "running", "reason": None})
         folded = 0 if session.folded_superstep is None else session.folded_superstep + 1
         for node, delta in advance.deltas:
-            event: WorkflowEvent = {
-                "t": "workflow_event",
-                "node": node,
-                "delta": await work.outsource(session_id, delta),
-            }
-            await work.append(session_id, event)
+            stored = await work.outsource(session_id, delta)
+            events.append({"t": "workflow_event", "node": node, "delta": stored})
         await repository.update_session(
             work.db,
             session_id,
@@ -99,16 +102,17 @@ async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bo
             last_step=session.last_step + len(advance.steps),
             base_commit=advance.base_commit,
         )
+        if not advance.finished:
+            events += await _queue(services, work, session, advance.steps, superstep=folded + 1)
+        await work.append(session_id, *events)  # in one call: a wide superstep has hundreds
         if advance.finished:
             await _finish(work, session_id, advance)
-        else:
-            await _queue(services, work, session, advance.steps, superstep=folded + 1)
         return True
 
 
 async def _queue(
     services: Services, work: Unit, session: SessionRow, new: Sequence[NewStep], *, superstep: int
-) -> None:
+) -> list[StepEvent]:
     session_id = session.session_id
     numbered = list(enumerate(new, session.last_step + 1))
     await step_repository.insert_steps(
@@ -142,13 +146,13 @@ async def _queue(
         }
         for number, step in numbered
     ]
-    await work.append(session_id, *queued)
 
     def ring() -> None:
         for number, step in numbered:
             services.dispatch.run_step(session_id, number, 1, queue=step.queue)
 
     work.after_commit.append(ring)
+    return queued
 
 
 async def _finish(work: Unit, session_id: SessionId, advance: Advance) -> None:

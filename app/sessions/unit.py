@@ -19,6 +19,10 @@ ENVELOPE_ROOM = 4096
 """Bytes that an event's own fields may take beside a large value."""
 
 
+MAX_EVENTS = 100
+"""Of one call. Encoding more of them would hold up the event loop, on which others append, for too long."""
+
+
 class Publisher(Protocol):
     def publish(self, events: Sequence[Recorded]) -> None:
         """Tells live readers; must not block."""
@@ -48,9 +52,10 @@ class Unit:
 
     async def append(self, session_id: SessionId, *events: type_of_stored) -> list[Recorded]:
         """The caller holds the stream's lock (or is appending to a stream that nobody knows yet)."""
-        if not events:
-            return []
-        new = await log.append(self.db, [log.item(session_id, event) for event in events])
+        new = []
+        for first in range(0, len(events), MAX_EVENTS):
+            items = [log.item(session_id, event) for event in events[first : first + MAX_EVENTS]]
+            new += await log.append(self.db, items)
         self.recorded += new
         return new
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from app.config import settings
-from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import Conflict, LeaseLost
 from app.progress import Report
+from app.schema import migrate
 from app.sessions import service
 from app.sessions.model import NewSession, StepToken
 from tests.cluster import Cluster, cluster_on, processes_naming

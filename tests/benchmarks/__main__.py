@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.benchmarks import appends, connections, histories, readers, relays, volume
+from tests.benchmarks import appends, connections, histories, readers, relays, reports, starts, steps, volume
 from tests.benchmarks.figure import Figure, Sample
 from tests.benchmarks.house import House, house
 
@@ -23,6 +23,9 @@ BENCHES: MappingProxyType[str, Bench] = MappingProxyType(
         "connections": connections.bench,
         "histories": histories.bench,
         "volume": volume.bench,
+        "steps": steps.bench,
+        "reports": reports.bench,
+        "starts": starts.bench,
     }
 )
 

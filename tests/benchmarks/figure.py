@@ -27,16 +27,17 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """What the ratio ours/theirs should be."""
+    """What the ratio ours/theirs should be; with a `unit`, what our own figure should be."""
 
     sign: Literal["≥", "≤"]
-    ratio: float
+    value: float
+    unit: str = ""
 
-    def is_met(self, ratio: float) -> bool:
-        return ratio >= self.ratio if self.sign == "≥" else ratio <= self.ratio
+    def is_met(self, value: float) -> bool:
+        return value >= self.value if self.sign == "≥" else value <= self.value
 
     def __str__(self) -> str:
-        return f"{self.sign} {self.ratio:.2g}"
+        return f"{self.sign} {self.value:.2g} {self.unit}".rstrip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +59,7 @@ class Figure:
 
     @property
     def is_met(self) -> bool:
-        return self.goal.is_met(self.ratio)
+        return self.goal.is_met(self.ours.median if self.goal.unit else self.ratio)
 
     def as_dict(self) -> dict[str, Any]:
         return {

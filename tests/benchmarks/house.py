@@ -14,10 +14,10 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
+from app.schema import migrate
 from tests.acceptance.faults.deployment import free_port
 from tests.conftest import temporary_home, url_of
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from app.database import migrate, transaction
+from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
 from app.events import live, log, subscriptions
@@ -17,6 +17,7 @@ from app.events.follow import Batch, End, Follower, Reset
 from app.events.group_commit import GroupCommit
 from app.events.log import Filter
 from app.events.push import Frame, Push, channel_of, connect, encode_message
+from app.schema import migrate
 from tests.following import (
     NO_SERVER,
     Reader,

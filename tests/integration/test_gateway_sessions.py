@@ -11,10 +11,11 @@ import jsonschema
 import pytest
 from sqlalchemy import text
 
-from app.database import migrate, transaction
+from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.events.artifacts import put_artifact
 from app.progress import SessionId
+from app.schema import migrate
 from app.sessions.model import StepToken
 from tests.following import NO_SERVER
 from tests.serving import Served, serving

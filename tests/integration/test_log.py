@@ -13,12 +13,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.database import DATABASE_AWAY, check_schema, create_engine, downgrade, libpq_url, migrate, transaction
+from app.database import DATABASE_AWAY, create_engine, libpq_url, transaction
 from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
 from app.events import artifacts, chain, log
 from app.events.group_commit import GroupCommit
 from app.events.types import Recorded, agent_event
 from app.progress import SessionId
+from app.schema import check_schema, downgrade, migrate
 from app.sessions.model import new_session_id
 
 

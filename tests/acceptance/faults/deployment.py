@@ -22,11 +22,11 @@ import httpx
 from sqlalchemy import make_url
 
 from app.config import MIB
-from app.database import migrate
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.strays import MARK
 from app.embedded.valkey import EmbeddedValkey
+from app.schema import migrate
 from tests.acceptance.faults import ledger
 from tests.acceptance.faults.program import Program
 from tests.acceptance.faults.proxy import Proxy
