@@ -26,7 +26,7 @@ from tests.benchmarks.working import Client, StepTimes, working
 STEPS = 1000
 EARLY, LATE = slice(10, 110), slice(900, 1000)
 SESSIONS = 64
-STEPS_EACH = 10
+STEPS_EACH = 6
 TASKS = 100
 IDLE_SECONDS = 0.005
 """Between two Celery tasks, so that each finds the worker waiting."""
