@@ -15,6 +15,7 @@ from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow import Follower
 from app.events.push import Push, connect
+from app.events.states import SharedStates
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.gatekeeper import Gatekeeper
 from app.gateway.wiring import Gateway
@@ -67,9 +68,8 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
         except DATABASE_AWAY as error:
             logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:
-            gateway = Gateway(
-                settings, engine, Services(engine, push, dispatch), follower, redis, stopping=anyio.Event()
-            )
+            services, states = Services(engine, push, dispatch), SharedStates(engine)
+            gateway = Gateway(settings, engine, services, follower, states, redis, stopping=anyio.Event())
             hanging_up = asyncio.create_task(_hang_up(gateway))
             yield gateway
             hanging_up.cancel()

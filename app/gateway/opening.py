@@ -90,6 +90,14 @@ StartOfReading = Annotated[Start, Depends(_start)]
 async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:
     """Raises NotFound."""
     state = await stream_state(db, stream_id)
+    if start.since is not None and start.epoch in (None, state.epoch):
+        before = await offset_before(db, stream_id, start.since)
+        return Opening(state, min(max(state.earliest - 1, before), state.head), start.only)
+    return place(state, start)
+
+
+def place(state: StreamState, start: Start) -> Opening:
+    """For every start but a time."""
     earliest = state.earliest - 1
     if start.epoch is not None and start.epoch != state.epoch:
         reason = f"offsets of epoch {start.epoch} mean nothing in epoch {state.epoch}"
@@ -102,9 +110,6 @@ async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> 
         return Opening(state, state.head, start.only)
     if start.tail is not None:
         return Opening(state, max(earliest, state.head - start.tail), start.only)
-    if start.since is not None:
-        before = await offset_before(db, stream_id, start.since)
-        return Opening(state, min(max(earliest, before), state.head), start.only)
     return Opening(state, earliest, start.only)
 
 

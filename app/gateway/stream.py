@@ -17,7 +17,7 @@ from app.database import DATABASE_AWAY
 from app.events.follow import Batch, End, Reset
 from app.events.log import AnyStreamId, StreamState, read_page
 from app.gateway.gatekeeper import TRANSPORT
-from app.gateway.opening import Opening, Start, resolve
+from app.gateway.opening import Opening, Start, place, resolve
 from app.gateway.wiring import Gateway
 
 logger = structlog.get_logger(__name__)
@@ -37,12 +37,16 @@ async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -
     if gateway.follower.readers >= gateway.settings.max_readers:
         return _come_back("too many readers")
     try:
-        async with gateway.snapshot() as db:
-            opening = await resolve(db, stream_id, start)
-            if opening.state.closed and opening.reset is None:
-                rest = await read_page(db, opening.state, after=opening.after, limit=1, only=opening.only)
-                if not rest:
-                    return Response(status_code=204)
+        state = await gateway.states.read(stream_id)
+        if start.since is None and not state.closed:
+            opening = place(state, start)
+        else:
+            async with gateway.snapshot() as db:
+                opening = await resolve(db, stream_id, start)
+                if opening.state.closed and opening.reset is None:
+                    rest = await read_page(db, opening.state, after=opening.after, limit=1, only=opening.only)
+                    if not rest:
+                        return Response(status_code=204)
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
     return EventStream(

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow import Follower
+from app.events.states import SharedStates
 from app.sessions.unit import Services
 
 
@@ -21,6 +22,7 @@ class Gateway:
     engine: AsyncEngine
     services: Services
     follower: Follower
+    states: SharedStates
     redis: Redis
     stopping: anyio.Event
     """Set by the first stream that learns of the process's end."""

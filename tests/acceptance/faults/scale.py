@@ -205,7 +205,7 @@ async def reconnect_storm(size: Size) -> list[str]:
         faults = [fault for client in clients for fault in client.faults]
         assert not faults, faults[:5]
         assert all(client.connections > 1 for client in clients)
-        bound = 4 * size.clients + 50 * int(size.live_seconds + 10) * size.streams
+        bound = size.clients + 50 * int(size.live_seconds + 10) * size.streams
         assert asked < bound, f"{asked} transactions for {size.clients} clients"
         return [
             f"{size.clients} clients lost their gateway and missed nothing",
