@@ -36,6 +36,8 @@ QUICK = {
     "STELLWERK_LOG_LEVEL": "info",
 }
 PATIENCE_SECONDS = 60.0
+OF_TOMORROW = {"t": "weather_event", "sky": "☁️", "step": 1}
+"""An event of a kind that a newer version may know."""
 
 
 @dataclass
@@ -117,7 +119,8 @@ class Cluster:
             assert event.offset == number
             expected = chain.link(expected, event.offset, event.ts, chain.digest(salt, event.data))
             assert stored == expected
-            EVENT.validate_json(event.wire())
+            if event.t != OF_TOMORROW["t"]:
+                EVENT.validate_json(event.wire())
         assert state.head == len(page) == len(links) and state.head_chain == expected
         return [log.parse(event) for event in page]
 

@@ -77,12 +77,12 @@ def encode_message(frames: Sequence[Frame], *, inline_bytes: int) -> bytes:
 
 
 def decode_message(payload: bytes) -> Message:
-    """Raises ValueError for what `encode_message` did not write."""
+    """Raises ValueError for what `encode_message` did not write; what a newer one adds at the ends is ignored."""
     header, _, body = payload.partition(b"\n")
     match orjson.loads(header):
         case [int(first), int(last)]:
             return Message(first, last)
-        case [int(first), int(last), list(metadata)]:
+        case [int(first), int(last), list(metadata), *_]:
             return Message(first, last, tuple(_slice(body, metadata)))
         case _:
             raise ValueError("this is no message of a stream")
@@ -92,7 +92,7 @@ def _slice(body: bytes, metadata: Iterable[object]) -> Iterator[Frame]:
     begin = 0
     for item in metadata:
         match item:
-            case [int(offset), str(t), str() | None as agent, str() | None as phase, int(length)]:
+            case [int(offset), str(t), str() | None as agent, str() | None as phase, int(length), *_]:
                 yield Frame(offset, t, agent, phase, body[begin : begin + length])
                 begin += length
             case _:

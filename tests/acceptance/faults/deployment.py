@@ -106,11 +106,11 @@ class Deployment:
             MARK: str(self.directory),  # if the harness is killed, the sentinel ends everything
         }
 
-    async def add_worker(self) -> Program:
+    async def add_worker(self, **environment: str) -> Program:
         number = len(self.workers) + 1
         command = [sys.executable, "-m", "celery", "-A", "workers.main", "worker", "-n", f"worker{number}@faults"]
         quiet = ["--without-gossip", "--without-mingle"]
-        worker = Program(f"worker{number}", [*command, *quiet], self.environment, self.directory)
+        worker = Program(f"worker{number}", [*command, *quiet], self.environment | environment, self.directory)
         worker.start()
         self.workers.append(worker)
         return worker
