@@ -4,22 +4,27 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from app.config import settings
+from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import Conflict, LeaseLost
-from app.progress import Report
+from app.events import log
+from app.events.proofs import verify_stream
+from app.progress import Report, SessionId
 from app.schema import migrate
 from app.sessions import service
+from app.sessions.dispatch import ADVANCE_QUEUE, ADVANCE_SESSION, RUN_STEP, Dispatch
 from app.sessions.model import NewSession, StepToken
-from tests.cluster import Cluster, cluster_on, processes_naming
+from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
 from tests.graphs import everything
 from tests.graphs.driving import plain
 from workers import engine
@@ -238,6 +243,49 @@ async def test_a_worker_ends_whatever_its_threads_do_and_gives_all_its_steps_bac
         await service.cancel_session(cluster.services, session_id, principal="test")
     for session_id in hanging:
         await service.cancel_session(cluster.services, session_id, principal="test")
+
+
+async def test_what_a_newer_version_stores_and_sends_breaks_nobody(
+    database_url: str, own_valkey: EmbeddedValkey, tmp_path: Path
+) -> None:
+    """Columns, a kind of event and arguments of messages that this version does not know."""
+    async with cluster_on(database_url, own_valkey.url, tmp_path) as cluster:
+        async with cluster.services.engine.begin() as db:
+            tables = await db.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+            for (table,) in tables.all():
+                await db.exec_driver_sql(f'ALTER TABLE "{table}" ADD of_tomorrow text')
+        cluster.start_worker(STEPS, STELLWERK_RING_AGAIN_AFTER="600")  # so that nobody else rings
+        session_id = await cluster.create("patient", directory=str(tmp_path))
+        await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+        async with transaction(cluster.services.engine) as db:
+            await log.append(db, [log.item(session_id, cast("Any", OF_TOMORROW))])
+        (tmp_path / "go").touch()
+        assert (await cluster.ended(session_id)).status == "succeeded"
+        assert [fault async for fault in verify_stream(cluster.services.engine, session_id)] == []
+
+        newer = NewerDispatch(own_valkey.url)
+        cluster.services = replace(cluster.services, dispatch=newer)
+        session_id = await cluster.create("mended", directory=str(tmp_path))
+        assert (await cluster.ended(session_id)).status == "failed"
+        (tmp_path / "there").touch()
+        await service.retry_session(cluster.services, session_id, principal="test")
+        assert (await cluster.ended(session_id)).status == "succeeded"
+        newer.close()
+
+
+class NewerDispatch(Dispatch):
+    """Its messages say more than this version knows."""
+
+    def advance_session(self, session_id: SessionId) -> None:
+        self._send(ADVANCE_SESSION, [str(session_id)], ADVANCE_QUEUE)
+
+    def run_step(self, session_id: SessionId, step: int, attempt: int, *, queue: str) -> None:
+        self._send(RUN_STEP, [str(session_id), step, attempt], queue)
+
+    def _send(self, name: str, args: list[Any], queue: str) -> None:
+        more: dict[str, Any] = {"of_tomorrow": 1}
+        args = [*args, "of tomorrow"]
+        self._celery.send_task(name, args=args, kwargs=more, headers=more, queue=queue, ignore_result=True)
 
 
 async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx
@@ -17,10 +17,15 @@ import jsonschema
 import pytest
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
+from app.database import transaction
+from app.events import log
+from app.events.export import ExportVerifier, export
+from app.events.proofs import verify_stream
 from app.events.push import Push
 from app.events.types import StreamId
 from app.gateway.openapi import document
-from tests.following import append, close, engine_of, new_stream, stored_frames
+from tests.cluster import OF_TOMORROW
+from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
 from tests.serving import BEARER, TOKEN, Served, serving
 
 
@@ -229,6 +234,36 @@ async def test_unknown_and_malformed_sessions(served: Served) -> None:
         assert answer.headers["content-type"] == "application/problem+json"
     assert (await served.client.get("/events?session_id=x")).status_code == 422
     assert (await served.client.get("/events")).status_code == 422
+
+
+async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url: str) -> None:
+    """From the log, pushed, filtered, in pages and in exports."""
+    engine, push = served.gateway.engine, Push(redis_url)
+    stream_id = await new_stream(engine)
+
+    async def append_one() -> None:
+        async with transaction(engine) as db:
+            push.publish(await log.append(db, [log.item(stream_id, cast("Any", OF_TOMORROW))]))
+
+    await append_one()
+    async with sse(served, stream_id, t="weather") as events:
+        assert (await anext(events)).event == "stream"
+        for offset in ("1", "2"):
+            event = await anext(events)
+            assert (event.event, event.id, event.json()["sky"]) == ("weather", offset, OF_TOMORROW["sky"])
+            if offset == "1":
+                await append_one()
+    exported = b"".join([part async for part in export(engine, await state_of(engine, stream_id))])
+    lines = exported.splitlines(keepends=True)
+    assert list(ExportVerifier(lines[0]).check(lines[1:])) == []
+    assert [fault async for fault in verify_stream(engine, stream_id)] == []
+    await close(engine, stream_id)
+    assert await seen(served, stream_id) == [
+        ("stream", "0"), ("weather", "1"), ("weather", "2"), ("session", "3"), ("end", "3"),
+    ]  # fmt: skip
+    page = (await served.client.get(f"/sessions/{stream_id}/events")).json()
+    assert [event["t"] for event in page["events"]] == ["weather_event", "weather_event", "session_event"]
+    await push.close()
 
 
 async def test_a_stuck_client_is_cut(database_url: str, redis_url: str) -> None:

@@ -46,6 +46,11 @@ def test_what_we_did_not_write_is_refused(payload: bytes) -> None:
         decode_message(payload)
 
 
+def test_what_a_newer_one_adds_is_ignored() -> None:
+    payload = b'[1,1,[[1,"t",null,null,3,"more"]],{"more":1}]\nabc'
+    assert decode_message(payload) == Message(1, 1, (Frame(1, "t", None, None, b"abc"),))
+
+
 def test_a_frame_is_the_stored_text_behind_the_envelope() -> None:
     stored = '{"t":"agent_event","agent":"supervisor","msg":"🎯 Routing"}'
     event = Recorded(
