@@ -98,6 +98,9 @@ class Settings(BaseSettings):
     fold_time_limit: Duration = timedelta(seconds=30)
     max_attempts: int = Field(default=3, ge=1)
     max_lost: int = Field(default=10, ge=1)
+    worker_memory_bytes: int = Field(default=4096 * MIB, ge=256 * MIB)
+    """A worker process whose resident memory is above it ends: its steps are lost, and each runs next alone in a
+    process. A step that is too large there fails. What agents start as processes of their own is not counted."""
     retry_delay: Duration = timedelta(seconds=1)
     max_active_sessions: int = Field(default=100, ge=1)
     """Sessions that run at a time; the others wait for their turn, by priority, then age."""

@@ -9,6 +9,7 @@ import asyncio
 import sys
 from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -17,11 +18,13 @@ from pathlib import Path
 import structlog
 
 from app.config import Settings
+from app.errors import LeaseLost, StreamClosed
 from app.progress import SessionId
 from app.sessions import attempts
 from app.sessions.attempts import Claim
 from app.sessions.unit import Services
 from workers.failures import patiently
+from workers.memory import EXIT_STATUS, too_large
 from workers.subprocesses import Tail, guarded
 
 logger = structlog.get_logger(__name__)
@@ -42,15 +45,22 @@ class Quarantine:
     _line: dict[AttemptId, Claiming] = field(default_factory=dict)
     _processes: "set[asyncio.Task[None]]" = field(default_factory=set)
     _starting: "asyncio.Task[None] | None" = None
+    _is_closed: bool = False
 
     def put(self, attempt: AttemptId, claiming: Claiming) -> None:
         """Puts it into the line, where it stands once however often its message comes."""
-        self._line.setdefault(attempt, claiming)
-        self._grow()
+        if not self._is_closed:
+            self._line.setdefault(attempt, claiming)
+            self._grow()
+
+    def close(self) -> None:
+        """Takes nothing any more."""
+        self._line.clear()
+        self._is_closed = True
 
     async def shut_down(self) -> None:
         """The guardians tell the processes, which give their attempts back."""
-        self._line.clear()
+        self.close()
         for task in self._processes:
             task.cancel()
         if self._processes:
@@ -100,5 +110,11 @@ class Quarantine:
         if not await process.stdout.readline():
             status = await process.wait()
             logger.warning("the process of a step that ran alone died", status=status, session=str(step.session_id))
+            if status == EXIT_STATUS:
+                error = f"the step, alone in its process, {too_large(self.settings.worker_memory_bytes)}"
+                with suppress(LeaseLost, StreamClosed):
+                    await patiently(partial(attempts.fail_step, self.services, claim, error, retryable=False))
+                self.services.push.cancel(step.session_id)  # siblings elsewhere need not go on
+                return
             why = f"the process in which it ran alone died with status {status}"
             await patiently(partial(attempts.lose_step, self.services, step, dead=why))

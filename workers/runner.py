@@ -319,6 +319,12 @@ class Runner:
         if any(str(attempt.claim.session.session_id) == session_id for attempt in self._running):
             self.heartbeat.check_now()
 
+    async def lose_all(self, why: str) -> None:
+        """This process dies in a moment. The steps run next alone, for nobody knows which of them it was."""
+        self.quarantine.close()
+        losing = (attempts.lose_step(self.services, attempt.claim.step, dead=why) for attempt in self._running)
+        await asyncio.gather(*losing, return_exceptions=True)
+
     async def shut_down(self, grace_seconds: float) -> None:
         """Waits for running attempts, then gives the rest back for other workers to start at once."""
         await asyncio.gather(self.quarantine.shut_down(), self._end_running(grace_seconds))

@@ -2,11 +2,13 @@
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
@@ -32,6 +34,7 @@ from app.sessions.unit import Services
 from workers.advancer import Advancer
 from workers.failures import patiently
 from workers.heartbeat import Heartbeat
+from workers.memory import EXIT_STATUS, too_large, watch_memory
 from workers.models.limits import ModelLimits
 from workers.quarantine import Quarantine
 from workers.registry import LoadedWorkflow
@@ -50,6 +53,8 @@ RETRY_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 """After which a computing thread gives way. With Python's 5 ms the event loop waited for a fold's thread after every
 system call: the p99 of appends beside a superstep of 500 steps was 44–253 ms in several runs, now 13–134."""
+LOSE_SECONDS = 2.0
+"""Longer a worker that is too large does not wait for the database: leases expire without it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +88,18 @@ class Runtime:
         sys.setswitchinterval(SWITCH_SECONDS)
         self._thread.start()
         self.call(self._start())
+        watch_memory(self._settings.worker_memory_bytes, self._end_too_large)
+
+    def _end_too_large(self) -> None:
+        """Does not hang on the loop, which the agent may hold."""
+        why = too_large(self._settings.worker_memory_bytes)
+        logger.error(f"this process {why} and ends")
+        if self._alone:
+            os._exit(EXIT_STATUS)  # whose fault it is, its worker knows
+        with suppress(TimeoutError):
+            losing = self.runner.lose_all(f"its worker {why}")
+            asyncio.run_coroutine_threadsafe(losing, self._loop).result(LOSE_SECONDS)
+        os.kill(os.getpid(), signal.SIGKILL)
 
     def _run_loop(self) -> None:
         # Threads wait for agents and for git, also beside steps that hold theirs beyond their time limit.

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.config import settings
+from app.config import MIB, settings
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
@@ -105,6 +105,27 @@ async def test_a_step_that_kills_its_worker_fails_its_session_and_leaves_the_wor
     assert [s for s, _ in statuses(await cluster.events(session_id), 1)].count("lost") == 2
     # the first attempt killed one of the two; the second ran alone
     assert [worker.poll() is None, other.poll() is None].count(True) == 1
+
+
+async def test_a_step_that_fills_memory_fails_its_session_and_its_neighbours_lose_one_attempt(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    limit = {"STELLWERK_WORKER_MEMORY_BYTES": str(640 * MIB)}
+    workers = [cluster.start_worker(STEPS, **limit) for _ in range(2)]
+    neighbours = [await cluster.create("patient", directory=str(tmp_path)) for _ in range(4)]
+    for session_id in neighbours:
+        await cluster.until(session_id, lambda view: len(view.steps) == 2 and view.steps[1].status == "running")
+    greedy = await cluster.create("greedy")
+    view = await cluster.ended(greedy)
+    assert view.status == "failed" and "alone in its process, used more than 640 MiB" in (view.reason or "")
+    assert [s for s, _ in statuses(await cluster.events(greedy), 1)] == [
+        "queued", "running", "lost", "queued", "running", "failed",
+    ]  # fmt: skip
+    (tmp_path / "go").touch()
+    for session_id in neighbours:
+        view = await cluster.ended(session_id)
+        assert view.status == "succeeded" and view.steps[1].lost <= 1
+    assert [worker.poll() is None for worker in workers].count(True) == 1
 
 
 async def test_redis_away_and_back_empty_costs_time_only(

@@ -112,6 +112,15 @@ async def deadly(state: State) -> State:
     return {}
 
 
+async def greedy(state: State) -> State:
+    """Fills memory, and lets others work meanwhile."""
+    kept = [bytearray(os.urandom(1024) * 16 * 1024)]
+    for _ in range(256):
+        kept.append(bytearray(kept[0]))
+        await asyncio.sleep(0.02)
+    return {"done": ["greedy"]}
+
+
 async def waits_beside(state: State) -> State:
     await asyncio.Event().wait()
     return {}
@@ -232,6 +241,7 @@ WORKFLOWS = {
     "sleeps": Workflow(graph=graph_of(sleeps)),
     "stays": Workflow(graph=graph_of(stays)),
     "deadly": Workflow(graph=graph_of(deadly)),
+    "greedy": Workflow(graph=graph_of(greedy)),
     "beside": Workflow(graph=beside()),
     "mended": Workflow(graph=mended()),
     "clash": Workflow(graph=clash()),

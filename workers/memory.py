@@ -1,0 +1,29 @@
+"""A bound on the memory of a worker process. Agents share it, so nobody else could say stop to one that fills it."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import psutil
+
+from app.config import MIB
+
+EXIT_STATUS = 86
+"""How the process of a step that ran alone says that it was too large; sysexits and shells use other numbers."""
+LOOK_EVERY_SECONDS = 0.05  # a look costs 20 µs; at a few GB/s a process grows by some 100 MB in between
+
+
+def too_large(limit_bytes: int) -> str:
+    return f"used more than {limit_bytes // MIB} MiB of memory (STELLWERK_WORKER_MEMORY_BYTES)"
+
+
+def watch_memory(limit_bytes: int, on_exceeded: Callable[[], None]) -> None:
+    """Calls it once, from a thread of its own, when this process's resident memory is above the limit."""
+
+    def watch() -> None:
+        process = psutil.Process()
+        while process.memory_info().rss <= limit_bytes:
+            time.sleep(LOOK_EVERY_SECONDS)
+        on_exceeded()
+
+    threading.Thread(target=watch, name="memory", daemon=True).start()
