@@ -101,3 +101,10 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction (READ COMMITTED: what is read after a stream's lock is what its last holder wrote)."""
     async with engine.begin() as db:
         yield db
+
+
+@asynccontextmanager
+async def statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """For one statement that is a transaction by itself: without the round trips of BEGIN and COMMIT."""
+    async with engine.connect() as db:
+        yield await db.execution_options(isolation_level="AUTOCOMMIT")

@@ -11,7 +11,8 @@ from app.progress import Report, SessionId
 from app.sessions import attempts, service, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import NewSession
-from app.sessions.supersteps import Advance, NewStep
+from app.sessions.moves import NewStep
+from app.sessions.supersteps import Advance
 from app.sessions.unit import Services
 
 # As the test's gateway registers it (serving.py).

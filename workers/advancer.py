@@ -22,8 +22,9 @@ from app.errors import (
 )
 from app.progress import SessionId
 from app.sessions import supersteps
+from app.sessions.moves import NewStep
 from app.sessions.repository import SessionRow
-from app.sessions.supersteps import Advance, NewStep, Owed
+from app.sessions.supersteps import Advance, Owed
 from app.sessions.unit import Services
 from workers import engine
 from workers.codec import readable

@@ -53,14 +53,27 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
 
     A value that only looks like such a reference is stored too, so that `fetch` gives it back.
     """
-    try:
-        content = orjson.dumps(value)
-    except (TypeError, ValueError) as error:
-        raise InvalidEvent(f"the value cannot be written as JSON: {error}") from error
-    if len(content) <= max_bytes and not is_reference(value):
+    content = _as_json(value)
+    if _fits(value, content, max_bytes):
         return value
     digest = await put_artifact(db, stream_id, content, media_type="application/json")
     return {"$artifact": digest, "size": len(content)}
+
+
+def fits(value: Any, *, max_bytes: int) -> bool:
+    """Whether `outsource` would leave it as it is. Raises InvalidEvent."""
+    return _fits(value, _as_json(value), max_bytes)
+
+
+def _fits(value: Any, content: bytes, max_bytes: int) -> bool:
+    return len(content) <= max_bytes and not is_reference(value)
+
+
+def _as_json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise InvalidEvent(f"the value cannot be written as JSON: {error}") from error
 
 
 def is_reference(value: Any) -> bool:

@@ -25,6 +25,10 @@ from app.progress import SessionId
 AnyStreamId = StreamId | SessionId
 
 
+def new_salt() -> bytes:
+    return os.urandom(16)
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
     """An event to append. With a `lease` it is refused unless that lease holds its step."""
@@ -39,7 +43,7 @@ class Item:
     attempt: int | None = None
     lease: UUID | None = None
     dedupe_key: str | None = None
-    salt: bytes = field(default_factory=lambda: os.urandom(16))
+    salt: bytes = field(default_factory=new_salt)
 
 
 def item(
@@ -104,6 +108,19 @@ async def call_append(
     """One round trip. A call repeated with the same `writer` and `call_no` gets the first one's answer."""
     cursor = await connection.execute(_APPEND, _arguments(items, writer, call_no), binary=True)
     return [Answer(*row) for row in await cursor.fetchall()]
+
+
+def columns(items: Sequence[Item]) -> tuple[Any, ...]:
+    """What append_all takes: data, t, agents, phases, steps, attempts and salts of events for one stream."""
+    return (
+        [i.data for i in items],
+        [i.t for i in items],
+        [i.agent for i in items],
+        [i.phase for i in items],
+        [i.step for i in items],
+        [i.attempt for i in items],
+        [i.salt for i in items],
+    )
 
 
 def _arguments(items: Sequence[Item], writer: UUID | None, call_no: int | None) -> tuple[Any, ...]:

@@ -14,15 +14,16 @@ from uuid import UUID
 from app.config import settings
 from app.database import transaction
 from app.errors import LeaseLost
+from app.events import artifacts, log
 from app.events.types import StepEvent
 from app.progress import SessionId
-from app.sessions import overdue, repository, step_repository, supersteps
-from app.sessions.model import TERMINAL, StepToken, retry_delay
+from app.sessions import moves, overdue, repository, step_repository
+from app.sessions.model import StepToken, retry_delay
 from app.sessions.repository import SessionRow
-from app.sessions.service import end_session, queued_event, set_running
+from app.sessions.service import end_session, queued_event
 from app.sessions.step_repository import StepRow
 from app.sessions.supersteps import Owed
-from app.sessions.unit import Services, Unit, unit
+from app.sessions.unit import Services, Unit, unit, value_bytes
 
 MAX_ERROR_CHARACTERS = 4000
 
@@ -73,27 +74,22 @@ async def claim_step(
     `served`: the (workflow, version) pairs of this process. `alone`: takes a step that was lost before, and only
     then.
     """
-    async with unit(services, session_id) as work:
-        session = await repository.session_row(work.db, session_id)
-        runs = session.status not in TERMINAL and session.status != "paused"
-        row = None
-        if runs and (session.workflow, session.workflow_version) in served:
-            row = await step_repository.claim(
-                work.db,
-                session_id,
-                step,
-                attempt,
-                lease_token=lease,
-                lease=settings().lease,
-                worker=worker,
-                alone=alone,
-            )
-        if row is None:
-            current = await step_repository.step_row(work.db, session_id, step)
-            return Claim(session, current) if current.lease_token == lease else None
-        await set_running(work, session)
-        await work.append(session_id, _event(row, "running", worker=worker))
-        return Claim(session, row)
+    async with unit(services, is_one_move=True) as work:
+        claimed = await moves.claim(
+            work.db,
+            session_id,
+            step,
+            attempt,
+            lease=lease,
+            lasts=settings().lease,
+            worker=worker,
+            served=served,
+            alone=alone,
+        )
+        if claimed is None:
+            return None
+        work.recorded += claimed.recorded
+        return Claim(claimed.session, claimed.step)
 
 
 async def read_claim(services: Services, session_id: SessionId, step: int, lease: UUID) -> Claim | None:
@@ -110,36 +106,18 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
     LeaseLost.
     """
     row = claim.step
-    async with unit(services, row.session_id) as work:
-        released = await step_repository.release(
-            work.db,
-            row.session_id,
-            row.step,
-            claim.lease,
-            "succeeded",
-            update_data=repository.as_json(update),
-            commit=commit,
-            node_snapshot=None,
-        )
-        if not released:
-            raise LeaseLost
+    fits = artifacts.fits(update, max_bytes=value_bytes())
+    async with unit(services, row.session_id, is_one_move=fits) as work:
         event = _event(row, "succeeded", update=await work.outsource(row.session_id, update))
         if commit is not None:
             event["commit"] = commit
-        await work.append(row.session_id, event)
-        return await _owed(work, row)
-
-
-async def _owed(work: Unit, row: StepRow) -> Owed | None:
-    """None while the superstep is open; also tells when nothing runs any more and a person is waited for."""
-    statuses = await step_repository.statuses_in_superstep(work.db, row.session_id, row.superstep)
-    if statuses & {"queued", "running"}:
-        return None
-    if "waiting" in statuses:
-        reason = "waiting for an answer"
-        await work.append(row.session_id, {"t": "session_event", "status": "waiting", "reason": reason})
-        await repository.update_session(work.db, row.session_id, status="waiting", reason=reason)
-    return await supersteps.owed_now(work.db, row.session_id) if statuses == {"succeeded"} else None
+        entry = log.item(row.session_id, event)
+        completed = await moves.complete(work.db, row, update=repository.as_json(update), commit=commit, event=entry)
+        if completed is None:
+            raise LeaseLost
+        work.recorded += completed.recorded
+    # The session's row of the claim still holds: nobody folds it while a step of its superstep is running.
+    return Owed(claim.session, completed.owed) if completed.owed else None
 
 
 async def wait_step(
@@ -149,12 +127,9 @@ async def wait_step(
     row = claim.step
     async with unit(services, row.session_id) as work:
         asked = await work.outsource(row.session_id, question)
-        released = await step_repository.release(
+        released = await step_repository.wait(
             work.db,
-            row.session_id,
-            row.step,
-            claim.lease,
-            "waiting",
+            row,
             question=repository.as_json(asked),
             interrupt_id=interrupt_id,
             node_snapshot=node_snapshot,
@@ -172,7 +147,7 @@ async def wait_step(
                 "question": asked,
             },
         )
-        await _owed(work, row)
+        work.recorded += await moves.settle(work.db, row)
 
 
 async def fail_step(services: Services, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:

@@ -99,6 +99,11 @@ class SessionRow:
     last_step: int
     base_commit: str | None
 
+    @property
+    def next_superstep(self) -> int:
+        """The one whose results are folded next; 0 is the graph's start."""
+        return 0 if self.folded_superstep is None else self.folded_superstep + 1
+
 
 _SESSION_ROW = (
     "SELECT session_id, status, reason, workflow, workflow_version, task, input, path, repo, snapshot,"

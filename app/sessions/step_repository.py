@@ -1,6 +1,6 @@
 """The SQL on steps. Callers that write hold the stream's lock (events.log.lock_streams)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -63,15 +63,6 @@ async def steps_of_superstep(db: AsyncConnection, session_id: SessionId, superst
     return await steps_where(db, "session_id = :id AND superstep = :superstep", id=session_id, superstep=superstep)
 
 
-async def statuses_in_superstep(db: AsyncConnection, session_id: SessionId, superstep: int) -> set[StepStatus]:
-    """Which there are: every step asks when it ends, so it must not read what all its siblings returned."""
-    statuses = await db.scalars(
-        text("SELECT DISTINCT status FROM steps WHERE session_id = :id AND superstep = :superstep"),
-        {"id": session_id, "superstep": superstep},
-    )
-    return set(statuses)
-
-
 async def open_steps(db: AsyncConnection, session_id: SessionId) -> list[StepRow]:
     return await steps_where(db, f"session_id = :id AND {OPEN_STEPS}", id=session_id)
 
@@ -88,69 +79,23 @@ async def step_row(db: AsyncConnection, session_id: SessionId, step: int) -> Ste
     raise NotFound(f"session {session_id} has no step {step}")
 
 
-async def insert_steps(db: AsyncConnection, rows: Sequence[Mapping[str, Any]]) -> None:
-    await db.execute(
-        text(
-            "INSERT INTO steps (session_id, step, superstep, task_path, agent, queue, status, max_attempts,"
-            " time_limit_ms, input, interrupt_id, sent_at) VALUES (:session_id, :step, :superstep, :task_path,"
-            " :agent, :queue, 'queued', :max_attempts, :time_limit_ms, :input, :interrupt_id, clock_timestamp())"
-        ),
-        rows,
-    )
-
-
-async def claim(
-    db: AsyncConnection,
-    session_id: SessionId,
-    step: int,
-    attempt: int,
-    *,
-    lease_token: UUID,
-    lease: timedelta,
-    worker: str,
-    alone: bool,
-) -> StepRow | None:
-    """None when another worker was quicker, the step is not due, or it must run alone and this is not `alone`."""
-    row = (
-        await db.execute(
-            text(
-                "UPDATE steps SET status = 'running', lease_token = :token, worker = :worker,"
-                " lease_until = clock_timestamp() + :lease, started_at = clock_timestamp(), error = NULL"
-                " WHERE session_id = :id AND step = :step AND attempt = :attempt AND status = 'queued'"
-                " AND available_at <= clock_timestamp() AND (lost > 0) = :alone"
-                f" RETURNING {_STEP_COLUMNS}"
-            ),
-            {
-                "id": session_id,
-                "step": step,
-                "attempt": attempt,
-                "token": lease_token,
-                "lease": lease,
-                "worker": worker,
-                "alone": alone,
-            },
-        )
-    ).one_or_none()
-    return StepRow(*row) if row else None
-
-
-async def release(
-    db: AsyncConnection,
-    session_id: SessionId,
-    step: int,
-    lease_token: UUID,
-    status: StepStatus,
-    **columns: Any,
-) -> bool:
-    """Ends a running attempt, whose lease must still be held; false when it is not."""
-    assignments = "".join(f", {name} = :{name}" for name in columns)
+async def wait(db: AsyncConnection, row: StepRow, *, question: str, interrupt_id: str, node_snapshot: bytes) -> bool:
+    """Ends a running attempt that asked, whose lease must still be held; false when it is not."""
     result = await db.execute(
         text(
-            "UPDATE steps SET status = :status, lease_token = NULL, lease_until = NULL,"
-            f" ended_at = clock_timestamp(){assignments}"
-            " WHERE session_id = :id AND step = :number AND lease_token = :token AND status = 'running'"
+            "UPDATE steps SET status = 'waiting', lease_token = NULL, lease_until = NULL,"
+            " ended_at = clock_timestamp(), question = :question, interrupt_id = :interrupt_id,"
+            " node_snapshot = :node_snapshot"
+            " WHERE session_id = :id AND step = :step AND lease_token = :token AND status = 'running'"
         ),
-        {"id": session_id, "number": step, "token": lease_token, "status": status, **columns},
+        {
+            "id": row.session_id,
+            "step": row.step,
+            "token": row.lease_token,
+            "question": question,
+            "interrupt_id": interrupt_id,
+            "node_snapshot": node_snapshot,
+        },
     )
     return result.rowcount == 1
 

@@ -6,22 +6,20 @@ takes the stream's lock and checks that the version is still the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
-
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import settings
 from app.database import transaction
 from app.events import artifacts, log
-from app.events.types import SessionEvent, StepEvent, WorkflowEvent
+from app.events.types import StepEvent, WorkflowEvent
 from app.progress import SessionId
-from app.sessions import repository, step_repository
+from app.sessions import moves, repository, step_repository
 from app.sessions.model import TERMINAL
+from app.sessions.moves import NewStep
 from app.sessions.repository import SessionRow
 from app.sessions.service import end_session
 from app.sessions.step_repository import StepRow
-from app.sessions.unit import Services, Unit, unit
+from app.sessions.unit import MAX_EVENTS, Services, Unit, unit, value_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,19 +28,6 @@ class Owed:
 
     session: SessionRow
     steps: tuple[StepRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class NewStep:
-    """A step that a fold found pending. `input` is None when the node reads the state."""
-
-    task_path: str
-    agent: str
-    queue: str
-    interrupt_id: str
-    input: bytes | None
-    max_attempts: int
-    time_limit: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,17 +46,12 @@ class Advance:
 async def read_owed(services: Services, session_id: SessionId) -> Owed | None:
     """None when there is nothing to fold (yet, or any more). Raises NotFound."""
     async with transaction(services.engine) as db:
-        return await owed_now(db, session_id)
-
-
-async def owed_now(db: AsyncConnection, session_id: SessionId) -> Owed | None:
-    """As `read_owed`, within a transaction."""
-    session = await repository.session_row(db, session_id)
-    if session.status in TERMINAL or session.status == "paused":
-        return None
-    if session.folded_superstep is None:
-        return Owed(session, ())
-    steps = await step_repository.steps_of_superstep(db, session_id, session.folded_superstep + 1)
+        session = await repository.session_row(db, session_id)
+        if session.status in TERMINAL or session.status == "paused":
+            return None
+        if session.folded_superstep is None:
+            return Owed(session, ())
+        steps = await step_repository.steps_of_superstep(db, session_id, session.next_superstep)
     if not steps or any(step.status != "succeeded" for step in steps):
         return None
     return Owed(session, tuple(steps))
@@ -79,80 +59,57 @@ async def owed_now(db: AsyncConnection, session_id: SessionId) -> Owed | None:
 
 async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bool:
     """False when another worker was quicker: then nothing was written, and there is nothing left to do."""
-    session_id = owed.session.session_id
-    async with unit(services, session_id) as work:
-        session = await repository.session_row(work.db, session_id)
-        if session.snapshot_version != owed.session.snapshot_version or session.status in TERMINAL:
-            return False
-        events: list[SessionEvent | WorkflowEvent | StepEvent] = []
-        if session.status != "running":
-            events.append({"t": "session_event", "status": "running", "reason": None})
-        folded = 0 if session.folded_superstep is None else session.folded_superstep + 1
-        for node, delta in advance.deltas:
-            stored = await work.outsource(session_id, delta)
-            events.append({"t": "workflow_event", "node": node, "delta": stored})
-        await repository.update_session(
+    session = owed.session
+    numbered = [] if advance.finished else list(enumerate(advance.steps, session.last_step + 1))
+    queued = [_queued(number, step, superstep=session.next_superstep + 1) for number, step in numbered]
+    fits = all(artifacts.fits(delta, max_bytes=value_bytes()) for _, delta in advance.deltas)
+    is_one_move = fits and not advance.finished and len(advance.deltas) + len(queued) <= MAX_EVENTS
+    async with unit(services, session.session_id, is_one_move=is_one_move) as work:
+        events: list[WorkflowEvent | StepEvent] = []
+        if is_one_move:
+            events = [*await _deltas(work, session.session_id, advance), *queued]
+        recorded = await moves.commit_fold(
             work.db,
-            session_id,
-            status="running",
-            reason=None,
+            session,
             snapshot=advance.snapshot,
-            snapshot_version=session.snapshot_version + 1,
-            folded_superstep=folded,
-            last_step=session.last_step + len(advance.steps),
             base_commit=advance.base_commit,
+            steps=[step for _, step in numbered],
+            events=[log.item(session.session_id, event) for event in events],
         )
-        if not advance.finished:
-            events += await _queue(services, work, session, advance.steps, superstep=folded + 1)
-        await work.append(session_id, *events)  # in one call: a wide superstep has hundreds
+        if recorded is None:
+            return False
+        work.recorded += recorded
+        if not is_one_move:
+            await work.append(session.session_id, *await _deltas(work, session.session_id, advance), *queued)
         if advance.finished:
-            await _finish(work, session_id, advance)
-        return True
+            await _finish(work, session.session_id, advance)
+
+        def ring() -> None:
+            for number, step in numbered:
+                services.dispatch.run_step(session.session_id, number, 1, queue=step.queue)
+
+        work.after_commit.append(ring)
+    return True
 
 
-async def _queue(
-    services: Services, work: Unit, session: SessionRow, new: Sequence[NewStep], *, superstep: int
-) -> list[StepEvent]:
-    session_id = session.session_id
-    numbered = list(enumerate(new, session.last_step + 1))
-    await step_repository.insert_steps(
-        work.db,
-        [
-            {
-                "session_id": session_id,
-                "step": number,
-                "superstep": superstep,
-                "task_path": step.task_path,
-                "agent": step.agent,
-                "queue": step.queue,
-                "max_attempts": step.max_attempts,
-                "time_limit_ms": int(step.time_limit.total_seconds() * 1000),
-                "input": step.input,
-                "interrupt_id": step.interrupt_id,
-            }
-            for number, step in numbered
-        ],
-    )
-    queued: list[StepEvent] = [
-        {
-            "t": "step_event",
-            "step": number,
-            "agent": step.agent,
-            "status": "queued",
-            "attempt": 1,
-            "queue": step.queue,
-            "superstep": superstep,
-            "task_path": step.task_path,
-        }
-        for number, step in numbered
+async def _deltas(work: Unit, session_id: SessionId, advance: Advance) -> list[WorkflowEvent]:
+    return [
+        {"t": "workflow_event", "node": node, "delta": await work.outsource(session_id, delta)}
+        for node, delta in advance.deltas
     ]
 
-    def ring() -> None:
-        for number, step in numbered:
-            services.dispatch.run_step(session_id, number, 1, queue=step.queue)
 
-    work.after_commit.append(ring)
-    return queued
+def _queued(number: int, step: NewStep, *, superstep: int) -> StepEvent:
+    return {
+        "t": "step_event",
+        "step": number,
+        "agent": step.agent,
+        "status": "queued",
+        "attempt": 1,
+        "queue": step.queue,
+        "superstep": superstep,
+        "task_path": step.task_path,
+    }
 
 
 async def _finish(work: Unit, session_id: SessionId, advance: Advance) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import settings
-from app.database import transaction
+from app.database import statement, transaction
 from app.events import artifacts, log
 from app.events.types import Recorded, type_of_stored
 from app.progress import SessionId
@@ -61,15 +61,22 @@ class Unit:
 
     async def outsource(self, session_id: SessionId, value: Any, *, share: int = 1) -> Any:
         """`value`, or a reference to an artifact where it is too large for an event that holds `share` values."""
-        limit = (settings().max_event_bytes - ENVELOPE_ROOM) // share
-        return await artifacts.outsource(self.db, session_id, value, max_bytes=limit)
+        return await artifacts.outsource(self.db, session_id, value, max_bytes=value_bytes(share))
+
+
+def value_bytes(share: int = 1) -> int:
+    """How large a value may be in an event that holds `share` of them."""
+    return (settings().max_event_bytes - ENVELOPE_ROOM) // share
 
 
 @asynccontextmanager
-async def unit(services: Services, *locked: SessionId) -> AsyncIterator[Unit]:
-    """Takes the locks of the `locked` sessions first; publishes and rings after the commit."""
-    async with transaction(services.engine) as db:
-        if locked:
+async def unit(services: Services, *locked: SessionId, is_one_move: bool = False) -> AsyncIterator[Unit]:
+    """Takes the locks of the `locked` sessions first; publishes and rings after the commit.
+
+    `is_one_move`: all that is done is one of `moves`, which locks and commits by itself.
+    """
+    async with (statement if is_one_move else transaction)(services.engine) as db:
+        if locked and not is_one_move:
             await log.lock_streams(db, *locked)
         work = Unit(db)
         yield work

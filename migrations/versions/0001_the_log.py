@@ -14,9 +14,11 @@ def upgrade() -> None:
     op.execute((_SQL / "0001_tables.sql").read_text())
     op.execute((_SQL / "0001_stream_lock_key.sql").read_text())
     op.execute((_SQL / "0001_append_events.sql").read_text())
+    op.execute((_SQL / "0001_moves.sql").read_text())
 
 
 def downgrade() -> None:
+    op.execute("DROP FUNCTION commit_fold, complete_step, settle_superstep, claim_step, append_all")
     op.execute(
         "DROP FUNCTION append_events(uuid, bigint, uuid[], text[], text[], text[], text[],"
         " integer[], integer[], uuid[], text[], bytea[])"
