@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Coroutine, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -29,6 +28,7 @@ from app.sessions.unit import Services
 from workers import engine
 from workers.codec import readable
 from workers.engine import Fold, PendingStep
+from workers.foldthreads import FoldThreads
 from workers.registry import LoadedWorkflow
 from workers.workspace import Workspaces
 
@@ -37,8 +37,6 @@ logger = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 FOLDS_AT_ONCE = 2
-FOLD_THREADS = 64
-"""A router that never returns keeps its thread; the others must not wait for it."""
 MAX_FILES = 200
 """Names of changed files in a result; the patch has them all."""
 Served = Mapping[tuple[str, str], LoadedWorkflow]
@@ -53,9 +51,7 @@ class Advancer:
     settings: Settings
     # A fold is pure computation; on the event loop a large one would hold up every append of the process.
     _folds: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(FOLDS_AT_ONCE))
-    _threads: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(FOLD_THREADS, thread_name_prefix="fold")
-    )
+    _threads: FoldThreads = field(default_factory=FoldThreads)
 
     async def advance_session(self, session_id: SessionId) -> None:
         """Does nothing when nothing is owed, so that doubled messages are harmless."""
@@ -113,12 +109,14 @@ class Advancer:
         )
         return await self._with_result(session, folded, advance) if folded.finished else advance
 
+    def close(self) -> None:
+        self._threads.close()
+
     async def fold(self, run: Coroutine[Any, Any, T]) -> T:
         """Runs a fold beside the event loop. Raises FoldTimeout."""
         async with self._folds:  # the limit begins with the fold, not with the wait for its turn
-            future = asyncio.get_running_loop().run_in_executor(self._threads, asyncio.run, run)
             try:
-                return await asyncio.wait_for(future, self.settings.fold_time_limit.total_seconds())
+                return await asyncio.wait_for(self._threads.submit(run), self.settings.fold_time_limit.total_seconds())
             except TimeoutError:
                 raise FoldTimeout from None
 

@@ -44,6 +44,11 @@ def is_retryable(error: BaseException) -> bool:
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:
     """Repeats a transaction while the database is away; whether an earlier try was committed shows at the next."""
+    try:
+        return await work()  # nearly always, and without what AsyncRetrying costs
+    except Exception as error:
+        if not is_away(error):
+            raise
     return await AsyncRetrying(
         retry=retry_if_exception(is_away),
         wait=wait_random_exponential(multiplier=0.05, max=2),

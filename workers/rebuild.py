@@ -43,11 +43,13 @@ async def rebuild(
     database = create_engine(addresses.database, pool_size=2)
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
     services = Services(database, push, dispatch)
-    rebuilder = Rebuilder(services, served, Advancer(services, served, Workspaces.configured(settings), settings))
+    advancer = Advancer(services, served, Workspaces.configured(settings), settings)
+    rebuilder = Rebuilder(services, served, advancer)
     try:
         async for session_id in _ids(services, session_ids):
             yield await rebuilder.rebuild(session_id, check=check)
     finally:
+        advancer.close()
         await push.close()
         dispatch.close()
         await database.dispose()

@@ -212,6 +212,7 @@ class Runtime:
         await asyncio.gather(*self._background, return_exceptions=True)
         await self.runner.shut_down(SHUTDOWN_GRACE_SECONDS)
         self._heartbeat.stop()
+        self.advancer.close()
         await self._appends.close()
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
