@@ -94,11 +94,11 @@ class Runner:
         """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
         try:
             claim = await self._claim(session_id, step, attempt, alone=False)
+            if claim is None:
+                await self._not_claimed(session_id, step, attempt)
+                return
         except NotFound as error:
-            logger.warning("message for an unknown session", error=str(error))
-            return
-        if claim is None:
-            await self._not_claimed(session_id, step, attempt)
+            logger.warning("message for an unknown step", error=str(error))
             return
         with structlog.contextvars.bound_contextvars(session=str(session_id), step=step, attempt=attempt):
             await self._run_claimed(claim)

@@ -1,0 +1,172 @@
+"""The moves of a session, each in one call: what is written, what is told, and what a second call changes."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from uuid import UUID, uuid4
+
+import orjson
+import pytest
+
+from app.database import transaction
+from app.errors import LeaseLost
+from app.events import log
+from app.events.types import Recorded, encode
+from app.progress import SessionId
+from app.sessions import attempts, step_repository, supersteps
+from app.sessions.attempts import Claim
+from app.sessions.moves import NewStep
+from app.sessions.supersteps import Owed
+from app.sessions.unit import Services
+from tests.populating import SERVED, advance, created
+from tests.serving import serving
+
+ODD_AGENT = 'fix "ü"\t\\ \x1f 🔧'
+
+
+@pytest.fixture
+async def services(database_url: str, redis_url: str) -> AsyncIterator[Services]:
+    async with serving(database_url, redis_url) as served:
+        yield served.gateway.services
+
+
+def new_step(agent: str) -> NewStep:
+    return NewStep(f"node:{agent}", agent, "default", f"interrupt {agent}", None, 3, timedelta(hours=1))
+
+
+async def queued(services: Services, *agents: str) -> SessionId:
+    session_id = await created(services)
+    await advance(services, session_id, steps=[new_step(agent) for agent in agents])
+    return session_id
+
+
+async def claim(services: Services, session_id: SessionId, step: int = 1, *, lease: UUID | None = None) -> Claim | None:
+    return await attempts.claim_step(
+        services, session_id, step, 1, lease=lease or uuid4(), worker="worker-1", served=SERVED, alone=False
+    )
+
+
+async def claimed(services: Services, session_id: SessionId, step: int = 1) -> Claim:
+    found = await claim(services, session_id, step)
+    assert found is not None
+    return found
+
+
+async def complete(services: Services, claim: Claim) -> Owed | None:
+    return await attempts.complete_step(services, claim, {"by": claim.step.agent}, commit=None)
+
+
+async def ask(services: Services, claim: Claim) -> None:
+    await attempts.wait_step(services, claim, question="may I?", interrupt_id="asked", node_snapshot=b"state")
+
+
+async def events(services: Services, session_id: SessionId) -> list[Recorded]:
+    async with transaction(services.engine) as db:
+        return await log.read_page(db, await log.stream_state(db, session_id), after=0, limit=1000)
+
+
+async def told(services: Services, session_id: SessionId) -> list[tuple[str, str]]:
+    """(kind, status or node) of all events."""
+    parsed = [orjson.loads(event.data) for event in await events(services, session_id)]
+    return [(event["t"].removesuffix("_event"), event.get("status") or event["node"]) for event in parsed]
+
+
+async def test_the_claims_event_is_written_as_our_encoder_writes_it(services: Services) -> None:
+    session_id = await queued(services, ODD_AGENT)
+    await claimed(services, session_id)
+    stored = (await events(services, session_id))[-1]
+    event = orjson.loads(stored.data)
+    assert (event["agent"], stored.agent, stored.phase) == (ODD_AGENT, ODD_AGENT, None)
+    assert stored.data == encode(event, max_bytes=10_000)
+
+
+class Collecting:
+    """Stands where Redis does: keeps what is told."""
+
+    def __init__(self) -> None:
+        self.events: list[Recorded] = []
+
+    def publish(self, events: Sequence[Recorded]) -> None:
+        self.events += events
+
+    def cancel(self, session_id: SessionId) -> None:
+        raise AssertionError("nothing is cancelled here")
+
+
+async def test_what_is_told_live_is_what_stands_in_the_log(services: Services) -> None:
+    push = Collecting()
+    services = replace(services, push=push)
+    session_id = await queued(services, "plan", "fix")
+    await ask(services, await claimed(services, session_id, 1))
+    await complete(services, await claimed(services, session_id, 2))
+    assert push.events == await events(services, session_id)
+    assert {"session_event", "step_event", "approval_event"} == {event.t for event in push.events}
+
+
+async def test_a_claim_is_repeated_with_its_lease_and_refused_to_others(services: Services) -> None:
+    session_id, lease = await queued(services, "plan"), uuid4()
+    first = await claim(services, session_id, lease=lease)
+    written = await told(services, session_id)
+    assert await claim(services, session_id, lease=lease) == first
+    assert await claim(services, session_id) is None
+    assert await claim(services, session_id, step=2) is None
+    assert await claim(services, SessionId(uuid4())) is None
+    assert await told(services, session_id) == written
+
+
+async def test_the_last_of_a_superstep_is_told_what_is_owed(services: Services) -> None:
+    session_id = await queued(services, "plan", "fix")
+    first, second = await claimed(services, session_id, 1), await claimed(services, session_id, 2)
+    assert await complete(services, second) is None
+    owed = await complete(services, first)
+    assert owed == await supersteps.read_owed(services, session_id)
+    assert owed is not None
+    assert [(step.step, step.update_data) for step in owed.steps] == [(1, {"by": "plan"}), (2, {"by": "fix"})]
+
+
+async def test_a_completed_step_is_not_completed_again(services: Services) -> None:
+    session_id = await queued(services, "plan")
+    running = await claimed(services, session_id)
+    await complete(services, running)
+    written = await told(services, session_id)
+    with pytest.raises(LeaseLost):
+        await complete(services, running)
+    assert await told(services, session_id) == written
+
+
+async def test_a_session_waits_when_nothing_else_runs_and_goes_on_with_the_next_claim(services: Services) -> None:
+    session_id = await queued(services, "plan", "fix", "test")
+    for step, end in ((1, ask), (2, complete)):
+        await end(services, await claimed(services, session_id, step))
+        assert ("session", "waiting") not in await told(services, session_id)
+    await complete(services, await claimed(services, session_id, 3))
+    assert (await told(services, session_id))[-2:] == [("step", "succeeded"), ("session", "waiting")]
+    async with transaction(services.engine) as db:
+        await step_repository.requeue(
+            db,
+            await step_repository.step_row(db, session_id, 1),
+            attempt=1,
+            failures=0,
+            lost=0,
+            delay=timedelta(0),
+        )
+    await claimed(services, session_id, 1)
+    assert (await told(services, session_id))[-2:] == [("session", "running"), ("step", "running")]
+    state = await supersteps.read_session(services, session_id)
+    assert (state.status, state.reason) == ("running", None)
+
+
+@pytest.mark.parametrize("size", [10, 400_000])
+async def test_a_fold_is_committed_once_whether_in_one_call_or_with_artifacts(services: Services, size: int) -> None:
+    session_id = await queued(services, "plan")
+    owed = await complete(services, await claimed(services, session_id))
+    assert owed is not None
+    found = supersteps.Advance(b"next", [("plan", {"text": "x" * size})], [new_step("fix")], "c0ffee", finished=False)
+    assert await supersteps.commit_advance(services, owed, found)
+    written = await told(services, session_id)
+    assert written[-2:] == [("workflow", "plan"), ("step", "queued")]
+    assert not await supersteps.commit_advance(services, owed, found)
+    assert await told(services, session_id) == written
+    state = await supersteps.read_session(services, session_id)
+    assert (state.snapshot, state.snapshot_version, state.folded_superstep) == (b"next", 2, 1)
+    assert (state.last_step, state.base_commit, state.next_superstep) == (2, "c0ffee", 2)
