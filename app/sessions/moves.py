@@ -35,7 +35,7 @@ _CLAIM = (
     " FROM claim_step(%b, %b, %b, %b, %b, %b, %b::text[], %b::text[], %b, %b, %b::bytea[]) AS c"
 )
 _COMPLETE = (
-    f"SELECT first_offset, c.ts, waits, {_columns_of(StepRow, prefix='s')}"
+    f"SELECT first_offset, c.ts, waits, waits_ts, {_columns_of(StepRow, prefix='s')}"
     " FROM complete_step(%b, %b, %b, %b::text::json, %b, %b, %b, %b, %b, %b, %b::bytea[]) AS c"
     " LEFT JOIN LATERAL unnest(c.owed) AS s ON true"
 )
@@ -81,7 +81,7 @@ async def claim(
     """None when another worker was quicker, the step is not due, or `served` or `alone` do not fit it."""
     goes_on = log.item(session_id, _GOES_ON)
     workflows, versions = [name for name, _ in served], [version for _, version in served]
-    salts = [log.new_salt(), goes_on.salt]
+    salts = [goes_on.salt, log.new_salt()]
     found = await _call(
         db,
         _CLAIM,
@@ -120,9 +120,11 @@ async def complete(
     )
     if not found:
         return None
-    first, ts, has_to_wait = found[0][:3]
-    recorded = _recorded([event, waits] if has_to_wait else [event], first, ts)
-    return Completed(recorded, tuple(StepRow(*row[3:]) for row in found if row[3] is not None))
+    first, ts, has_to_wait, waits_ts = found[0][:4]
+    recorded = _recorded([event], first, ts)
+    if has_to_wait:
+        recorded += _recorded([waits], first + 1, waits_ts)
+    return Completed(recorded, tuple(StepRow(*row[4:]) for row in found if row[4] is not None))
 
 
 async def settle(db: AsyncConnection, row: StepRow) -> list[Recorded]:

@@ -82,17 +82,19 @@ BEGIN
     END IF;
 
     goes_on := session.status = 'waiting';
+    event := format('{"t":"step_event","step":%s,"agent":%s,"status":"running","attempt":%s,"worker":%s}',
+                    p_step, to_json(step.agent), p_attempt, to_json(p_worker));
     IF goes_on THEN
         UPDATE sessions x SET status = 'running', reason = NULL WHERE x.session_id = p_session;
         SELECT a.first_offset, a.ts INTO first_offset, ts
-        FROM append_all(p_session, ARRAY[p_goes_on], ARRAY['session_event'], ARRAY[NULL::text], ARRAY[NULL::text],
-                        ARRAY[NULL::integer], ARRAY[NULL::integer], p_salts[2:2]) AS a;
+        FROM append_all(p_session, ARRAY[p_goes_on, event], ARRAY['session_event', 'step_event'],
+                        ARRAY[NULL, step.agent], ARRAY[NULL, NULL], ARRAY[NULL, p_step], ARRAY[NULL, p_attempt],
+                        p_salts) AS a;
+    ELSE
+        SELECT a.first_offset, a.ts INTO first_offset, ts
+        FROM append_all(p_session, ARRAY[event], ARRAY['step_event'], ARRAY[step.agent], ARRAY[NULL::text],
+                        ARRAY[p_step], ARRAY[p_attempt], p_salts[2:2]) AS a;
     END IF;
-    event := format('{"t":"step_event","step":%s,"agent":%s,"status":"running","attempt":%s,"worker":%s}',
-                    p_step, to_json(step.agent), p_attempt, to_json(p_worker));
-    SELECT coalesce(first_offset, a.first_offset), a.ts INTO first_offset, ts
-    FROM append_all(p_session, ARRAY[event], ARRAY['step_event'], ARRAY[step.agent], ARRAY[NULL::text],
-                    ARRAY[p_step], ARRAY[p_attempt], p_salts[1:1]) AS a;
     RETURN NEXT;
 END
 $$;
@@ -144,7 +146,7 @@ CREATE FUNCTION complete_step(
     p_reason  text,    -- as for settle_superstep
     p_waits   text,
     p_salts   bytea[]  -- of both events
-) RETURNS TABLE (first_offset bigint, ts timestamptz, waits boolean, owed steps[])
+) RETURNS TABLE (first_offset bigint, ts timestamptz, waits boolean, waits_ts timestamptz, owed steps[])
 LANGUAGE plpgsql
 SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off
@@ -172,6 +174,7 @@ BEGIN
 
     SELECT * INTO settled FROM settle_superstep(p_session, this_superstep, p_reason, p_waits, p_salts[2]);
     waits := settled.waits;
+    waits_ts := settled.ts;
     IF settled.is_owed THEN
         owed := ARRAY(SELECT p FROM steps p WHERE p.session_id = p_session AND p.superstep = this_superstep
                       ORDER BY p.step);

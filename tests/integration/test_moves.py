@@ -13,7 +13,7 @@ from app.errors import LeaseLost
 from app.events import log
 from app.events.types import Recorded, encode
 from app.progress import SessionId
-from app.sessions import attempts, step_repository, supersteps
+from app.sessions import attempts, service, step_repository, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.moves import NewStep
 from app.sessions.supersteps import Owed
@@ -99,6 +99,8 @@ async def test_what_is_told_live_is_what_stands_in_the_log(services: Services) -
     session_id = await queued(services, "plan", "fix")
     await ask(services, await claimed(services, session_id, 1))
     await complete(services, await claimed(services, session_id, 2))
+    await service.answer_approval(services, session_id, 1, principal="owner")
+    await complete(services, await claimed(services, session_id, 1))
     assert push.events == await events(services, session_id)
     assert {"session_event", "step_event", "approval_event"} == {event.t for event in push.events}
 
@@ -135,6 +137,7 @@ async def test_a_completed_step_is_not_completed_again(services: Services) -> No
 
 
 async def test_a_session_waits_when_nothing_else_runs_and_goes_on_with_the_next_claim(services: Services) -> None:
+    services = replace(services, push=(push := Collecting()))
     session_id = await queued(services, "plan", "fix", "test")
     for step, end in ((1, ask), (2, complete)):
         await end(services, await claimed(services, session_id, step))
@@ -142,18 +145,13 @@ async def test_a_session_waits_when_nothing_else_runs_and_goes_on_with_the_next_
     await complete(services, await claimed(services, session_id, 3))
     assert (await told(services, session_id))[-2:] == [("step", "succeeded"), ("session", "waiting")]
     async with transaction(services.engine) as db:
-        await step_repository.requeue(
-            db,
-            await step_repository.step_row(db, session_id, 1),
-            attempt=1,
-            failures=0,
-            lost=0,
-            delay=timedelta(0),
-        )
+        asked = await step_repository.step_row(db, session_id, 1)
+        await step_repository.requeue(db, asked, attempt=1, failures=0, lost=0, delay=timedelta(0))
     await claimed(services, session_id, 1)
     assert (await told(services, session_id))[-2:] == [("session", "running"), ("step", "running")]
     state = await supersteps.read_session(services, session_id)
     assert (state.status, state.reason) == ("running", None)
+    assert push.events == await events(services, session_id)
 
 
 @pytest.mark.parametrize("size", [10, 400_000])
