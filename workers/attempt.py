@@ -1,7 +1,9 @@
 """What an attempt's agent gets: somebody who takes its reports, and a checkout of the session's files."""
 
 import asyncio
-from collections.abc import Coroutine
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +22,9 @@ from app.sessions.unit import Services
 from workers.failures import patiently
 from workers.workspace import Workspace, Workspaces
 
+STREAMED_AHEAD = 1000
+"""Streamed reports that are on their way to the log at a time: as many as it takes in one call."""
+
 
 @dataclass
 class AttemptReporter:
@@ -31,6 +36,7 @@ class AttemptReporter:
     loop: asyncio.AbstractEventLoop
     redactor: Redactor
     _in_flight: "set[asyncio.Task[int]]" = field(default_factory=set)
+    _streamed: "deque[asyncio.Task[None]]" = field(default_factory=deque)
 
     async def report(self, step: CurrentStep, report: Report) -> int:
         event = agent_event(
@@ -78,8 +84,37 @@ class AttemptReporter:
         if self._in_flight:
             await asyncio.wait(self._in_flight)
 
+    @asynccontextmanager
+    async def streaming(self) -> AsyncIterator[None]:
+        """A node runs in here: what it streamed is in the log before its end is.
+
+        A node that is cancelled does not wait: what is on its way comes there if its lease still stands. Raises what
+        the first report met that the log did not take.
+        """
+        try:
+            yield
+        except asyncio.CancelledError:
+            for task in self._streamed:
+                task.cancel()
+            raise
+        except BaseException:
+            await asyncio.gather(*self._streamed)
+            raise
+        await asyncio.gather(*self._streamed)
+
     async def stream(self, value: Any) -> None:
-        """What a node gives to LangGraph's stream writer becomes a report."""
+        """What a node gives to LangGraph's stream writer becomes a report; raises what an earlier one met.
+
+        The node does not wait for what it writes, so no report waits for another: many share a round trip. Tasks
+        begin in the order in which they are made, and up to the log's line nothing in them waits, so it is theirs.
+        """
+        while self._streamed and (self._streamed[0].done() or len(self._streamed) >= STREAMED_AHEAD):
+            await asyncio.shield(self._streamed[0])
+            self._streamed.popleft()
+        self._streamed.append(asyncio.create_task(self._report_streamed(value)))
+        await asyncio.sleep(0)  # a thousand that come at once must hold up neither the first of them nor other steps
+
+    async def _report_streamed(self, value: Any) -> None:
         details: dict[str, Any]
         match value:
             case str():

@@ -2,11 +2,11 @@
 
 import asyncio
 import errno
+import sys
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import httpx
-import openai
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from app.database import DATABASE_AWAY, is_away
@@ -25,7 +25,6 @@ RETRYABLE: tuple[type[BaseException], ...] = (
     StepTimeout,
     Unavailable,
     httpx.TransportError,
-    openai.APIConnectionError,
     GitFailed,  # in our own workspace: a disk that is full, a lock that somebody left
     *DATABASE_AWAY,
 )
@@ -36,10 +35,21 @@ def is_retryable(error: BaseException) -> bool:
     """Time-outs, lost connections, 429 and 5xx; what a program got wrong once it gets wrong again."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_retryable(inner) for inner in error.exceptions)
-    if isinstance(error, RETRYABLE) or (isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO):
+    if isinstance(error, (*RETRYABLE, *_lost_models())):
+        return True
+    if isinstance(error, OSError) and error.errno in RETRYABLE_ERRNO:
         return True
     status = getattr(error, "status_code", None) or getattr(getattr(error, "response", None), "status_code", None)
     return isinstance(status, int) and (status in RETRYABLE_STATUS or status >= 500)
+
+
+def _lost_models() -> tuple[type[BaseException], ...]:
+    """openai's own error, which only code that has imported openai raises; a worker's start need not wait for it."""
+    if "openai" not in sys.modules:
+        return ()
+    from openai import APIConnectionError  # noqa: PLC0415
+
+    return (APIConnectionError,)
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:

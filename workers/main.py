@@ -1,5 +1,9 @@
 """celery -A workers.main worker"""
 
+import gc
+
+gc.disable()  # until the end of this file: nothing of what is imported is garbage, and looking for it takes a tenth
+
 import logging
 import os
 from typing import Any
@@ -90,3 +94,5 @@ def _end(sender: Any, **_: Any) -> None:
 
 
 app = create_app()
+gc.freeze()  # what stays until the end of the process need not be looked at again
+gc.enable()

@@ -175,7 +175,8 @@ class Runner:
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with self._context(claim, reporter, workspace):
-                outcome = await self._run_node(workflow, claim, reporter)
+                async with reporter.streaming():
+                    outcome = await self._run_node(workflow, claim, reporter)
             await reporter.drain()
             record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):

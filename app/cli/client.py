@@ -6,19 +6,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec, Self
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self
 from urllib.parse import urlsplit
 
-import httpx
 import orjson
 import typer
-from httpx_sse import EventSource, connect_sse
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
+from app.cli.configured import settings
 from app.cli.stack import Home
-from app.config import settings
 from app.embedded.running import running_stack
 from app.errors import BadInput, GatewayRefused, NoStack, Unavailable
+
+if TYPE_CHECKING:
+    from httpx import Response
+    from httpx_sse import EventSource
 
 Url = Annotated[
     str | None, typer.Option(help="The gateway's address; else STELLWERK_URL, else the stack that runs on HOME.")
@@ -90,6 +92,8 @@ class Gateway:
     """A connection to a gateway. Refusals are GatewayRefused, a gateway that is away is Unavailable."""
 
     def __init__(self, address: Address) -> None:
+        import httpx  # noqa: PLC0415 - every `--help` would wait for it
+
         self.address = address
         self._http = httpx.Client(
             base_url=address.url,
@@ -122,19 +126,19 @@ class Gateway:
         return orjson.loads(send("POST", path, json=dict(body), headers=headers).content)
 
     @contextmanager
-    def events(self, session_id: str, *, after: int, epoch: int | None = None) -> Iterator[EventSource | None]:
+    def events(self, session_id: str, *, after: int, epoch: int | None = None) -> Iterator["EventSource | None"]:
         """One connection to a session's stream; None when it is closed and holds nothing past `after`."""
-        path, query = f"/sessions/{session_id}/events", _given({"epoch": epoch})
-        try:
-            with connect_sse(self._http, "GET", path, params=query, headers={"Last-Event-ID": str(after)}) as source:
-                if source.response.status_code != 200:
-                    source.response.read()
-                    _check(source.response)
-                yield source if source.response.status_code == 200 else None
-        except httpx.TransportError as error:
-            raise self._unavailable(error) from error
+        from httpx_sse import connect_sse  # noqa: PLC0415 - with httpx behind it
 
-    def _patiently(self, method: str, path: str, **options: Any) -> httpx.Response:
+        path, query = f"/sessions/{session_id}/events", _given({"epoch": epoch})
+        headers = {"Last-Event-ID": str(after)}
+        with self._reached(), connect_sse(self._http, "GET", path, params=query, headers=headers) as source:
+            if source.response.status_code != 200:
+                source.response.read()
+                _check(source.response)
+            yield source if source.response.status_code == 200 else None
+
+    def _patiently(self, method: str, path: str, **options: Any) -> "Response":
         retrying = Retrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(RETRY_SECONDS),
@@ -143,23 +147,29 @@ class Gateway:
         )
         return retrying(self._send, method, path, **options)
 
-    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
+    def _send(self, method: str, path: str, **options: Any) -> "Response":
+        with self._reached():
             response = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise self._unavailable(error) from error
         _check(response)
         return response
 
-    def _unavailable(self, error: httpx.TransportError) -> Unavailable:
-        return Unavailable(f"{self.address.url} does not answer ({str(error) or type(error).__name__})")
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Says Unavailable for what goes wrong on the way."""
+        from httpx import TransportError  # noqa: PLC0415
+
+        try:
+            yield
+        except TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise Unavailable(f"{self.address.url} does not answer ({reason})") from error
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _check(response: httpx.Response) -> None:
+def _check(response: "Response") -> None:
     if response.is_success:
         return
     try:

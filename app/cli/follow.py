@@ -4,13 +4,15 @@ import random
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
-from httpx_sse import EventSource
 
 from app.cli.client import Gateway
 from app.errors import Unavailable
+
+if TYPE_CHECKING:
+    from httpx_sse import EventSource
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
@@ -73,7 +75,7 @@ class Follower:
         self._stops_at_head = True
         return self.to_end()
 
-    def _events_of(self, source: EventSource) -> Iterator[Event]:
+    def _events_of(self, source: "EventSource") -> Iterator[Event]:
         """One connection's, as long as they follow the cursor without a gap. Raises Unavailable at one."""
         for frame in source.iter_sse():
             if frame.retry is not None:

@@ -3,7 +3,6 @@
 from typing import Any
 
 import typer
-from pydantic import ValidationError
 from typer.core import TyperGroup
 
 from app.cli import (
@@ -21,7 +20,6 @@ from app.cli import (
     tail,
 )
 from app.cli.console import say
-from app.config import Settings
 from app.errors import BadInput, GatewayRefused, StellwerkError
 
 BAD_REQUEST = frozenset({400, 413, 422})
@@ -36,12 +34,24 @@ class Commands(TyperGroup):
         except StellwerkError as error:
             say(f"stellwerk: {error}")
             raise typer.Exit(exit_status(error)) from None
-        except ValidationError as error:
-            if error.title != Settings.__name__:
+        except ValueError as error:  # as pydantic's are
+            faults = faults_of_settings(error)
+            if not faults:
                 raise
-            faults = [f"STELLWERK_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
             say(f"stellwerk: {'; '.join(faults)}")
             raise typer.Exit(2) from None
+
+
+def faults_of_settings(error: ValueError) -> list[str]:
+    """What is wrong with which variable; nothing if the error is about something else."""
+    # Imported here: pydantic takes longer than everything else that `--help` needs.
+    from pydantic import ValidationError  # noqa: PLC0415
+
+    from app.config import Settings  # noqa: PLC0415
+
+    if not isinstance(error, ValidationError) or error.title != Settings.__name__:
+        return []
+    return [f"STELLWERK_{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors()]
 
 
 def exit_status(error: StellwerkError) -> int:

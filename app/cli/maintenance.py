@@ -6,26 +6,29 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
 from app.cli.client import Gateway, Token, Url, chosen_home, find_address
+from app.cli.configured import settings
 from app.cli.console import examples, print_line, print_text, say
 from app.cli.lookup import find_session
 from app.cli.stack import Home
-from app.config import Settings, settings
 from app.embedded.running import running_stack
 from app.errors import BadInput, GatewayRefused
 from app.progress import SessionId
+
+if TYPE_CHECKING:
+    from app.config import Settings
 
 commands = typer.Typer()
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def settings_of(home: Path | None) -> Settings:
+def settings_of(home: Path | None) -> "Settings":
     """The settings, with the servers of the stack that runs on this home where none are set."""
     directory = chosen_home(home)
     info = running_stack(directory)
@@ -51,7 +54,7 @@ def rebuild(
         raise typer.Exit(1)
 
 
-async def _rebuild(configured: Settings, session_ids: list[SessionId] | None, *, check: bool) -> int:
+async def _rebuild(configured: "Settings", session_ids: list[SessionId] | None, *, check: bool) -> int:
     """Prints what came of each; returns how many differ."""
     # Imported here: LangGraph and the workflows take seconds.
     from workers.rebuild import rebuild as rebuilding  # noqa: PLC0415

@@ -7,17 +7,20 @@ import sys
 import time
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 import typer
 
+from app.cli.configured import settings
 from app.cli.console import examples
-from app.config import Settings, settings
 from app.embedded.home import make_home
 from app.embedded.process import open_log
 from app.embedded.running import StackInfo, running_stack, supervisor_pid
 from app.errors import EmbeddedServerError
+
+if TYPE_CHECKING:
+    from app.config import Settings
 
 STOP_PATIENCE = 25.0  # `up` has ended 20 s after SIGTERM
 
@@ -123,7 +126,7 @@ def start_in_background(home: Path) -> tuple[BackgroundStack, StackInfo]:
         raise
 
 
-def _settings(home: Path | None, port: int | None = None) -> Settings:
+def _settings(home: Path | None, port: int | None = None) -> "Settings":
     chosen = {"home": home and home.expanduser().absolute(), "port": port}
     return settings().model_copy(update={name: value for name, value in chosen.items() if value is not None})
 

@@ -10,7 +10,18 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from tests.benchmarks import appends, connections, histories, readers, relays, reports, starts, steps, volume
+from tests.benchmarks import (
+    appends,
+    connections,
+    histories,
+    products,
+    readers,
+    relays,
+    reports,
+    starts,
+    steps,
+    volume,
+)
 from tests.benchmarks.figure import Figure, Sample
 from tests.benchmarks.house import House, house
 
@@ -25,6 +36,7 @@ BENCHES: MappingProxyType[str, Bench] = MappingProxyType(
         "volume": volume.bench,
         "steps": steps.bench,
         "reports": reports.bench,
+        "products": products.bench,
         "starts": starts.bench,
     }
 )

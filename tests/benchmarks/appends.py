@@ -27,6 +27,8 @@ WARM_UP_SECONDS = 1.0
 EVENT_BYTES = 180
 """Padding that makes an event's JSON about 300 bytes long."""
 DBOS = "dbos==3.4.0"
+EVENTSOURCING = ("eventsourcing[postgres]==9.5.6", "psycopg[binary]==3.3.9")
+CALLERS, IN_A_CALL = 16, 100
 
 Append = Callable[[int], Awaitable[object]]
 """Appends one event to the stream with that number, and returns when it is durable."""
@@ -137,6 +139,42 @@ async def ours_and_raw(house: House, streams: int) -> list[Sample]:
     return await in_turns(ours, raw)
 
 
+async def appended_in_calls(house: House) -> float:
+    """Events a second, many a call, from callers with a stream and a connection each."""
+    url = house.new_database()
+    engine = create_engine(url)
+    ids = [await new_stream(engine) for _ in range(CALLERS)]
+    await engine.dispose()
+
+    async def produce(stream_id: StreamId, until: float) -> int:
+        count = 0
+        items = [log.item(stream_id, progress(number, size=EVENT_BYTES)) for number in range(IN_A_CALL)]
+        async with await psycopg.AsyncConnection.connect(libpq_url(url), autocommit=True) as db:
+            while time.monotonic() < until:
+                count += len(await log.call_append(db, items))
+        return count
+
+    started = time.monotonic()
+    counts = await asyncio.gather(*(produce(stream_id, started + SECONDS) for stream_id in ids))
+    return sum(counts) / (time.monotonic() - started)
+
+
+async def beside_eventsourcing(house: House, one_a_call: Sample) -> AsyncIterator[Figure]:
+    python = python_with(*EVENTSOURCING)
+    ours, theirs = list[float](), list[dict[str, float]]()
+    for _ in range(RUNS):
+        ours.append(await appended_in_calls(house))
+        url = house.new_database(migrated=False)
+        theirs.append(await asyncio.to_thread(run_peer, python, "eventsourcing_events", "append", url))
+    single, batches = (Sample(tuple(rates[name] for rates in theirs)) for name in ("single", "batches"))
+    peer = "eventsourcing's Postgres recorder"
+    meaning = f"{PRODUCERS} producers await each event; theirs: {CALLERS} threads, each event a call"
+    yield Figure("appends, 100 streams", "events/s", one_a_call, peer, single, Goal("≥", 1.0), meaning)
+    meaning = f"{CALLERS} callers with a connection and a stream each; theirs: {CALLERS} threads with an aggregate each"
+    what = f"appends, {IN_A_CALL} events a call"
+    yield Figure(what, "events/s", Sample(tuple(ours)), peer, batches, Goal("≥", 1.0), meaning)
+
+
 def event(ids: Sequence[StreamId], number: int) -> log.Item:
     return log.item(ids[number], progress(number, size=EVENT_BYTES))
 
@@ -156,3 +194,5 @@ async def bench(house: House) -> AsyncIterator[Figure]:
     yield Figure(
         "appends, 100 streams", "events/s", many, "DBOS write_stream", Sample(tuple(rates)), Goal("≥", 50.0), meaning
     )
+    async for figure in beside_eventsourcing(house, many):
+        yield figure

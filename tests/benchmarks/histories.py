@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import psutil
 import psycopg
@@ -12,9 +13,11 @@ import psycopg
 from app.database import create_engine
 from app.events import log
 from app.events.types import StreamId
+from tests.benchmarks.appends import EVENTSOURCING
 from tests.benchmarks.crowd import Crowd, Load, crowd
-from tests.benchmarks.figure import RUNS, Figure, Goal, Sample, in_turns
+from tests.benchmarks.figure import RUNS, Figure, Goal, Measure, Sample, in_turns
 from tests.benchmarks.house import House
+from tests.benchmarks.peers import python_with, run_peer
 from tests.benchmarks.servers.serving import EVENT_BYTES, get
 from tests.following import new_stream, progress
 
@@ -134,6 +137,22 @@ async def peaks(house: House, readers: Crowd, url: str, long: StreamId, short: S
     return (peak(gateway) - resting) / MIB, of_short / MIB
 
 
+async def eventsourcing_of(house: House) -> Measure:
+    """Events a second of one aggregate, read by the peer in its own process."""
+    python, url = python_with(*EVENTSOURCING), house.new_database(migrated=False)
+
+    async def run(*arguments: str) -> Any:
+        return await asyncio.to_thread(run_peer, python, "eventsourcing_events", *arguments)
+
+    long = (await run("fill", url))["aggregate"]
+
+    async def select() -> float:
+        found: float = (await run("select", url, long))["select"]
+        return found
+
+    return select
+
+
 async def bench(house: House) -> AsyncIterator[Figure]:
     url = house.new_database()
     long, short = await filled(url, EVENTS), await filled(url, FEWER_EVENTS)
@@ -152,11 +171,14 @@ async def bench(house: House) -> AsyncIterator[Figure]:
         async def one() -> float:
             return EVENTS / await alone.all_of(long, EVENTS)
 
-        rate, rates, raw_reads = await in_turns(one, lambda: together.for_a_while(long, CLIENTS), raw)
-        meaning = f"from the connection to the last event; our server took {alone.load}"
-        yield Figure(
-            f"catch-up of {EVENTS:,} events, 1 client", "frames/s", rate, limit, raw_reads, Goal("≥", 0.7), meaning
+        rate, rates, raw_reads, selects = await in_turns(
+            one, lambda: together.for_a_while(long, CLIENTS), raw, await eventsourcing_of(house)
         )
+        what = f"catch-up of {EVENTS:,} events, 1 client"
+        meaning = f"from the connection to the last event; our server took {alone.load}"
+        yield Figure(what, "frames/s", rate, limit, raw_reads, Goal("≥", 0.7), meaning)
+        peer, meaning = "eventsourcing's Postgres recorder", "over HTTP; theirs: one aggregate, in the same process"
+        yield Figure(what, "events/s", rate, peer, selects, Goal("≥", 1.0), meaning)
         meaning = f"all clients' frames while they are at it; our server took {together.load}"
         yield Figure(f"catch-up, {CLIENTS} clients", "frames/s", rates, limit, raw_reads, Goal("≥", 0.7), meaning)
         first, raw_page_ms = await in_turns(lambda: alone.first_event(long), raw_first, runs=7)

@@ -61,10 +61,12 @@ class House:
             **{f"STELLWERK_{name}": value for name, value in settings.items()},
         }
 
-    async def start(self, command: Sequence[str | Path], *, environment: dict[str, str], name: str) -> psutil.Popen:
+    async def start(
+        self, command: Sequence[str | Path], *, environment: dict[str, str], name: str, directory: Path = ROOT
+    ) -> psutil.Popen:
         """A program that is ended with the house, if `end` does not do it before."""
         with (self.directory / f"{name}.log").open("ab") as log:
-            process = psutil.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
+            process = psutil.Popen(command, env=environment, cwd=directory, stdout=log, stderr=subprocess.STDOUT)
         self._stack.callback(end, process)
         return process
 

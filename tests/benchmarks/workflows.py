@@ -8,6 +8,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send
 
 from app.progress import report_progress
+from tests.benchmarks import emitting
 from workers.workflow import Workflow
 
 
@@ -60,4 +61,9 @@ async def part(state: Wide) -> Wide:
     return {"seconds": [0.0]}
 
 
-WORKFLOWS = {"chain": Workflow(chain()), "reports": Workflow(wide(reporter)), "wide": Workflow(wide(part))}
+WORKFLOWS = {
+    "chain": Workflow(chain()),
+    "reports": Workflow(wide(reporter)),
+    "wide": Workflow(wide(part)),
+    "emit": Workflow(emitting.graph),
+}

@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import orjson
-from openai import LengthFinishReasonError
-from openai.types.chat import ChatCompletionMessageParam
 from pydantic import BaseModel, ValidationError
 
 from app.config import settings
@@ -14,6 +12,9 @@ from app.errors import ModelFaltered
 from workers.models.clients import client_of, model_of
 from workers.models.gate import Provider
 from workers.models.recording import Recording, paid_answer, recorded_call
+
+if TYPE_CHECKING:
+    from openai.types.chat import ChatCompletionMessageParam
 
 T = TypeVar("T", bound=BaseModel)
 MAX_PROBLEM = 500
@@ -24,7 +25,7 @@ class Message:
     role: str
     content: str
 
-    def param(self) -> ChatCompletionMessageParam:
+    def param(self) -> "ChatCompletionMessageParam":
         return cast("ChatCompletionMessageParam", {"role": self.role, "content": self.content})
 
 
@@ -55,6 +56,8 @@ async def ask(wanted: type[T], messages: Sequence[Message], *, provider: Provide
     if paid := await paid_answer(provider, model, request):
         return typed_answer(wanted, _content(paid.response), paid.offset)
     async with recorded_call(provider, model, request) as recording, client_of(provider) as client:
+        from openai import LengthFinishReasonError  # noqa: PLC0415 - client_of has loaded it
+
         raw = await client.chat.completions.with_raw_response.parse(model=model, messages=sent, response_format=wanted)
         body = _note(recording, raw.text, raw.request_id)
         try:

@@ -5,17 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
+from importlib import import_module
 from time import time
-from typing import Any, assert_never
+from typing import TYPE_CHECKING, Any, assert_never
 
 import httpx2
-import openai
-from openai import AsyncOpenAI
 from pydantic import ValidationError
 
 from app.config import Settings, settings
 from app.errors import ModelFaltered, ModelRefused, NotNow
 from workers.models.gate import Provider
+
+if TYPE_CHECKING:
+    from openai import APIStatusError, AsyncOpenAI
 
 NO_KEY = "none"
 """For servers at home, which ask for none; the client wants one."""
@@ -40,18 +42,22 @@ def model_of(provider: Provider, chosen: Settings) -> str:
 
 
 @asynccontextmanager
-async def client_of(provider: Provider) -> AsyncIterator[AsyncOpenAI]:
+async def client_of(provider: Provider) -> AsyncIterator["AsyncOpenAI"]:
     """Made for one call, for a step makes few. It tries nothing again by itself: each try is to be in the log.
 
     Errors come out as what a step does about them: ModelRefused (it fails), ModelFaltered (another attempt),
     NotNow (it waits, and no attempt is counted).
     """
+    # Not at the start, which every worker would wait for; and in a thread, so the event loop does not wait either.
+    await asyncio.to_thread(import_module, "openai")
+    import openai  # noqa: PLC0415
+
     chosen = settings()
     is_openai = provider == "openai"
     key = chosen.openai_api_key if is_openai else chosen.perplexity_api_key
     base_url = (chosen.openai_base_url or "https://api.openai.com/v1") if is_openai else chosen.perplexity_base_url
     limit = chosen.model_time_limit
-    client = AsyncOpenAI(
+    client = openai.AsyncOpenAI(
         api_key=key.get_secret_value() if key else NO_KEY,
         base_url=base_url,
         max_retries=0,
@@ -75,7 +81,7 @@ async def client_of(provider: Provider) -> AsyncIterator[AsyncOpenAI]:
             raise ModelFaltered(f"{provider} gave no whole answer: {type(error).__name__}: {error}") from error
 
 
-def _meaning(provider: Provider, error: openai.APIStatusError) -> Exception:
+def _meaning(provider: Provider, error: "APIStatusError") -> Exception:
     said = f"{provider} answered {error.status_code}: {error.message}"
     wait = _advice(error.response.headers)
     match error.status_code:

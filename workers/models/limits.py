@@ -9,12 +9,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import structlog
-from limits import RateLimitItem, RateLimitItemPerSecond, parse
-from limits.aio.storage import RedisStorage
-from limits.aio.strategies import MovingWindowRateLimiter
 from redis.asyncio.lock import Lock
 from redis.exceptions import LockError, RedisError
 
@@ -22,6 +20,9 @@ from app.config import Settings
 from app.errors import NotNow, Unavailable
 from app.events.push import connect
 from workers.models.gate import Provider
+
+if TYPE_CHECKING:
+    from workers.models.rates import Rates
 
 logger = structlog.get_logger(__name__)
 
@@ -41,16 +42,18 @@ class ModelLimits:
 
     def __init__(self, redis_url: str, settings: Settings) -> None:
         self._redis = connect(redis_url)
+        self._redis_url = redis_url
+        self._settings = settings
         self._places = settings.model_concurrency
-        self._rate: RateLimitItem | None = parse(settings.model_rate) if settings.model_rate else None
-        # A circuit is a limit on failures: while as many as it allows lie in the window, nothing is let through,
-        # and when the oldest leaves it, one call is, whose failure closes the way again.
-        window = max(1, round(settings.circuit_window.total_seconds()))
-        self._circuit = RateLimitItemPerSecond(settings.circuit_failures, window, namespace="circuit")
-        shared: Any = {"connection_pool": self._redis.connection_pool}
-        self._windows = MovingWindowRateLimiter(
-            RedisStorage(f"async+{redis_url}", implementation="redispy", key_prefix=PREFIX, **shared)
-        )
+        if settings.model_rate:
+            self._rates  # noqa: B018 - one that cannot be read is told at the start
+
+    @cached_property
+    def _rates(self) -> "Rates":
+        # Imported here: no worker's start need wait for it.
+        from workers.models.rates import Rates  # noqa: PLC0415
+
+        return Rates(self._redis, self._redis_url, self._settings, prefix=PREFIX, patience=LONGEST_WAIT)
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -60,9 +63,9 @@ class ModelLimits:
         """One call; waits a while for its turn. Raises NotNow when the circuit is open, or no turn comes."""
         place: Lock | None = None
         try:
-            await self._pass_circuit(provider)
+            await self._rates.pass_circuit(provider)
             place = await self._take_place(provider)
-            await self._await_rate(provider)
+            await self._rates.await_turn(provider)
         except BROKEN as error:
             logger.warning("models are called without limits: no Redis", error=str(error))
         except BaseException:
@@ -73,21 +76,16 @@ class ModelLimits:
             yield
         except FAILURES as error:
             if not isinstance(error, NotNow):
-                await self._count_failure(provider)
+                with contextlib.suppress(*BROKEN):
+                    await self._rates.count_failure(provider)
             raise
         else:
-            await self._forget_failures(provider)
+            with contextlib.suppress(*BROKEN):
+                await self._rates.forget_failures(provider)
         finally:
             if holding is not None:
                 holding.cancel()
             await _leave(place)
-
-    async def _pass_circuit(self, provider: Provider) -> None:
-        if await self._windows.test(self._circuit, provider):
-            return
-        stats = await self._windows.get_window_stats(self._circuit, provider)
-        delay = timedelta(seconds=max(1.0, stats.reset_time - time.time()))
-        raise NotNow(f"{provider} is down: its last {self._circuit.amount} calls failed", delay=delay)
 
     async def _take_place(self, provider: Provider) -> Lock:
         """Redis' locks, numbered: whoever holds one of them has a place."""
@@ -99,24 +97,6 @@ class ModelLimits:
                     return place
             await asyncio.sleep(LOOK_SECONDS)
         raise NotNow(f"all {self._places} places for calls to {provider} are taken", delay=timedelta(seconds=5))
-
-    async def _await_rate(self, provider: Provider) -> None:
-        if self._rate is None:
-            return
-        while not await self._windows.hit(self._rate, provider):
-            stats = await self._windows.get_window_stats(self._rate, provider)
-            delay = timedelta(seconds=max(0.05, stats.reset_time - time.time()))
-            if delay > LONGEST_WAIT:
-                raise NotNow(f"{provider} has had its {self._rate}", delay=delay)
-            await asyncio.sleep(delay.total_seconds())
-
-    async def _count_failure(self, provider: Provider) -> None:
-        with contextlib.suppress(*BROKEN):
-            await self._windows.hit(self._circuit, provider)
-
-    async def _forget_failures(self, provider: Provider) -> None:
-        with contextlib.suppress(*BROKEN):
-            await self._windows.clear(self._circuit, provider)
 
 
 async def _hold(place: Lock) -> None:

@@ -1,10 +1,7 @@
 """The Responses API: a typed answer, whose reasoning and text are seen while they come."""
 
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import openai
-from openai import AsyncOpenAI, AsyncStream
-from openai.types.responses import ResponseStreamEvent
 from pydantic import BaseModel
 
 from app.config import settings
@@ -15,6 +12,10 @@ from workers.models.clients import client_of, model_of
 from workers.models.gate import current_gate
 from workers.models.recording import Recording, digest_of, paid_answer, recorded_call
 from workers.models.thinking import Thinking
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI, AsyncStream
+    from openai.types.responses import ResponseStreamEvent
 
 T = TypeVar("T", bound=BaseModel)
 SEEN_AT = 0.6
@@ -32,12 +33,14 @@ async def respond(wanted: type[T], *, instructions: str, question: str) -> Answe
     if paid := await paid_answer("openai", model, request):
         return typed_answer(wanted, paid.response["text"], paid.offset)
     async with recorded_call("openai", model, request) as recording, client_of("openai") as client:
+        from openai import NotFoundError  # noqa: PLC0415 - client_of has loaded it
+
         reading = _Reading(recording, digest_of("openai", model, request))
         async with Thinking(SEEN_AT) as thinking:
             try:
                 events = await _taken_up(client, reading.digest) or await _begun(client, wanted, model, request)
                 await reading.all_of(events, thinking)
-            except openai.NotFoundError as error:
+            except NotFoundError as error:
                 raise ModelRefused(f"{client.base_url} has no Responses API or no model {model}: {error}") from error
             finally:
                 recording.response = {"text": reading.text, "response_id": recording.trace.get("response_id")}
@@ -45,8 +48,10 @@ async def respond(wanted: type[T], *, instructions: str, question: str) -> Answe
 
 
 async def _begun(
-    client: AsyncOpenAI, wanted: type[BaseModel], model: str, request: dict[str, Any]
-) -> AsyncStream[ResponseStreamEvent]:
+    client: "AsyncOpenAI", wanted: type[BaseModel], model: str, request: dict[str, Any]
+) -> "AsyncStream[ResponseStreamEvent]":
+    from openai import omit  # noqa: PLC0415
+
     # Not the SDK's own parsing stream: it stumbles over the events of most compatible servers, which leave out
     # indices, and drops what an answer of another type has cost.
     return await client.responses.create(
@@ -61,14 +66,16 @@ async def _begun(
                 "strict": True,
             }
         },
-        reasoning={"summary": "auto"} if model.startswith(("gpt-5", "o")) else openai.omit,
-        background=True if settings().openai_background else openai.omit,
+        reasoning={"summary": "auto"} if model.startswith(("gpt-5", "o")) else omit,
+        background=True if settings().openai_background else omit,
         stream=True,
     )
 
 
-async def _taken_up(client: AsyncOpenAI, digest: str) -> AsyncStream[ResponseStreamEvent] | None:
+async def _taken_up(client: "AsyncOpenAI", digest: str) -> "AsyncStream[ResponseStreamEvent] | None":
     """The response that an earlier attempt started; None if there is none, or the provider forgot it."""
+    from openai import NotFoundError  # noqa: PLC0415
+
     if not settings().openai_background:
         return None
     started = await current_gate().started_response(digest)
@@ -76,7 +83,7 @@ async def _taken_up(client: AsyncOpenAI, digest: str) -> AsyncStream[ResponseStr
         return None
     try:
         events = await client.responses.retrieve(started, stream=True)
-    except openai.NotFoundError:
+    except NotFoundError:
         return None
     await report_progress(SEEN_AT, f"🔁 Taking up the response {started}, which went on at the provider")
     return events
@@ -91,7 +98,7 @@ class _Reading:
         self.digest = digest
         self.text = ""
 
-    async def all_of(self, events: AsyncStream[ResponseStreamEvent], thinking: Thinking) -> None:
+    async def all_of(self, events: "AsyncStream[ResponseStreamEvent]", thinking: Thinking) -> None:
         async with events:
             async for event in events:
                 await self._take(event, thinking)
