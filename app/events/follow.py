@@ -77,6 +77,7 @@ class Follower:
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
         self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)
         self._tasks: list[asyncio.Task[None]] = []
+        self.readers = 0
         self._hung_up = False
         self._beats = 0
 
@@ -144,10 +145,6 @@ class Follower:
                 else:
                     await changed.wait()
 
-    @property
-    def readers(self) -> int:
-        return sum(live.readers for live in self._streams.values())
-
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""
         self._hung_up = True
@@ -159,10 +156,12 @@ class Follower:
         live = self._streams.get(state.stream_id) or self._open(state)
         live.saw(state)
         live.readers += 1
+        self.readers += 1
         try:
             yield live
         finally:
             live.readers -= 1
+            self.readers -= 1
             live.left_at = self._clock()
 
     def _open(self, state: StreamState) -> LiveStream:

@@ -16,6 +16,7 @@ from app.events.follow import Follower
 from app.events.push import Push, connect
 from app.events.states import StateReads
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
+from app.gateway.door import Door
 from app.gateway.gatekeeper import Gatekeeper
 from app.gateway.open_streams import OpenStreams
 from app.gateway.wiring import Gateway
@@ -51,6 +52,7 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for endpoints in (sessions, events, approvals, health, page, openapi):
         app.include_router(endpoints.router)
+    app.add_middleware(Door, settings=settings)
     # Around Starlette's own middleware, too: it sees the server's `send`, and answers of every kind.
     app.middleware_stack = Gatekeeper(app.build_middleware_stack(), settings=settings)
     return app

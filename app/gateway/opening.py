@@ -42,7 +42,7 @@ class Opening:
     reset: CursorOutOfRange | None = None
 
 
-async def _start(
+async def start_of_reading(
     after: Annotated[
         str | None,
         Query(
@@ -84,7 +84,7 @@ async def _start(
     return Start(after=offset, latest=latest, tail=count, since=since, epoch=epoch, only=only)
 
 
-StartOfReading = Annotated[Start, Depends(_start)]
+StartOfReading = Annotated[Start, Depends(start_of_reading)]
 
 
 async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:

@@ -23,6 +23,7 @@ RETRY_MS = (500, 2_500)
 """A restarted gateway must not get all its readers back in the same moment."""
 OVERLOAD_RETRY_MS = (5_000, 15_000)
 HEARTBEAT = b": heartbeat\n\n"
+MEDIA_TYPE = "text/event-stream"
 
 
 async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> Response:
@@ -108,4 +109,4 @@ def _control_frame(event: str, cursor: int, data: dict[str, object], *, retry: i
 def _come_back(why: str) -> Response:
     logger.warning("a reader was sent away for a while", why=why)
     retry = random.randint(*OVERLOAD_RETRY_MS)  # noqa: S311  # jitter
-    return Response(f": {why}\nretry: {retry}\n\n", media_type="text/event-stream")
+    return Response(f": {why}\nretry: {retry}\n\n", media_type=MEDIA_TYPE)

@@ -1,0 +1,96 @@
+"""A short way to a stream for what readers nearly always send, in front of FastAPI's resolving of parameters.
+
+That takes most of a connection's time, and after a restart all readers come at once. Only what is plainly right
+is answered here. Everything else goes the long way, so that the rules about what is wrong, and the answers that
+say so, stand there alone.
+"""
+
+import hmac
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from uuid import UUID
+
+from fastapi import Response
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.config import Settings
+from app.errors import BadCursor, NotFound
+from app.gateway.access import authorization, has_cookie
+from app.gateway.opening import start_of_reading
+from app.gateway.stream import MEDIA_TYPE, event_stream
+from app.progress import SessionId
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_PATH = re.compile(f"/events|/sessions/({_UUID})/events")
+_PARAMETERS = {
+    "session_id": re.compile(_UUID),
+    "after": re.compile("[0-9a-z]{1,30}"),
+    "tail": re.compile("[0-9]{1,30}"),
+    "epoch": re.compile("[0-9]{1,18}"),
+}
+_ANY = re.compile(".*")
+_HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile("[0-9]{1,30}")}
+
+
+class Door:
+    """Pure ASGI, behind the gatekeeper, which checks Host and Origin."""
+
+    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._authorization = authorization(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream: Response | None = None
+        if scope["type"] == "http" and scope["method"] == "GET" and (path := _PATH.fullmatch(scope["path"])):
+            with suppress(BadCursor, NotFound):  # the long way says why
+                stream = await self._stream(scope, path[1])
+        await (stream or self._app)(scope, receive, send)
+
+    async def _stream(self, scope: Scope, session_id: str | None) -> Response | None:
+        """`session_id` is the path's, if it has one. Raises BadCursor and NotFound."""
+        query = _plain(_parameters(scope, session_id), _PARAMETERS)
+        headers = _plain(_headers(scope), _HEADERS)
+        if query is None or headers is None or "session_id" not in query:
+            return None
+        if session_id is not None and MEDIA_TYPE not in headers.get("accept", ""):
+            return None
+        if not self._is_owner(scope, headers.get("authorization")):
+            return None
+        epoch = query.get("epoch")
+        start = await start_of_reading(
+            after=query.get("after"),
+            tail=query.get("tail"),
+            epoch=None if epoch is None else int(epoch),
+            last_event_id=headers.get("last-event-id"),
+        )
+        return await event_stream(scope["app"].state.gateway, SessionId(UUID(query["session_id"])), start)
+
+    def _is_owner(self, scope: Scope, shown: str | None) -> bool:
+        """Who shows a token is not asked for a cookie."""
+        if shown is None:
+            return has_cookie(HTTPConnection(scope), self._settings)
+        return hmac.compare_digest(shown.encode(), self._authorization)
+
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def _parameters(scope: Scope, session_id: str | None) -> Pairs:
+    text = scope["query_string"].decode("latin-1")
+    found = [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))] if text else []
+    return found if session_id is None else [*found, ("session_id", session_id)]
+
+
+def _headers(scope: Scope) -> Pairs:
+    found = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
+    return [(name, value) for name, value in found if name in _HEADERS]
+
+
+def _plain(pairs: Pairs, allowed: dict[str, re.Pattern[str]]) -> dict[str, str] | None:
+    """Unless a name is unknown or comes twice, or a value is anything but plain."""
+    found = dict(pairs)
+    is_plain = all(name in allowed and allowed[name].fullmatch(value) for name, value in pairs)
+    return found if is_plain and len(found) == len(pairs) else None
