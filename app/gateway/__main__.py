@@ -7,7 +7,7 @@ import uvicorn
 
 from app.config import settings
 from app.errors import BadInput
-from app.gateway.main import create_app
+from app.gateway.main import create_app, guarded
 from app.gateway.server import Server
 from app.logging import configure_logging
 
@@ -24,7 +24,7 @@ def main() -> int:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  # to the person who starts it
         return 2
     config = uvicorn.Config(
-        app,
+        guarded(app, configuration),
         host=configuration.host,
         port=configuration.port,
         access_log=False,  # the gatekeeper writes lines without tokens

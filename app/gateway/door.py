@@ -11,13 +11,14 @@ from collections.abc import Sequence
 from contextlib import suppress
 from uuid import UUID
 
-from fastapi import Response
+from fastapi import FastAPI, Response
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from app.config import Settings
 from app.errors import BadCursor, NotFound
 from app.gateway.access import authorization, has_cookie
+from app.gateway.open_streams import STREAM
 from app.gateway.opening import start_of_reading
 from app.gateway.stream import MEDIA_TYPE, event_stream
 from app.progress import SessionId
@@ -37,7 +38,7 @@ _HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile("
 class Door:
     """Pure ASGI, behind the gatekeeper, which checks Host and Origin."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
+    def __init__(self, app: FastAPI, *, settings: Settings) -> None:
         self._app = app
         self._settings = settings
         self._authorization = authorization(settings)
@@ -47,7 +48,13 @@ class Door:
         if scope["type"] == "http" and scope["method"] == "GET" and (path := _PATH.fullmatch(scope["path"])):
             with suppress(BadCursor, NotFound):  # the long way says why
                 stream = await self._stream(scope, path[1])
-        await (stream or self._app)(scope, receive, send)
+        if stream is not None:
+            await stream(scope, receive, send)
+            return
+        own = dict(scope)  # FastAPI leaves much in it
+        await self._app(own, receive, send)
+        if STREAM in own:
+            scope[STREAM] = own[STREAM]
 
     async def _stream(self, scope: Scope, session_id: str | None) -> Response | None:
         """`session_id` is the path's, if it has one. Raises BadCursor and NotFound."""
@@ -66,7 +73,7 @@ class Door:
             epoch=None if epoch is None else int(epoch),
             last_event_id=headers.get("last-event-id"),
         )
-        return await event_stream(scope["app"].state.gateway, SessionId(UUID(query["session_id"])), start)
+        return await event_stream(self._app.state.gateway, SessionId(UUID(query["session_id"])), start)
 
     def _is_owner(self, scope: Scope, shown: str | None) -> bool:
         """Who shows a token is not asked for a cookie."""

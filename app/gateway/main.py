@@ -7,6 +7,8 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from app.config import Settings
 from app.database import DATABASE_AWAY, create_engine
@@ -52,10 +54,13 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for endpoints in (sessions, events, approvals, health, page, openapi):
         app.include_router(endpoints.router)
-    app.add_middleware(Door, settings=settings)
-    # Around Starlette's own middleware, too: it sees the server's `send`, and answers of every kind.
-    app.middleware_stack = Gatekeeper(app.build_middleware_stack(), settings=settings)
     return app
+
+
+def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
+    """What the server is to call. The gatekeeper sees the server's own `send`, and answers of every kind."""
+    door = ServerErrorMiddleware(Door(app, settings=settings), handler=problems.on_bug)
+    return Gatekeeper(door, settings=settings)
 
 
 @asynccontextmanager

@@ -12,6 +12,7 @@ from app.events.cancelling import asked_to_end
 
 logger = structlog.get_logger(__name__)
 
+RawHeaders = list[tuple[bytes, bytes]]
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the gatekeeper runs it."""
 WATCH_SECONDS = 1.0
@@ -59,18 +60,18 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only takes its place: what answered the request, layer upon layer, is to be gone while the stream lasts."""
         if scope["method"] == "HEAD":
-            await self._start(send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": b""})
         else:
             scope[STREAM] = self
 
-    async def run(self, transport: asyncio.Transport, send: Send) -> None:
+    async def run(self, transport: asyncio.Transport, send: Send, headers: RawHeaders) -> None:
         """Until there are no more frames, or nobody to take them."""
         self._transport = transport
         self._task = asyncio.current_task()
         self._open.add(self)
         try:
-            await self._start(send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
             async with aclosing(self._frames):
                 async for data in self._frames:
                     self._sending_since = self._open.clock()
@@ -93,6 +94,3 @@ class EventStream(Response):
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
-
-    async def _start(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import BadCursor, CursorOutOfRange
-from app.events.log import AnyStreamId, Filter, StreamState, offset_before, stream_state
+from app.events.log import EVERYTHING, AnyStreamId, Filter, StreamState, offset_before, stream_state
 from app.gateway.inputs import Text, Timestamp
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)
@@ -73,7 +73,9 @@ async def start_of_reading(
     ] = None,
 ) -> Start:
     """Raises BadCursor."""
-    only = Filter(t=frozenset(map(_kind, _split(t))), agent=_split(agent), phase=_split(phase))
+    only = EVERYTHING
+    if t or agent or phase:
+        only = Filter(t=frozenset(map(_kind, _split(t))), agent=_split(agent), phase=_split(phase))
     latest = after == "latest"
     offset = None if latest or after is None else _integer(after, "after")
     count = None if tail is None else max(0, _integer(tail, "tail"))
