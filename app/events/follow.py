@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.live import LiveStream, Page
+from app.events.live import LiveStream, Page, Take
 from app.events.log import EVERYTHING, Filter, StreamState, stream_states
 from app.events.push import Message
 from app.events.subscriptions import Subscriptions
@@ -104,17 +104,20 @@ class Follower:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def follow(self, state: StreamState, after: int, only: Filter = EVERYTHING) -> AsyncGenerator[Update, None]:
+    async def follow(
+        self, state: StreamState, after: int, only: Filter = EVERYTHING, take: Take | None = None
+    ) -> AsyncGenerator[Update, None]:
         """What comes behind `after`, which `state` (read just before) can serve.
 
-        Ends after `End`; without it when this process stops, and the client is to come back.
+        Ends after `End`; without it when this process stops, and the client is to come back. While it waits, new
+        frames are first offered to `take`, which costs no switch of tasks; False: they come as a Batch.
         """
         with self._join(state) as live:
             life, cursor, told = live.life, after, after  # told: the last id that the client knows
             beats = self._beats
             tell_at = self._clock() + self._id_every
             while not (self._hung_up or live.is_closed):
-                changed = live.changed  # taken before looking: what happens meanwhile is not slept over
+                seen = live.changes  # taken before looking: what happens meanwhile is not slept over
                 page = await _next_page(live, cursor, only)
                 if live.life != life or cursor < live.state.earliest - 1:
                     reason = "other_epoch" if live.life != life else "expired"
@@ -141,9 +144,9 @@ class Follower:
                 elif told < cursor:
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(tell_at):
-                            await changed.wait()
+                            await live.more(cursor, seen=seen, take=None)
                 else:
-                    await changed.wait()
+                    cursor = told = await live.more(cursor, seen=seen, take=None if only else take)
 
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""

@@ -1,7 +1,7 @@
 """The open connections of streams: a client costs the task of its request, and one timer looks after all of them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import structlog
@@ -9,6 +9,7 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from app.events.cancelling import asked_to_end
+from app.events.live import Take
 
 logger = structlog.get_logger(__name__)
 
@@ -30,9 +31,16 @@ class OpenStreams:
     def __init__(self, send_timeout: float) -> None:
         self._send_timeout = send_timeout
         self._open = set[EventStream]()
+        self._chunk = b"", b""
         self.clock = asyncio.get_running_loop().time
         self.add = self._open.add
         self.discard = self._open.discard
+
+    def chunk(self, frames: bytes) -> bytes:
+        """As HTTP's chunked encoding has it; encoded once for all streams that send the same one after the other."""
+        if frames is not self._chunk[0]:
+            self._chunk = frames, b"%x\r\n%b\r\n" % (len(frames), frames)
+        return self._chunk[1]
 
     async def watch(self) -> None:
         """Until cancelled."""
@@ -48,7 +56,8 @@ class EventStream(Response):
     sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], open_streams: OpenStreams) -> None:
+    def __init__(self, frames: Callable[[Take], AsyncGenerator[bytes, None]], open_streams: OpenStreams) -> None:
+        """`frames` may give some to the function that it gets, instead of yielding them."""
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
@@ -72,8 +81,8 @@ class EventStream(Response):
         self._open.add(self)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            async with aclosing(self._frames):
-                async for data in self._frames:
+            async with aclosing(self._frames(self._take)) as frames:
+                async for data in frames:
                     self._sending_since = self._open.clock()
                     await send({"type": "http.response.body", "body": data, "more_body": True})
                     self._sending_since = None
@@ -85,6 +94,13 @@ class EventStream(Response):
                 raise
         finally:
             self._open.discard(self)
+
+    def _take(self, frames: bytes) -> bool:
+        """Writes past this stream's sleeping task, unless the client has not yet taken what came before."""
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return False
+        self._transport.write(self._open.chunk(frames))
+        return True
 
     def look_after(self, *, stuck_since: float) -> None:
         if self._transport.is_closing():

@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import assert_never
 
 import orjson
@@ -12,6 +13,7 @@ from sse_starlette import ServerSentEvent
 
 from app.database import DATABASE_AWAY
 from app.events.follow import Batch, Beat, End, Reset
+from app.events.live import Take
 from app.events.log import AnyStreamId, StreamState, read_page
 from app.gateway.open_streams import EventStream
 from app.gateway.opening import Opening, Start, place, resolve
@@ -40,7 +42,7 @@ async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -
             return Response(status_code=204)
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
-    return EventStream(_frames(gateway, opening), gateway.open_streams)
+    return EventStream(partial(_frames, gateway, opening), gateway.open_streams)
 
 
 async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
@@ -57,11 +59,11 @@ async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple
     return opening, opening.state.closed and opening.reset is None and not has_more
 
 
-async def _frames(gateway: Gateway, opening: Opening) -> AsyncGenerator[bytes, None]:
+async def _frames(gateway: Gateway, opening: Opening, take: Take) -> AsyncGenerator[bytes, None]:
     yield stream_frame(opening.state, opening.after)
     if opening.reset is not None:
         yield reset_frame(str(opening.reset), opening.state)
-    async with aclosing(gateway.follower.follow(opening.state, opening.after, opening.only)) as updates:
+    async with aclosing(gateway.follower.follow(opening.state, opening.after, opening.only, take)) as updates:
         async for update in updates:
             match update:
                 case Batch(cursor, b""):

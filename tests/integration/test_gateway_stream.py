@@ -270,18 +270,26 @@ async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url:
     await push.close()
 
 
-async def test_a_stuck_client_is_cut(database_url: str, redis_url: str) -> None:
+@pytest.mark.parametrize("is_live", [False, True])
+async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live: bool) -> None:
     async with serving(database_url, redis_url, send_timeout=0.3) as served:
         engine = served.gateway.engine
         stream_id = await new_stream(engine)
-        for _ in range(20):
-            await append(engine, stream_id, range(10), size=100_000)
+
+        async def fill() -> None:
+            for _ in range(20):
+                served.gateway.services.push.publish(await append(engine, stream_id, range(10), size=100_000))
+
+        if not is_live:
+            await fill()
         with socket.create_connection(("127.0.0.1", served.client.base_url.port or 0)) as client:
             client.setblocking(False)
             request = f"GET /events?session_id={stream_id} HTTP/1.1\r\nHost: localhost\r\n"
             client.sendall(f"{request}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
             while not served.gateway.follower.readers:
                 await asyncio.sleep(0.01)
+            if is_live:
+                await fill()
             while served.gateway.follower.readers or served.server.server_state.connections:
                 await asyncio.sleep(0.01)
 
