@@ -7,8 +7,8 @@ it may have been missed) and when the head poll finds the stream further on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -112,7 +112,8 @@ class Follower:
         Ends after `End`; without it when this process stops, and the client is to come back. While it waits, new
         frames are first offered to `take`, which costs no switch of tasks; False: they come as a Batch.
         """
-        with self._join(state) as live:
+        live = self._join(state)
+        try:
             life, cursor, told = live.life, after, after  # told: the last id that the client knows
             beats = self._beats
             tell_at = self._clock() + self._id_every
@@ -147,6 +148,8 @@ class Follower:
                             await live.more(cursor, seen=seen, take=None)
                 else:
                     cursor = told = await live.more(cursor, seen=seen, take=None if only else take)
+        finally:
+            self._leave(live)
 
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""
@@ -154,18 +157,17 @@ class Follower:
         for live in self._streams.values():
             live.notify()
 
-    @contextmanager
-    def _join(self, state: StreamState) -> Iterator[LiveStream]:
+    def _join(self, state: StreamState) -> LiveStream:
         live = self._streams.get(state.stream_id) or self._open(state)
         live.saw(state)
         live.readers += 1
         self.readers += 1
-        try:
-            yield live
-        finally:
-            live.readers -= 1
-            self.readers -= 1
-            live.left_at = self._clock()
+        return live
+
+    def _leave(self, live: LiveStream) -> None:
+        live.readers -= 1
+        self.readers -= 1
+        live.left_at = self._clock()
 
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id

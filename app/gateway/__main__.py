@@ -1,5 +1,6 @@
 """`python -m app.gateway`: serves until SIGTERM."""
 
+import gc
 import sys
 from contextlib import suppress
 
@@ -36,6 +37,8 @@ def main() -> int:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
     )
     server = Server(app, config)
+    gc.collect()
+    gc.freeze()  # what is imported stays: the collector need not look at it again after some new connections
     with suppress(KeyboardInterrupt):
         server.run()
     return 0 if server.started else NOT_STARTED

@@ -9,9 +9,10 @@ import hmac
 import re
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any
 from uuid import UUID
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
@@ -21,6 +22,7 @@ from app.gateway.access import authorization, has_cookie
 from app.gateway.open_streams import STREAM
 from app.gateway.opening import start_of_reading
 from app.gateway.stream import MEDIA_TYPE, event_stream
+from app.gateway.wiring import Gateway
 from app.progress import SessionId
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -33,6 +35,7 @@ _PARAMETERS = {
 }
 _ANY = re.compile(".*")
 _HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile("[0-9]{1,30}")}
+_HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 
 
 class Door:
@@ -44,36 +47,32 @@ class Door:
         self._authorization = authorization(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        stream: Response | None = None
-        if scope["type"] == "http" and scope["method"] == "GET" and (path := _PATH.fullmatch(scope["path"])):
+        if asked := self._asked(scope):
+            session_id, start = asked
             with suppress(BadCursor, NotFound):  # the long way says why
-                stream = await self._stream(scope, path[1])
-        if stream is not None:
-            await stream(scope, receive, send)
-            return
+                gateway: Gateway = self._app.state.gateway
+                stream = await event_stream(gateway, session_id, await start_of_reading(**start))
+                await stream(scope, receive, send)
+                return
         own = dict(scope)  # FastAPI leaves much in it
         await self._app(own, receive, send)
         if STREAM in own:
             scope[STREAM] = own[STREAM]
 
-    async def _stream(self, scope: Scope, session_id: str | None) -> Response | None:
-        """`session_id` is the path's, if it has one. Raises BadCursor and NotFound."""
-        query = _plain(_parameters(scope, session_id), _PARAMETERS)
+    def _asked(self, scope: Scope) -> tuple[SessionId, dict[str, Any]] | None:
+        """The session and what says where to start, if the owner asks plainly for a stream."""
+        if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
+            return None
+        query = _plain(_parameters(scope, path[1]), _PARAMETERS)
         headers = _plain(_headers(scope), _HEADERS)
         if query is None or headers is None or "session_id" not in query:
             return None
-        if session_id is not None and MEDIA_TYPE not in headers.get("accept", ""):
+        wants_events = path[1] is None or MEDIA_TYPE in headers.get("accept", "")
+        if not wants_events or not self._is_owner(scope, headers.get("authorization")):
             return None
-        if not self._is_owner(scope, headers.get("authorization")):
-            return None
-        epoch = query.get("epoch")
-        start = await start_of_reading(
-            after=query.get("after"),
-            tail=query.get("tail"),
-            epoch=None if epoch is None else int(epoch),
-            last_event_id=headers.get("last-event-id"),
-        )
-        return await event_stream(self._app.state.gateway, SessionId(UUID(query["session_id"])), start)
+        start: dict[str, Any] = {"after": query.get("after"), "tail": query.get("tail")}
+        start |= {"epoch": int(query["epoch"])} if "epoch" in query else {}
+        return SessionId(UUID(query["session_id"])), start | {"last_event_id": headers.get("last-event-id")}
 
     def _is_owner(self, scope: Scope, shown: str | None) -> bool:
         """Who shows a token is not asked for a cookie."""
@@ -92,8 +91,7 @@ def _parameters(scope: Scope, session_id: str | None) -> Pairs:
 
 
 def _headers(scope: Scope) -> Pairs:
-    found = ((name.decode("latin-1"), value.decode("latin-1")) for name, value in scope["headers"])
-    return [(name, value) for name, value in found if name in _HEADERS]
+    return [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"] if name in _HEADER_NAMES]
 
 
 def _plain(pairs: Pairs, allowed: dict[str, re.Pattern[str]]) -> dict[str, str] | None:

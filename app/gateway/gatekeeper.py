@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import structlog
+from fastapi import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -48,7 +49,8 @@ class Gatekeeper:
             await send(message)
 
         try:
-            await self._admit(scope, receive, send_with_headers)
+            answer = self._refusal(scope) or self._app
+            await answer(scope, _limited(receive), send_with_headers)
             # A stream is not answered yet: it runs now that all this is gone.
             stream: EventStream | None = scope.pop(STREAM, None)
             if stream is not None:
@@ -65,20 +67,19 @@ class Gatekeeper:
                 ms=round((time.monotonic() - started) * 1000),
             )
 
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers, path = dict(reversed(scope["headers"])), scope["path"]  # of two with one name the first
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
         if path not in _PROBES and not self._any_host and _hostname(host) not in self._hosts:
             detail = f"this gateway does not answer for {host!r}; name the host in STELLWERK_ALLOWED_HOSTS"
-            await problem(421, detail, path=path)(scope, receive, send)
-        elif origin is not None and not self._is_own(origin, host):
+            return problem(421, detail, path=path)
+        if origin is not None and not self._is_own(origin, host):
             detail = f"pages of {origin!r} may not use this gateway"
-            await problem(403, detail, path=path, kind="ForeignOrigin")(scope, receive, send)
-        elif _length(headers) > MAX_BODY_BYTES:
-            await problem(413, _too_large(), path=path)(scope, receive, send)
-        else:
-            await self._app(scope, _limited(receive), send)
+            return problem(403, detail, path=path, kind="ForeignOrigin")
+        if _length(headers) > MAX_BODY_BYTES:
+            return problem(413, _too_large(), path=path)
+        return None
 
     def _is_own(self, origin: str, host: str) -> bool:
         # Another port of localhost is another origin, so a loopback name alone proves nothing.

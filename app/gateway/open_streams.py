@@ -1,17 +1,27 @@
 """The open connections of streams: a client costs the task of its request, and one timer looks after all of them."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Protocol
 
 import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from app.events.cancelling import asked_to_end
+from app.events.follow import Update
 from app.events.live import Take
+from app.gateway.frames import frames_of
 
 logger = structlog.get_logger(__name__)
+
+
+class Updates(Protocol):
+    """`Follower.follow`, with its stream and cursor."""
+
+    def __call__(self, *, take: Take) -> AsyncGenerator[Update, None]: ...
+
 
 RawHeaders = list[tuple[bytes, bytes]]
 STREAM = "stellwerk.stream"
@@ -56,12 +66,12 @@ class EventStream(Response):
     sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
     """
 
-    def __init__(self, frames: Callable[[Take], AsyncGenerator[bytes, None]], open_streams: OpenStreams) -> None:
-        """`frames` may give some to the function that it gets, instead of yielding them."""
+    def __init__(self, first: bytes, updates: Updates, open_streams: OpenStreams) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
-        self._frames = frames
+        self._first = first
+        self._updates = updates
         self._open = open_streams
         self._sending_since: float | None = None
         self._has_left = False
@@ -81,10 +91,11 @@ class EventStream(Response):
         self._open.add(self)
         try:
             await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            async with aclosing(self._frames(self._take)) as frames:
-                async for data in frames:
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async with aclosing(self._updates(take=self._take)) as updates:
+                async for update in updates:
                     self._sending_since = self._open.clock()
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    await send({"type": "http.response.body", "body": frames_of(update), "more_body": True})
                     self._sending_since = None
                     if self._transport.is_closing():
                         return
