@@ -7,14 +7,14 @@ it may have been missed) and when the head poll finds the stream further on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
@@ -22,6 +22,7 @@ from app.events.cancelling import asked_to_end
 from app.events.live import LiveStream, Page, Take
 from app.events.log import EVERYTHING, Filter, StreamState, stream_states
 from app.events.push import Message
+from app.events.states import StateReads
 from app.events.subscriptions import Subscriptions
 from app.events.types import StreamId
 
@@ -68,6 +69,7 @@ class Follower:
     def __init__(self, engine: AsyncEngine, redis_url: str, settings: Settings) -> None:
         # Every read is one statement: without BEGIN and COMMIT it is one round trip, too.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.states = StateReads(engine)
         self._settings = settings
         self._clock = asyncio.get_running_loop().time
         self._id_every = settings.id_every.total_seconds()
@@ -171,11 +173,16 @@ class Follower:
 
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id
-        live = self._streams[stream_id] = LiveStream(self._engine, self._reads, state, self._settings)
+        live = self._streams[stream_id] = LiveStream(self._reading, self.states, state, self._settings)
         self._subscriptions.add(stream_id)
         keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
         keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
         return live
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        async with self._reads, self._engine.connect() as db:
+            yield db
 
     def _close(self, stream_id: StreamId) -> None:
         self._subscriptions.remove(stream_id)

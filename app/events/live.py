@@ -1,20 +1,22 @@
 """A followed stream as this process knows it: its last known state and a ring of its recent frames."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Self
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.log import EVERYTHING, Filter, StreamState, read_page, stream_state
+from app.events.log import EVERYTHING, Filter, StreamState, read_page
 from app.events.push import Frame, Message
 from app.events.ring import Ring
+from app.events.states import StateReads
+from app.events.types import Recorded
 
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
@@ -22,6 +24,8 @@ BATCH_BYTES = 512 * 1024
 """About what a reader is handed at once, and so what a stuck one holds in memory."""
 MAX_RECENT = 16
 Take = Callable[[bytes], bool]
+Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+"""Waits for a connection, of which catching up has only some."""
 _MAY_CLOSE = frozenset({"session_event", "batch_event"})
 
 _until_it_answers = retry(
@@ -61,9 +65,9 @@ class _Waiting:
 class LiveStream:
     """Shared by all readers of a stream in this process. `life` counts how often its offsets began anew."""
 
-    def __init__(self, engine: AsyncEngine, reads: asyncio.Semaphore, state: StreamState, settings: Settings) -> None:
-        self._engine = engine
-        self._reads = reads
+    def __init__(self, reading: Reading, states: StateReads, state: StreamState, settings: Settings) -> None:
+        self._reading = reading
+        self._states = states
         self._settings = settings
         self._frame_bytes = 4096.0  # a running mean; begins on the careful side
         self._pages: dict[tuple[int, Filter], asyncio.Task[Page]] = {}
@@ -173,10 +177,12 @@ class LiveStream:
         limit = min(self._page_limit, self._settings.ring_frames)
         last, heard = self.ring.last, self.ring.head
         try:
-            async with self._reading() as db:
-                state = await stream_state(db, self.state.stream_id)
-                after = max(last, state.head - limit)
-                events = await read_page(db, state, after=after, limit=limit) if state.head > after else []
+            state = await self._states.read(self.state.stream_id)
+            after = max(last, state.head - limit)
+            events = list[Recorded]()
+            if state.head > after:
+                async with self._reading() as db:
+                    events = await read_page(db, state, after=after, limit=limit)
         except DATABASE_AWAY:
             self._doubtful = True
             raise
@@ -223,8 +229,8 @@ class LiveStream:
         limit, until = self._page_limit, max(self.ring.last, self.state.head)
         async with self._reading() as db:
             events = await read_page(db, self.state, after=after, limit=limit, until=until, only=only)
-            # Read afterwards: what retention took away before the page was read shows in `earliest`.
-            state = await stream_state(db, self.state.stream_id)
+        # Read afterwards: what retention took away before the page was read shows in `earliest`.
+        state = await self._states.read(self.state.stream_id)
         frames = [Frame.of(event) for event in events]
         if frames:
             mean = sum(len(frame.data) for frame in frames) / len(frames)
@@ -236,11 +242,6 @@ class LiveStream:
     def _page_limit(self) -> int:
         """As many events as have about BATCH_BYTES."""
         return max(1, min(self._settings.catch_up_page, int(BATCH_BYTES / self._frame_bytes)))
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reads, self._engine.connect() as db:
-            yield db
 
     def close(self) -> None:
         """Sends the readers away; if they come back they get a new LiveStream, or the reason."""

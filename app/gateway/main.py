@@ -16,7 +16,6 @@ from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow import Follower
 from app.events.push import Push, connect
-from app.events.states import StateReads
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.door import Door
 from app.gateway.gatekeeper import Gatekeeper
@@ -78,7 +77,7 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
             streams = OpenStreams(settings.send_timeout.total_seconds())
             watching = asyncio.create_task(streams.watch(), name="open-streams")
             services = Services(engine, push, dispatch)
-            yield Gateway(settings, engine, services, follower, redis, StateReads(engine), streams)
+            yield Gateway(settings, engine, services, follower, redis, streams)
             watching.cancel()
     finally:
         await push.close()

@@ -40,7 +40,7 @@ async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -
 async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
     """Where it starts, and whether nothing will ever come from there."""
     if start.since is None and not start.only:
-        opening = place(await gateway.states.read(stream_id), start)
+        opening = place(await gateway.follower.states.read(stream_id), start)
         has_more = opening.after < opening.state.head
     else:
         async with gateway.snapshot() as db:
