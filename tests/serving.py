@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.database import transaction
-from app.gateway.main import create_app
+from app.gateway.main import create_app, guarded
 from app.gateway.server import Server
 from app.gateway.wiring import Gateway
 from tests.following import quick
@@ -56,7 +56,12 @@ async def serving(database_url: str, redis_url: str, **changes: Any) -> AsyncIte
 async def serving_app(settings: Settings) -> AsyncIterator[Served]:
     app = create_app(settings)
     config = uvicorn.Config(
-        app, host="127.0.0.1", port=0, access_log=False, log_config=None, timeout_graceful_shutdown=5
+        guarded(app, settings),
+        host="127.0.0.1",
+        port=0,
+        access_log=False,
+        log_config=None,
+        timeout_graceful_shutdown=5,
     )
     server = Server(app, config)
     running = asyncio.create_task(server.serve())

@@ -7,21 +7,22 @@ it may have been missed) and when the head poll finds the stream further on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.live import LiveStream, Page
+from app.events.live import LiveStream, Page, Take
 from app.events.log import EVERYTHING, Filter, StreamState, stream_states
 from app.events.push import Message
+from app.events.states import StateReads
 from app.events.subscriptions import Subscriptions
 from app.events.types import StreamId
 
@@ -68,6 +69,7 @@ class Follower:
     def __init__(self, engine: AsyncEngine, redis_url: str, settings: Settings) -> None:
         # Every read is one statement: without BEGIN and COMMIT it is one round trip, too.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.states = StateReads(engine)
         self._settings = settings
         self._clock = asyncio.get_running_loop().time
         self._id_every = settings.id_every.total_seconds()
@@ -77,6 +79,7 @@ class Follower:
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
         self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)
         self._tasks: list[asyncio.Task[None]] = []
+        self.readers = 0
         self._hung_up = False
         self._beats = 0
 
@@ -103,17 +106,21 @@ class Follower:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def follow(self, state: StreamState, after: int, only: Filter = EVERYTHING) -> AsyncGenerator[Update, None]:
+    async def follow(
+        self, state: StreamState, after: int, only: Filter = EVERYTHING, take: Take | None = None
+    ) -> AsyncGenerator[Update, None]:
         """What comes behind `after`, which `state` (read just before) can serve.
 
-        Ends after `End`; without it when this process stops, and the client is to come back.
+        Ends after `End`; without it when this process stops, and the client is to come back. While it waits, new
+        frames are first offered to `take`, which costs no switch of tasks; False: they come as a Batch.
         """
-        with self._join(state) as live:
+        live = self._join(state)
+        try:
             life, cursor, told = live.life, after, after  # told: the last id that the client knows
             beats = self._beats
             tell_at = self._clock() + self._id_every
             while not (self._hung_up or live.is_closed):
-                changed = live.changed  # taken before looking: what happens meanwhile is not slept over
+                seen = live.changes  # taken before looking: what happens meanwhile is not slept over
                 page = await _next_page(live, cursor, only)
                 if live.life != life or cursor < live.state.earliest - 1:
                     reason = "other_epoch" if live.life != life else "expired"
@@ -140,13 +147,11 @@ class Follower:
                 elif told < cursor:
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(tell_at):
-                            await changed.wait()
+                            await live.more(cursor, seen=seen, take=None)
                 else:
-                    await changed.wait()
-
-    @property
-    def readers(self) -> int:
-        return sum(live.readers for live in self._streams.values())
+                    cursor = told = await live.more(cursor, seen=seen, take=None if only else take)
+        finally:
+            self._leave(live)
 
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""
@@ -154,24 +159,30 @@ class Follower:
         for live in self._streams.values():
             live.notify()
 
-    @contextmanager
-    def _join(self, state: StreamState) -> Iterator[LiveStream]:
+    def _join(self, state: StreamState) -> LiveStream:
         live = self._streams.get(state.stream_id) or self._open(state)
         live.saw(state)
         live.readers += 1
-        try:
-            yield live
-        finally:
-            live.readers -= 1
-            live.left_at = self._clock()
+        self.readers += 1
+        return live
+
+    def _leave(self, live: LiveStream) -> None:
+        live.readers -= 1
+        self.readers -= 1
+        live.left_at = self._clock()
 
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id
-        live = self._streams[stream_id] = LiveStream(self._engine, self._reads, state, self._settings)
+        live = self._streams[stream_id] = LiveStream(self._reading, self.states, state, self._settings)
         self._subscriptions.add(stream_id)
         keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
         keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
         return live
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[AsyncConnection]:
+        async with self._reads, self._engine.connect() as db:
+            yield db
 
     def _close(self, stream_id: StreamId) -> None:
         self._subscriptions.remove(stream_id)

@@ -1,26 +1,31 @@
 """A followed stream as this process knows it: its last known state and a ring of its recent frames."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
 from typing import Self
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.log import Filter, StreamState, read_page, stream_state
+from app.events.log import EVERYTHING, Filter, StreamState, read_page
 from app.events.push import Frame, Message
 from app.events.ring import Ring
+from app.events.states import StateReads
+from app.events.types import Recorded
 
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
 BATCH_BYTES = 512 * 1024
 """About what a reader is handed at once, and so what a stuck one holds in memory."""
 MAX_RECENT = 16
+Take = Callable[[bytes], bool]
+Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+"""Waits for a connection, of which catching up has only some."""
 _MAY_CLOSE = frozenset({"session_event", "batch_event"})
 
 _until_it_answers = retry(
@@ -42,22 +47,38 @@ class Page:
         return cls(b"".join(frame.data for frame in frames), frames[-1].offset if frames else 0, reached)
 
 
+class _Waiting:
+    """A reader that has all there was. `take` gets frames there and then; False: the reader has to be woken."""
+
+    __slots__ = ("cursor", "take", "woken")
+
+    def __init__(self, cursor: int, take: Take | None) -> None:
+        self.cursor = cursor
+        self.take = take
+        self.woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def wake(self) -> None:
+        if not self.woken.done():  # cancelled, and not yet gone
+            self.woken.set_result(None)
+
+
 class LiveStream:
     """Shared by all readers of a stream in this process. `life` counts how often its offsets began anew."""
 
-    def __init__(self, engine: AsyncEngine, reads: asyncio.Semaphore, state: StreamState, settings: Settings) -> None:
-        self._engine = engine
-        self._reads = reads
+    def __init__(self, reading: Reading, states: StateReads, state: StreamState, settings: Settings) -> None:
+        self._reading = reading
+        self._states = states
         self._settings = settings
         self._frame_bytes = 4096.0  # a running mean; begins on the careful side
         self._pages: dict[tuple[int, Filter], asyncio.Task[Page]] = {}
         self._recent: dict[tuple[int, Filter], Page] = {}
+        self._waiting = set[_Waiting]()
         self._wake = asyncio.Event()
         self.state = state
         self.life = 0
         self.readers = 0
         self.left_at = 0.0
-        self.changed = asyncio.Event()
+        self.changes = 0
         self.is_closed = False
         self._begin(state)
 
@@ -83,7 +104,7 @@ class LiveStream:
             self.doubt()  # whether that was the end is only in Postgres
         if self.ring.is_behind:
             self._wake.set()
-        self.notify()
+        self._hand_out()
 
     def saw(self, state: StreamState) -> None:
         """Takes what was read from Postgres, in any order."""
@@ -92,17 +113,52 @@ class LiveStream:
         if state.epoch > self.state.epoch:
             self.life += 1
             self._begin(state)
+        grew = replace(self.state, head=state.head, head_chain=state.head_chain) == state
         self.state = state
         self.ring.heard(state.head)
         if self.ring.is_behind:
             self._wake.set()
-        self.notify()
+        if not grew:
+            self.notify()
 
     def notify(self) -> None:
-        """Wakes all readers; those who come later wait for the next change."""
+        """Wakes all readers that wait."""
+        self.changes += 1
         self._recent.clear()
-        self.changed.set()
-        self.changed = asyncio.Event()
+        for waiting in self._waiting:
+            waiting.wake()
+        self._waiting.clear()
+
+    def _hand_out(self) -> None:
+        """Gives new frames to all who can take them where they wait, and wakes the others."""
+        self.changes += 1
+        self._recent.clear()
+        awake = [waiting for waiting in self._waiting if not self._serve(waiting)]
+        for waiting in awake:
+            waiting.wake()
+        self._waiting.difference_update(awake)
+
+    def _serve(self, waiting: "_Waiting") -> bool:
+        """Whether it has all there is now, and can wait on."""
+        if waiting.take is None or self.state.closed or not self.ring.covers(waiting.cursor):
+            return False
+        page = self.recent(waiting.cursor, EVERYTHING)
+        if page.frames and not waiting.take(page.frames):
+            return False
+        waiting.cursor = page.reached
+        return page.reached == self.ring.last
+
+    async def more(self, cursor: int, *, seen: int, take: Take | None) -> int:
+        """Waits for a change later than the `changes` that were `seen`; the reader's cursor after that."""
+        if self.changes != seen:
+            return cursor
+        waiting = _Waiting(cursor, take)
+        self._waiting.add(waiting)
+        try:
+            await waiting.woken
+        finally:
+            self._waiting.discard(waiting)
+        return waiting.cursor
 
     async def keep_up(self) -> None:
         """Fetches what publishes did not bring: one read for all readers. Until cancelled."""
@@ -121,10 +177,12 @@ class LiveStream:
         limit = min(self._page_limit, self._settings.ring_frames)
         last, heard = self.ring.last, self.ring.head
         try:
-            async with self._reading() as db:
-                state = await stream_state(db, self.state.stream_id)
-                after = max(last, state.head - limit)
-                events = await read_page(db, state, after=after, limit=limit) if state.head > after else []
+            state = await self._states.read(self.state.stream_id)
+            after = max(last, state.head - limit)
+            events = list[Recorded]()
+            if state.head > after:
+                async with self._reading() as db:
+                    events = await read_page(db, state, after=after, limit=limit)
         except DATABASE_AWAY:
             self._doubtful = True
             raise
@@ -139,7 +197,7 @@ class LiveStream:
             self.ring.restart(after)
         self.ring.offer([Frame.of(event) for event in events])
         self.saw(state)
-        self.notify()
+        self._hand_out()
 
     def recent(self, after: int, only: Filter) -> Page:
         """From the ring, which must cover `after`."""
@@ -171,8 +229,8 @@ class LiveStream:
         limit, until = self._page_limit, max(self.ring.last, self.state.head)
         async with self._reading() as db:
             events = await read_page(db, self.state, after=after, limit=limit, until=until, only=only)
-            # Read afterwards: what retention took away before the page was read shows in `earliest`.
-            state = await stream_state(db, self.state.stream_id)
+        # Read afterwards: what retention took away before the page was read shows in `earliest`.
+        state = await self._states.read(self.state.stream_id)
         frames = [Frame.of(event) for event in events]
         if frames:
             mean = sum(len(frame.data) for frame in frames) / len(frames)
@@ -184,11 +242,6 @@ class LiveStream:
     def _page_limit(self) -> int:
         """As many events as have about BATCH_BYTES."""
         return max(1, min(self._settings.catch_up_page, int(BATCH_BYTES / self._frame_bytes)))
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reads, self._engine.connect() as db:
-            yield db
 
     def close(self) -> None:
         """Sends the readers away; if they come back they get a new LiveStream, or the reason."""

@@ -5,8 +5,10 @@ and filter them, so that nobody parses JSON twice. Losing a message costs latenc
 """
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import NamedTuple, Self
@@ -15,13 +17,14 @@ from uuid import UUID
 import orjson
 import structlog
 from redis.asyncio import Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.config import settings
 from app.events.cancelling import asked_to_end
-from app.events.types import Recorded, StreamId
+from app.events.types import Recorded
 
 logger = structlog.get_logger(__name__)
 
@@ -30,6 +33,7 @@ BUFFER_BYTES = 16 * 1024 * 1024
 RETRY_SECONDS = 0.5
 LOG_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
+SOCKET_SECONDS = 2.0
 _CHANNEL = "stellwerk:stream:"
 CANCEL_CHANNEL = "stellwerk:cancelled"
 """Carries the ids of sessions whose attempts were cancelled; workers listen."""
@@ -60,11 +64,6 @@ class Message:
 
 def channel_of(stream_id: UUID) -> str:
     return f"{_CHANNEL}{stream_id}"
-
-
-def stream_of(channel: str) -> StreamId:
-    """Raises ValueError for a channel that is no stream's."""
-    return StreamId(UUID(channel.removeprefix(_CHANNEL)))
 
 
 def encode_message(frames: Sequence[Frame], *, inline_bytes: int) -> bytes:
@@ -105,12 +104,28 @@ def connect(redis_url: str) -> "Redis":
     """A client that fails fast and tries nothing twice: its callers know better what to do then."""
     return Redis.from_url(
         redis_url,
-        socket_timeout=2,
-        socket_connect_timeout=2,
+        socket_timeout=SOCKET_SECONDS,
+        socket_connect_timeout=SOCKET_SECONDS,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         protocol=2,  # also spoken by proxies and by servers that know no HELLO
     )
+
+
+@asynccontextmanager
+async def borrowed(redis: "Redis") -> AsyncIterator[AbstractConnection]:
+    """A connection for many messages: what redis-py's Pipeline and PubSub do for each takes most of its time.
+
+    It is closed unless all went well: then nothing is left on it.
+    """
+    connection = await redis.connection_pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py decorates it without types
+    try:
+        yield connection
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+    finally:
+        await redis.connection_pool.release(connection)
 
 
 class Push:
@@ -176,10 +191,11 @@ class Push:
         while self._waiting:
             messages, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
             self._dropped += len(messages)  # unless Redis says that it took them
-            async with self._redis.pipeline(transaction=False) as pipeline:
-                for channel, payload in messages:
-                    pipeline.publish(channel, payload)
-                await pipeline.execute()
+            async with borrowed(self._redis) as connection, asyncio.timeout(SOCKET_SECONDS):
+                commands = [("PUBLISH", channel, payload) for channel, payload in messages]
+                await connection.send_packed_command(connection.pack_commands(commands))
+                for _ in commands:
+                    await connection.read_response(timeout=math.inf)
             self._dropped -= len(messages)
 
     def _complain(self, error: Exception) -> None:

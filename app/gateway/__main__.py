@@ -1,5 +1,6 @@
 """`python -m app.gateway`: serves until SIGTERM."""
 
+import gc
 import sys
 from contextlib import suppress
 
@@ -7,7 +8,7 @@ import uvicorn
 
 from app.config import settings
 from app.errors import BadInput
-from app.gateway.main import create_app
+from app.gateway.main import create_app, guarded
 from app.gateway.server import Server
 from app.logging import configure_logging
 
@@ -24,7 +25,7 @@ def main() -> int:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  # to the person who starts it
         return 2
     config = uvicorn.Config(
-        app,
+        guarded(app, configuration),
         host=configuration.host,
         port=configuration.port,
         access_log=False,  # the gatekeeper writes lines without tokens
@@ -36,6 +37,8 @@ def main() -> int:
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
     )
     server = Server(app, config)
+    gc.collect()
+    gc.freeze()  # what is imported stays: the collector need not look at it again after some new connections
     with suppress(KeyboardInterrupt):
         server.run()
     return 0 if server.started else NOT_STARTED

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
 
 from app.config import Settings
 from app.errors import AccessDenied
@@ -18,7 +19,7 @@ _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="The st
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def cookie_name(request: Request) -> str:
+def cookie_name(request: HTTPConnection) -> str:
     # Cookies do not know ports: two gateways on one machine would take each other's away.
     return f"stellwerk_{request.url.port or 0}"
 
@@ -32,7 +33,12 @@ def is_token(given: str, settings: Settings) -> bool:
     return hmac.compare_digest(given.encode(), _token(settings))
 
 
-def has_cookie(request: Request, settings: Settings) -> bool:
+def authorization(settings: Settings) -> bytes:
+    """The header, as most clients spell it."""
+    return b"Bearer " + _token(settings)
+
+
+def has_cookie(request: HTTPConnection, settings: Settings) -> bool:
     given = request.cookies.get(cookie_name(request), "")
     return hmac.compare_digest(given.encode(), cookie_value(settings).encode())
 

@@ -14,7 +14,7 @@ from app.events.log import read_page, stream_state
 from app.gateway.access import ByStep, Principal
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.opening import StartOfReading, resolve
-from app.gateway.stream import event_stream
+from app.gateway.stream import MEDIA_TYPE, event_stream
 from app.gateway.wiring import Gateway, Wired
 from app.progress import Phase, Report, SessionId
 from app.sessions import service
@@ -70,7 +70,7 @@ async def read_events(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
     """The next events behind the cursor."""
-    if "text/event-stream" in request.headers.get("accept", ""):
+    if MEDIA_TYPE in request.headers.get("accept", ""):
         return await event_stream(gateway, session_id, start)
     return await _page(gateway, session_id, start, limit)
 

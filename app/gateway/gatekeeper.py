@@ -1,15 +1,16 @@
 """What every request passes first: Host, Origin, size; and what every response gets: headers, a log line."""
 
 import time
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from fastapi import Response
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
-from app.gateway.open_streams import STREAM, EventStream
+from app.gateway.open_streams import STREAM, EventStream, RawHeaders
 from app.gateway.problems import problem
 
 logger = structlog.get_logger(__name__)
@@ -17,12 +18,12 @@ logger = structlog.get_logger(__name__)
 MAX_BODY_BYTES = 8 * MIB
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PROBES = frozenset({"/healthz", "/readyz"})
-_HEADERS = {
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-    "Cache-Control": "no-store",
-}
+_HEADERS = (
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
 
 
 class Gatekeeper:
@@ -44,15 +45,18 @@ class Gatekeeper:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                message["headers"] = _with_ours(message["headers"])
             await send(message)
 
         try:
-            if stream := await self._answer(scope, receive, send_with_headers):
+            answer = self._refusal(scope) or self._app
+            await answer(scope, _limited(receive), send_with_headers)
+            # A stream is not answered yet: it runs now that all this is gone.
+            stream: EventStream | None = scope.pop(STREAM, None)
+            if stream is not None:
+                status = stream.status_code
                 transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's connection
-                await stream.run(transport, send_with_headers)
+                await stream.run(transport, send, _with_ours(stream.raw_headers))
         finally:
             # Without the query: it may hold a token.
             logger.info(
@@ -63,26 +67,19 @@ class Gatekeeper:
                 ms=round((time.monotonic() - started) * 1000),
             )
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> EventStream | None:
-        """A stream is not answered yet: it is to be run when all this is gone."""
-        own = dict(scope)  # the app leaves much in it
-        await self._admit(own, receive, send)
-        stream: EventStream | None = own.get(STREAM)
-        return stream
-
-    async def _admit(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers, path = Headers(scope=scope), scope["path"]
-        host, origin = headers.get("host", ""), headers.get("origin")
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers, path = dict(reversed(scope["headers"])), scope["path"]  # of two with one name the first
+        host = headers.get(b"host", b"").decode("latin-1")
+        origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
         if path not in _PROBES and not self._any_host and _hostname(host) not in self._hosts:
             detail = f"this gateway does not answer for {host!r}; name the host in STELLWERK_ALLOWED_HOSTS"
-            await problem(421, detail, path=path)(scope, receive, send)
-        elif origin is not None and not self._is_own(origin, host):
+            return problem(421, detail, path=path)
+        if origin is not None and not self._is_own(origin, host):
             detail = f"pages of {origin!r} may not use this gateway"
-            await problem(403, detail, path=path, kind="ForeignOrigin")(scope, receive, send)
-        elif _length(headers) > MAX_BODY_BYTES:
-            await problem(413, _too_large(), path=path)(scope, receive, send)
-        else:
-            await self._app(scope, _limited(receive), send)
+            return problem(403, detail, path=path, kind="ForeignOrigin")
+        if _length(headers) > MAX_BODY_BYTES:
+            return problem(413, _too_large(), path=path)
+        return None
 
     def _is_own(self, origin: str, host: str) -> bool:
         # Another port of localhost is another origin, so a loopback name alone proves nothing.
@@ -100,9 +97,14 @@ def _hostname(host: str) -> str:
         return ""
 
 
-def _length(headers: Headers) -> int:
-    length = headers.get("content-length", "0")
-    return int(length) if length.isdecimal() and len(length) < 20 else 0
+def _length(headers: Mapping[bytes, bytes]) -> int:
+    length = headers.get(b"content-length", b"0")
+    return int(length) if length.isdigit() and len(length) < 20 else 0
+
+
+def _with_ours(headers: RawHeaders) -> RawHeaders:
+    given = {name for name, _ in headers}
+    return [*headers, *(header for header in _HEADERS if header[0] not in given)]
 
 
 def _limited(receive: Receive) -> Receive:

@@ -7,6 +7,8 @@ from importlib.metadata import version
 
 import structlog
 from fastapi import FastAPI
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.types import ASGIApp
 
 from app.config import Settings
 from app.database import DATABASE_AWAY, create_engine
@@ -14,8 +16,8 @@ from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow import Follower
 from app.events.push import Push, connect
-from app.events.states import StateReads
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
+from app.gateway.door import Door
 from app.gateway.gatekeeper import Gatekeeper
 from app.gateway.open_streams import OpenStreams
 from app.gateway.wiring import Gateway
@@ -51,9 +53,13 @@ def create_app(settings: Settings) -> FastAPI:
     problems.install(app)
     for endpoints in (sessions, events, approvals, health, page, openapi):
         app.include_router(endpoints.router)
-    # Around Starlette's own middleware, too: it sees the server's `send`, and answers of every kind.
-    app.middleware_stack = Gatekeeper(app.build_middleware_stack(), settings=settings)
     return app
+
+
+def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
+    """What the server is to call. The gatekeeper sees the server's own `send`, and answers of every kind."""
+    door = ServerErrorMiddleware(Door(app, settings=settings), handler=problems.on_bug)
+    return Gatekeeper(door, settings=settings)
 
 
 @asynccontextmanager
@@ -71,7 +77,7 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
             streams = OpenStreams(settings.send_timeout.total_seconds())
             watching = asyncio.create_task(streams.watch(), name="open-streams")
             services = Services(engine, push, dispatch)
-            yield Gateway(settings, engine, services, follower, redis, StateReads(engine), streams)
+            yield Gateway(settings, engine, services, follower, redis, streams)
             watching.cancel()
     finally:
         await push.close()

@@ -3,15 +3,27 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from typing import Protocol
 
 import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from app.events.cancelling import asked_to_end
+from app.events.follow import Update
+from app.events.live import Take
+from app.gateway.frames import frames_of
 
 logger = structlog.get_logger(__name__)
 
+
+class Updates(Protocol):
+    """`Follower.follow`, with its stream and cursor."""
+
+    def __call__(self, *, take: Take) -> AsyncGenerator[Update, None]: ...
+
+
+RawHeaders = list[tuple[bytes, bytes]]
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the gatekeeper runs it."""
 WATCH_SECONDS = 1.0
@@ -29,9 +41,16 @@ class OpenStreams:
     def __init__(self, send_timeout: float) -> None:
         self._send_timeout = send_timeout
         self._open = set[EventStream]()
+        self._chunk = b"", b""
         self.clock = asyncio.get_running_loop().time
         self.add = self._open.add
         self.discard = self._open.discard
+
+    def chunk(self, frames: bytes) -> bytes:
+        """As HTTP's chunked encoding has it; encoded once for all streams that send the same one after the other."""
+        if frames is not self._chunk[0]:
+            self._chunk = frames, b"%x\r\n%b\r\n" % (len(frames), frames)
+        return self._chunk[1]
 
     async def watch(self) -> None:
         """Until cancelled."""
@@ -47,11 +66,12 @@ class EventStream(Response):
     sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
     """
 
-    def __init__(self, frames: AsyncGenerator[bytes, None], open_streams: OpenStreams) -> None:
+    def __init__(self, first: bytes, updates: Updates, open_streams: OpenStreams) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
-        self._frames = frames
+        self._first = first
+        self._updates = updates
         self._open = open_streams
         self._sending_since: float | None = None
         self._has_left = False
@@ -59,22 +79,23 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only takes its place: what answered the request, layer upon layer, is to be gone while the stream lasts."""
         if scope["method"] == "HEAD":
-            await self._start(send)
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
             await send({"type": "http.response.body", "body": b""})
         else:
             scope[STREAM] = self
 
-    async def run(self, transport: asyncio.Transport, send: Send) -> None:
+    async def run(self, transport: asyncio.Transport, send: Send, headers: RawHeaders) -> None:
         """Until there are no more frames, or nobody to take them."""
         self._transport = transport
         self._task = asyncio.current_task()
         self._open.add(self)
         try:
-            await self._start(send)
-            async with aclosing(self._frames):
-                async for data in self._frames:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
+            await send({"type": "http.response.body", "body": self._first, "more_body": True})
+            async with aclosing(self._updates(take=self._take)) as updates:
+                async for update in updates:
                     self._sending_since = self._open.clock()
-                    await send({"type": "http.response.body", "body": data, "more_body": True})
+                    await send({"type": "http.response.body", "body": frames_of(update), "more_body": True})
                     self._sending_since = None
                     if self._transport.is_closing():
                         return
@@ -85,6 +106,13 @@ class EventStream(Response):
         finally:
             self._open.discard(self)
 
+    def _take(self, frames: bytes) -> bool:
+        """Writes past this stream's sleeping task, unless the client has not yet taken what came before."""
+        if self._transport.get_write_buffer_size() or self._transport.is_closing():
+            return False
+        self._transport.write(self._open.chunk(frames))
+        return True
+
     def look_after(self, *, stuck_since: float) -> None:
         if self._transport.is_closing():
             self._has_left = True
@@ -93,6 +121,3 @@ class EventStream(Response):
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
-
-    async def _start(self, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})

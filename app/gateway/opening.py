@@ -9,7 +9,7 @@ from fastapi import Depends, Header, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import BadCursor, CursorOutOfRange
-from app.events.log import AnyStreamId, Filter, StreamState, offset_before, stream_state
+from app.events.log import EVERYTHING, AnyStreamId, Filter, StreamState, offset_before, stream_state
 from app.gateway.inputs import Text, Timestamp
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)
@@ -42,7 +42,7 @@ class Opening:
     reset: CursorOutOfRange | None = None
 
 
-async def _start(
+async def start_of_reading(
     after: Annotated[
         str | None,
         Query(
@@ -73,7 +73,9 @@ async def _start(
     ] = None,
 ) -> Start:
     """Raises BadCursor."""
-    only = Filter(t=frozenset(map(_kind, _split(t))), agent=_split(agent), phase=_split(phase))
+    only = EVERYTHING
+    if t or agent or phase:
+        only = Filter(t=frozenset(map(_kind, _split(t))), agent=_split(agent), phase=_split(phase))
     latest = after == "latest"
     offset = None if latest or after is None else _integer(after, "after")
     count = None if tail is None else max(0, _integer(tail, "tail"))
@@ -84,7 +86,7 @@ async def _start(
     return Start(after=offset, latest=latest, tail=count, since=since, epoch=epoch, only=only)
 
 
-StartOfReading = Annotated[Start, Depends(_start)]
+StartOfReading = Annotated[Start, Depends(start_of_reading)]
 
 
 async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:

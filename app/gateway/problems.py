@@ -83,7 +83,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _on_http_exception)
     for database_error in DATABASE_AWAY:
         app.add_exception_handler(database_error, _on_database_away)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(Exception, on_bug)
 
 
 async def _on_our_error(request: Request, error: Exception) -> Response:
@@ -138,7 +138,7 @@ async def _on_database_away(request: Request, error: Exception) -> Response:
     return problem(503, detail, path=request.url.path, kind="Unavailable", headers=headers)
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:
+async def on_bug(request: Request, error: Exception) -> Response:
     # Starlette raises it again, and the server logs it.
     detail = "something went wrong in the gateway; its log says what"
     return problem(500, detail, path=request.url.path)

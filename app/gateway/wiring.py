@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow import Follower
-from app.events.states import StateReads
 from app.gateway.open_streams import OpenStreams
 from app.sessions.unit import Services
 
@@ -23,7 +22,6 @@ class Gateway:
     services: Services
     follower: Follower
     redis: Redis
-    states: StateReads
     open_streams: OpenStreams
 
     @asynccontextmanager

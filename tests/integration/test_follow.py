@@ -94,6 +94,49 @@ async def test_publishes_lost_doubled_and_out_of_order(database_url: str, redis_
         assert reader.frames == await stored_frames(engine, stream_id)
 
 
+@pytest.mark.parametrize("seed", range(3))
+async def test_frames_that_are_taken_while_waiting_do_not_come_again(
+    database_url: str, redis_url: str, seed: int
+) -> None:
+    """Some are refused, some are lost on the way and fetched from Postgres; a ring of a few holds them."""
+    chance = random.Random(seed)
+    frames, taken = b"", 0
+
+    def take(new: bytes) -> bool:
+        nonlocal frames, taken
+        if chance.random() < 0.2:
+            return False
+        frames += new
+        taken += 1
+        return True
+
+    settings = quick(ring_frames=5)
+    async with engine_of(database_url) as engine, Follower(engine, redis_url, settings) as follower:
+        stream_id = await new_stream(engine)
+        push = Push(redis_url)
+        updates = follower.follow(await state_of(engine, stream_id), 0, take=take)
+
+        async def read() -> None:
+            nonlocal frames
+            async for update in updates:
+                if isinstance(update, End):
+                    return
+                assert isinstance(update, Batch)
+                frames += update.frames
+
+        reading = asyncio.create_task(read())
+        for first in range(0, 300, 3):
+            events = await append(engine, stream_id, range(first, first + 3))
+            if chance.random() < 0.9:
+                push.publish(events)
+                await asyncio.sleep(0.002)
+        push.publish(await close(engine, stream_id))
+        await reading
+        await push.close()
+        assert frames == await stored_frames(engine, stream_id)
+        assert taken > 10
+
+
 async def test_a_gap_is_mended_without_the_head_poll(database_url: str, redis_url: str) -> None:
     settings = quick(head_poll=3600)
     async with engine_of(database_url) as engine, Follower(engine, redis_url, settings) as follower:

@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
+from itertools import product
 from typing import Any, cast
 from uuid import uuid4
 
@@ -23,6 +25,8 @@ from app.events.export import ExportVerifier, export
 from app.events.proofs import verify_stream
 from app.events.push import Push
 from app.events.types import StreamId
+from app.gateway import events
+from app.gateway.access import cookie_value
 from app.gateway.openapi import document
 from tests.cluster import OF_TOMORROW
 from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
@@ -266,18 +270,26 @@ async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url:
     await push.close()
 
 
-async def test_a_stuck_client_is_cut(database_url: str, redis_url: str) -> None:
+@pytest.mark.parametrize("is_live", [False, True])
+async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live: bool) -> None:
     async with serving(database_url, redis_url, send_timeout=0.3) as served:
         engine = served.gateway.engine
         stream_id = await new_stream(engine)
-        for _ in range(20):
-            await append(engine, stream_id, range(10), size=100_000)
+
+        async def fill() -> None:
+            for _ in range(20):
+                served.gateway.services.push.publish(await append(engine, stream_id, range(10), size=100_000))
+
+        if not is_live:
+            await fill()
         with socket.create_connection(("127.0.0.1", served.client.base_url.port or 0)) as client:
             client.setblocking(False)
             request = f"GET /events?session_id={stream_id} HTTP/1.1\r\nHost: localhost\r\n"
             client.sendall(f"{request}Authorization: Bearer {TOKEN}\r\n\r\n".encode())
             while not served.gateway.follower.readers:
                 await asyncio.sleep(0.01)
+            if is_live:
+                await fill()
             while served.gateway.follower.readers or served.server.server_state.connections:
                 await asyncio.sleep(0.01)
 
@@ -359,3 +371,63 @@ async def test_without_a_token_it_does_not_start(database_url: str, redis_url: s
     _, log = await asyncio.wait_for(process.communicate(), 30)
     assert process.returncode == 2
     assert b"STELLWERK_TOKEN" in log and b"Traceback" not in log
+
+
+STARTS = ["", "after=3", "after=latest", "after=11", "tail=4", "after=0&epoch=1", "epoch=2", "after=99", "after=007"]
+NOT_PLAIN = [
+    "after=x", "after=-1", "after=", "tail=many", "epoch=one", "after=1&after=2", "after=1&tail=1", "since=2020",
+    "after=9999999999999999999999999999999", "t=agent", "session_id=x", "after=%31", "after", "&", "after=1&",
+]  # fmt: skip
+LAST_EVENT_IDS = ["", "4", "11", "12", "x", "-1", "0" * 31]
+
+
+async def said(served: Served, path: str, **headers: str) -> tuple[int, str, str]:
+    """All of an answer but what is random in it."""
+    answer = await served.client.get(path, headers={"Accept": "text/event-stream"} | headers)
+    assert answer.headers["cache-control"] == "no-store"
+    return answer.status_code, answer.headers.get("content-type", ""), re.sub(r"retry: \d+", "", answer.text)
+
+
+@pytest.mark.parametrize("of_path", [False, True])
+async def test_both_ways_to_a_stream_say_the_same(served: Served, of_path: bool) -> None:
+    """A parameter that nobody knows makes FastAPI resolve the others."""
+    for stream_id in (await filled(served), uuid4()):
+        path = f"/sessions/{stream_id}/events?" if of_path else f"/events?session_id={stream_id}&"
+        for query, last in [*((query, None) for query in STARTS + NOT_PLAIN), *product(STARTS[:4], LAST_EVENT_IDS)]:
+            headers = {} if last is None else {"Last-Event-ID": last}
+            short, long = path + query, f"{path}{query}&unknown=1"
+            assert await said(served, short, **headers) == await said(served, long, **headers), (query, last)
+
+
+async def test_who_may_pass_is_the_same_both_ways(served: Served) -> None:
+    stream_id = await filled(served)
+    short, long = f"/events?session_id={stream_id}", f"/events?session_id={stream_id}&unknown=1"
+    cookie = f"stellwerk_{served.client.base_url.port}={cookie_value(served.gateway.settings)}"
+    async with httpx.AsyncClient(base_url=served.url) as stranger:
+        for headers, status in (
+            ({}, 401),
+            ({"Cookie": "stellwerk=x"}, 401),
+            ({"Cookie": cookie}, 200),
+            ({"Cookie": cookie, "Authorization": "Bearer wrong"}, 401),
+            ({"Cookie": cookie, "Authorization": "Basic x"}, 200),
+            ({"Authorization": f"bearer {TOKEN}"}, 200),
+            ({"Authorization": f"Bearer {TOKEN}x"}, 401),
+            (BEARER | {"Origin": "https://evil.example"}, 403),
+            (BEARER | {"Host": "evil.example"}, 421),
+        ):
+            for path in (short, long):
+                assert (await stranger.get(path, headers=headers)).status_code == status, (path, headers)
+            bodies = [(await stranger.get(path, headers=headers)).text for path in (short, long)]
+            assert status == 200 or bodies[0] == bodies[1]
+        assert (await stranger.get(f"{short}&token={TOKEN}")).status_code == 401
+        assert (await stranger.get(f"{short}&authorization=Bearer+{TOKEN}")).status_code == 401
+
+
+async def test_what_readers_nearly_always_send_needs_no_resolving(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream_id = await filled(served)
+    monkeypatch.setattr(events, "event_stream", None)
+    for path in (f"/events?session_id={stream_id}&after=5", f"/sessions/{stream_id}/events?epoch=1"):
+        status, _, text = await said(served, path, **{"Last-Event-ID": "4"})
+        assert status == 200 and text.startswith("id: 4\n")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.events.push import Frame, Message, channel_of, decode_message, encode_message, stream_of
+from app.events.push import Frame, Message, decode_message, encode_message
 from app.events.ring import Ring
 from app.events.types import Recorded, StreamId
 
@@ -67,12 +67,6 @@ def test_a_frame_is_the_stored_text_behind_the_envelope() -> None:
         "id: 42\nevent: agent\n"
         f'data: {{"offset":42,"session_id":"{STREAM}","ts":"2026-11-03T00:00:00.000000Z",{stored[1:]}\n\n'
     )
-
-
-def test_channels_name_their_stream() -> None:
-    assert stream_of(channel_of(STREAM)) == STREAM
-    with pytest.raises(ValueError):
-        stream_of("stellwerk:stream:celery")
 
 
 def ring_at(after: int, *, max_frames: int = 10, max_bytes: int = 10_000) -> Ring:

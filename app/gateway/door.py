@@ -1,0 +1,101 @@
+"""A short way to a stream for what readers nearly always send, in front of FastAPI's resolving of parameters.
+
+That takes most of a connection's time, and after a restart all readers come at once. Only what is plainly right
+is answered here. Everything else goes the long way, so that the rules about what is wrong, and the answers that
+say so, stand there alone.
+"""
+
+import hmac
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+from uuid import UUID
+
+from fastapi import FastAPI
+from starlette.requests import HTTPConnection
+from starlette.types import Receive, Scope, Send
+
+from app.config import Settings
+from app.errors import BadCursor, NotFound
+from app.gateway.access import authorization, has_cookie
+from app.gateway.open_streams import STREAM
+from app.gateway.opening import start_of_reading
+from app.gateway.stream import MEDIA_TYPE, event_stream
+from app.gateway.wiring import Gateway
+from app.progress import SessionId
+
+_UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+_PATH = re.compile(f"/events|/sessions/({_UUID})/events")
+_PARAMETERS = {
+    "session_id": re.compile(_UUID),
+    "after": re.compile("[0-9a-z]{1,30}"),
+    "tail": re.compile("[0-9]{1,30}"),
+    "epoch": re.compile("[0-9]{1,18}"),
+}
+_ANY = re.compile(".*")
+_HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile("[0-9]{1,30}")}
+_HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
+
+
+class Door:
+    """Pure ASGI, behind the gatekeeper, which checks Host and Origin."""
+
+    def __init__(self, app: FastAPI, *, settings: Settings) -> None:
+        self._app = app
+        self._settings = settings
+        self._authorization = authorization(settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if asked := self._asked(scope):
+            session_id, start = asked
+            with suppress(BadCursor, NotFound):  # the long way says why
+                gateway: Gateway = self._app.state.gateway
+                stream = await event_stream(gateway, session_id, await start_of_reading(**start))
+                await stream(scope, receive, send)
+                return
+        own = dict(scope)  # FastAPI leaves much in it
+        await self._app(own, receive, send)
+        if STREAM in own:
+            scope[STREAM] = own[STREAM]
+
+    def _asked(self, scope: Scope) -> tuple[SessionId, dict[str, Any]] | None:
+        """The session and what says where to start, if the owner asks plainly for a stream."""
+        if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
+            return None
+        query = _plain(_parameters(scope, path[1]), _PARAMETERS)
+        headers = _plain(_headers(scope), _HEADERS)
+        if query is None or headers is None or "session_id" not in query:
+            return None
+        wants_events = path[1] is None or MEDIA_TYPE in headers.get("accept", "")
+        if not wants_events or not self._is_owner(scope, headers.get("authorization")):
+            return None
+        start: dict[str, Any] = {"after": query.get("after"), "tail": query.get("tail")}
+        start |= {"epoch": int(query["epoch"])} if "epoch" in query else {}
+        return SessionId(UUID(query["session_id"])), start | {"last_event_id": headers.get("last-event-id")}
+
+    def _is_owner(self, scope: Scope, shown: str | None) -> bool:
+        """Who shows a token is not asked for a cookie."""
+        if shown is None:
+            return has_cookie(HTTPConnection(scope), self._settings)
+        return hmac.compare_digest(shown.encode(), self._authorization)
+
+
+Pairs = Sequence[tuple[str, str]]
+
+
+def _parameters(scope: Scope, session_id: str | None) -> Pairs:
+    text = scope["query_string"].decode("latin-1")
+    found = [(name, value) for name, _, value in (part.partition("=") for part in text.split("&"))] if text else []
+    return found if session_id is None else [*found, ("session_id", session_id)]
+
+
+def _headers(scope: Scope) -> Pairs:
+    return [(name.decode(), value.decode("latin-1")) for name, value in scope["headers"] if name in _HEADER_NAMES]
+
+
+def _plain(pairs: Pairs, allowed: dict[str, re.Pattern[str]]) -> dict[str, str] | None:
+    """Unless a name is unknown or comes twice, or a value is anything but plain."""
+    found = dict(pairs)
+    is_plain = all(name in allowed and allowed[name].fullmatch(value) for name, value in pairs)
+    return found if is_plain and len(found) == len(pairs) else None

@@ -1,0 +1,64 @@
+"""What a stream says as server-sent events: control frames around what `follow` gives."""
+
+import random
+from typing import assert_never
+
+import orjson
+
+from app.events.follow import Batch, Beat, End, Reset, Update
+from app.events.log import StreamState
+from app.gateway.opening import Opening
+
+RETRY_MS = (500, 2_500)
+"""A restarted gateway must not get all its readers back in the same moment."""
+HEARTBEAT = b": heartbeat\n\n"
+
+
+def opening_frames(opening: Opening) -> bytes:
+    first = stream_frame(opening.state, opening.after)
+    return first if opening.reset is None else first + reset_frame(str(opening.reset), opening.state)
+
+
+def frames_of(update: Update) -> bytes:
+    match update:
+        case Batch(cursor, b""):
+            return f"id: {cursor}\n\n".encode()
+        case Batch():
+            return update.frames
+        case Beat():
+            return HEARTBEAT
+        case Reset():
+            return reset_frame(update.reason, update.state)
+        case End():
+            return end_frame(update.state)
+        case _:
+            assert_never(update)
+
+
+def stream_frame(state: StreamState, cursor: int) -> bytes:
+    """The first on every connection. `retry:` stands inside: some clients dispatch a block of its own."""
+    data = {
+        "earliest": state.earliest,
+        "head": state.head,
+        "head_chain": state.head_chain.hex(),
+        "status": state.status,
+        "epoch": state.epoch,
+    }
+    return _control_frame("stream", cursor, data, retry=random.randint(*RETRY_MS))  # noqa: S311  # jitter
+
+
+def reset_frame(reason: str, state: StreamState) -> bytes:
+    """Its id makes the client forget the cursor that could not be served."""
+    data = {"reason": reason, "earliest": state.earliest, "head": state.head}
+    return _control_frame("reset", state.earliest - 1, data)
+
+
+def end_frame(state: StreamState) -> bytes:
+    data = {"head": state.head, "head_chain": state.head_chain.hex(), "status": state.status}
+    return _control_frame("end", state.head, data)
+
+
+def _control_frame(event: str, cursor: int, data: dict[str, object], *, retry: int | None = None) -> bytes:
+    # Compact JSON holds no line break, so there is nothing in it to escape.
+    coming_back = b"" if retry is None else b"retry: %d\n" % retry
+    return b"id: %d\nevent: %b\ndata: %b\n%b\n" % (cursor, event.encode(), orjson.dumps(data), coming_back)
