@@ -5,6 +5,7 @@ flusher, and a flusher has one call in flight, which keeps a producer's events i
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,8 @@ from app.events.types import Recorded
 
 logger = structlog.get_logger(__name__)
 
-MAX_ITEMS = 1000
+MAX_ITEMS = 128
+"""More in a call save nothing an event; in two calls, one's producers work while Postgres writes the other's."""
 MAX_BYTES = 4 * 1024 * 1024
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between tries while the database does not answer; the last one repeats."""
@@ -41,7 +43,8 @@ class _Flusher:
         self._address = libpq_url(address)
         self._on_append = on_append
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._pending: list[_Pending] = []
+        self._loop = asyncio.get_running_loop()
+        self._pending = deque[_Pending]()
         self._wake = asyncio.Event()
         self._writer: UUID = uuid4()
         self._call_no = 0
@@ -70,15 +73,16 @@ class _Flusher:
             await self._connection.close()
 
     def _take(self) -> list[_Pending]:
-        # A producer that gave up while waiting in line was promised nothing: its event is not written.
-        self._pending = [p for p in self._pending if not p.done.cancelled()]
-        size = count = 0
-        for pending in self._pending[:MAX_ITEMS]:
+        batch, size = list[_Pending](), 0
+        while self._pending and len(batch) < MAX_ITEMS:
+            pending = self._pending[0]
             size += len(pending.item.data)
-            if count and size > MAX_BYTES:
+            if batch and size > MAX_BYTES:
                 break
-            count += 1
-        batch, self._pending = self._pending[:count], self._pending[count:]
+            self._pending.popleft()
+            # A producer that gave up while waiting in line was promised nothing: its event is not written.
+            if not pending.done.cancelled():
+                batch.append(pending)
         return batch
 
     async def _flush(self, batch: list[_Pending]) -> None:
@@ -93,6 +97,10 @@ class _Flusher:
             if not batch[0].done.done():
                 batch[0].done.set_exception(StellwerkError(f"the database refused the event: {error}"))
             return
+        # Not at once: the next call is to be under way while producers take these answers and make new events.
+        self._loop.call_soon(self._hand_out, batch, answers)
+
+    def _hand_out(self, batch: list[_Pending], answers: list[Answer]) -> None:
         appended = []
         for pending, answer in zip(batch, answers, strict=True):
             error_or_none = answer.error()

@@ -6,7 +6,7 @@ Everything that is written goes through the SQL function append_events, either i
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, cast
 from uuid import UUID
@@ -18,19 +18,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import settings
 from app.errors import InvalidEvent, LeaseLost, NotFound, StellwerkError, StreamClosed
-from app.events import chain
+from app.events import arrays, chain
 from app.events.types import Recorded, StreamId, StreamKind, beside, encode, type_of_stored
 from app.progress import SessionId
 
 AnyStreamId = StreamId | SessionId
+SALT_BYTES = 16
 
 
-def new_salt() -> bytes:
-    return os.urandom(16)
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
+class Item(NamedTuple):
     """An event to append. With a `lease` it is refused unless that lease holds its step."""
 
     stream_id: AnyStreamId
@@ -43,7 +39,6 @@ class Item:
     attempt: int | None = None
     lease: UUID | None = None
     dedupe_key: str | None = None
-    salt: bytes = field(default_factory=new_salt)
 
 
 def item(
@@ -91,7 +86,6 @@ class Answer(NamedTuple):
                 return InvalidEvent(self.detail)
 
 
-# %b: binary parameters are six times as fast as text ones in arrays.
 _APPEND = (
     "SELECT * FROM append_events(%b::uuid, %b::bigint, %b::uuid[], %b::text[], %b::text[], %b::text[],"
     " %b::text[], %b::integer[], %b::integer[], %b::uuid[], %b::text[], %b::bytea[])"
@@ -110,33 +104,36 @@ async def call_append(
     return [Answer(*row) for row in await cursor.fetchall()]
 
 
-def columns(items: Sequence[Item]) -> tuple[Any, ...]:
-    """What append_all takes: data, t, agents, phases, steps, attempts and salts of events for one stream."""
+def columns(items: Sequence[Item]) -> tuple[arrays.Array, ...]:
+    """What append_all takes of events for one stream: data, t, agents, phases, steps, attempts and salts."""
     return (
-        [i.data for i in items],
-        [i.t for i in items],
-        [i.agent for i in items],
-        [i.phase for i in items],
-        [i.step for i in items],
-        [i.attempt for i in items],
-        [i.salt for i in items],
+        arrays.various_texts([i.data for i in items]),
+        arrays.texts([i.t for i in items]),
+        arrays.texts([i.agent for i in items]),
+        arrays.texts([i.phase for i in items]),
+        arrays.integers([i.step for i in items]),
+        arrays.integers([i.attempt for i in items]),
+        arrays.byteas(salts(len(items))),
     )
 
 
+def salts(count: int) -> list[bytes]:
+    """One for each event."""
+    drawn = os.urandom(SALT_BYTES * count)
+    return [drawn[at : at + SALT_BYTES] for at in range(0, len(drawn), SALT_BYTES)]
+
+
 def _arguments(items: Sequence[Item], writer: UUID | None, call_no: int | None) -> tuple[Any, ...]:
+    data, *columns_beside, salts_of_items = columns(items)
     return (
         writer,
         call_no,
-        [i.stream_id for i in items],
-        [i.data for i in items],
-        [i.t for i in items],
-        [i.agent for i in items],
-        [i.phase for i in items],
-        [i.step for i in items],
-        [i.attempt for i in items],
-        [i.lease for i in items],
-        [i.dedupe_key for i in items],
-        [i.salt for i in items],
+        arrays.uuids([i.stream_id for i in items]),
+        data,
+        *columns_beside,
+        arrays.uuids([i.lease for i in items]),
+        arrays.texts([i.dedupe_key for i in items]),
+        salts_of_items,
     )
 
 

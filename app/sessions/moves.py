@@ -81,11 +81,10 @@ async def claim(
     """None when another worker was quicker, the step is not due, or `served` or `alone` do not fit it."""
     goes_on = log.item(session_id, _GOES_ON)
     workflows, versions = [name for name, _ in served], [version for _, version in served]
-    salts = [goes_on.salt, log.new_salt()]
     found = await _call(
         db,
         _CLAIM,
-        (session_id, step, attempt, lease, lasts, worker, workflows, versions, alone, goes_on.data, salts),
+        (session_id, step, attempt, lease, lasts, worker, workflows, versions, alone, goes_on.data, log.salts(2)),
     )
     for is_new, has_gone_on, event, first, ts, *columns in found:
         session, step_row = SessionRow(*columns[:_SESSION_WIDTH]), StepRow(*columns[_SESSION_WIDTH:])
@@ -115,7 +114,7 @@ async def complete(
         _COMPLETE,
         (
             *(row.session_id, row.step, row.lease_token, update, commit, row.agent, row.attempt, event.data),
-            *(_WAITS_FOR, waits.data, [event.salt, waits.salt]),
+            *(_WAITS_FOR, waits.data, log.salts(2)),
         ),
     )
     if not found:
@@ -130,7 +129,7 @@ async def complete(
 async def settle(db: AsyncConnection, row: StepRow) -> list[Recorded]:
     """After an attempt that ended in a question: whether the session waits now. The caller holds the lock."""
     waits = log.item(row.session_id, _WAITS)
-    found = await _call(db, _SETTLE, (row.session_id, row.superstep, _WAITS_FOR, waits.data, waits.salt))
+    found = await _call(db, _SETTLE, (row.session_id, row.superstep, _WAITS_FOR, waits.data, *log.salts(1)))
     ((has_to_wait, first, ts),) = found
     return _recorded([waits], first, ts) if has_to_wait else []
 
@@ -175,7 +174,7 @@ async def commit_fold(
             [step.input for step in steps],
             [step.max_attempts for step in steps],
             [step.time_limit // timedelta(milliseconds=1) for step in steps],
-            *(goes_on.data, goes_on.salt),
+            *(goes_on.data, *log.salts(1)),
             *log.columns(events),
         ),
     )
