@@ -55,8 +55,7 @@ class Gatekeeper:
             stream: EventStream | None = scope.pop(STREAM, None)
             if stream is not None:
                 status = stream.status_code
-                transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's connection
-                await stream.run(transport, send, _with_ours(stream.raw_headers))
+                await stream.run(send, _with_ours(stream.raw_headers))
         finally:
             # Without the query: it may hold a token.
             logger.info(
