@@ -94,7 +94,9 @@ class EventStream(Response):
             # Head and first frames in one write. uvicorn is told that the head is gone, and how the rest is encoded.
             response.response_started = response.chunked_encoding = True
             self._transport.write(_head([*response.default_headers, *headers]) + chunk(self._first))
-            async with aclosing(self._updates(take=self._take)) as updates:
+            following = self._updates(take=self._take)
+            del self._first, self._updates  # a stream lives long
+            async with aclosing(following) as updates:
                 async for update in updates:
                     self._sending_since = self._open.clock()
                     await send({"type": "http.response.body", "body": frames_of(update), "more_body": True})
