@@ -11,7 +11,7 @@ events/log.py               the SQL on events (calls.py: on those of models); mi
 events/push.py              after the commit: Redis
 events/follow.py            catch up from Postgres, then live from Redis
 events/verify.py            whether a stream is what was written; export.py: a file that proves itself
-gateway/stream.py           SSE frames, resumed at any offset
+gateway/door.py, stream.py  SSE streams, resumed at any offset
 workers/rescuer.py          what was lost on the way is rung again
 embedded/, cli/             servers from wheels, and `stellwerk run`
 """

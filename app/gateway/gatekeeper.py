@@ -15,6 +15,8 @@ from app.gateway.problems import problem
 
 logger = structlog.get_logger(__name__)
 
+STATUS = "stellwerk.status"
+"""Where in the scope an answer's status is kept for its log line."""
 MAX_BODY_BYTES = 8 * MIB
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _PROBES = frozenset({"/healthz", "/readyz"})
@@ -39,33 +41,33 @@ class Gatekeeper:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, status = time.monotonic(), 0
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                message["headers"] = _with_ours(message["headers"])
-            await send(message)
-
+        started = time.monotonic()
         try:
-            answer = self._refusal(scope) or self._app
-            await answer(scope, _limited(receive), send_with_headers)
+            await self._answer(scope, receive, send)
             # A stream is not answered yet: it runs now that all this is gone.
             stream: EventStream | None = scope.pop(STREAM, None)
             if stream is not None:
-                status = stream.status_code
-                transport = send.__self__.transport  # type: ignore[attr-defined]  # of uvicorn's connection
-                await stream.run(transport, send, _with_ours(stream.raw_headers))
+                scope[STATUS] = stream.status_code
+                await stream.run(send, _with_ours(stream.raw_headers))
         finally:
             # Without the query: it may hold a token.
             logger.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
-                status=status,
+                status=scope.get(STATUS, 0),
                 ms=round((time.monotonic() - started) * 1000),
             )
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                scope[STATUS] = message["status"]
+                message["headers"] = _with_ours(message["headers"])
+            await send(message)
+
+        answer = self._refusal(scope) or self._app
+        await answer(scope, _limited(receive), send_with_headers)
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers, path = dict(reversed(scope["headers"])), scope["path"]  # of two with one name the first

@@ -46,10 +46,10 @@ class OpenStreams:
         self.add = self._open.add
         self.discard = self._open.discard
 
-    def chunk(self, frames: bytes) -> bytes:
-        """As HTTP's chunked encoding has it; encoded once for all streams that send the same one after the other."""
+    def chunk_of(self, frames: bytes) -> bytes:
+        """Encoded once for all streams that send the same one after the other."""
         if frames is not self._chunk[0]:
-            self._chunk = frames, b"%x\r\n%b\r\n" % (len(frames), frames)
+            self._chunk = frames, chunk(frames)
         return self._chunk[1]
 
     async def watch(self) -> None:
@@ -84,15 +84,19 @@ class EventStream(Response):
         else:
             scope[STREAM] = self
 
-    async def run(self, transport: asyncio.Transport, send: Send, headers: RawHeaders) -> None:
+    async def run(self, send: Send, headers: RawHeaders) -> None:
         """Until there are no more frames, or nobody to take them."""
-        self._transport = transport
+        response = send.__self__  # type: ignore[attr-defined]  # uvicorn's, by httptools
+        self._transport = response.transport
         self._task = asyncio.current_task()
         self._open.add(self)
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": headers})
-            await send({"type": "http.response.body", "body": self._first, "more_body": True})
-            async with aclosing(self._updates(take=self._take)) as updates:
+            # Head and first frames in one write. uvicorn is told that the head is gone, and how the rest is encoded.
+            response.response_started = response.chunked_encoding = True
+            self._transport.write(_head([*response.default_headers, *headers]) + chunk(self._first))
+            following = self._updates(take=self._take)
+            del self._first, self._updates  # a stream lives long
+            async with aclosing(following) as updates:
                 async for update in updates:
                     self._sending_since = self._open.clock()
                     await send({"type": "http.response.body", "body": frames_of(update), "more_body": True})
@@ -110,7 +114,7 @@ class EventStream(Response):
         """Writes past this stream's sleeping task, unless the client has not yet taken what came before."""
         if self._transport.get_write_buffer_size() or self._transport.is_closing():
             return False
-        self._transport.write(self._open.chunk(frames))
+        self._transport.write(self._open.chunk_of(frames))
         return True
 
     def look_after(self, *, stuck_since: float) -> None:
@@ -121,3 +125,13 @@ class EventStream(Response):
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
+
+
+def chunk(frames: bytes) -> bytes:
+    """As HTTP's chunked encoding has it."""
+    return b"%x\r\n%b\r\n" % (len(frames), frames)
+
+
+def _head(headers: RawHeaders) -> bytes:
+    lines = b"".join([b"%b: %b\r\n" % header for header in headers])
+    return b"HTTP/1.1 200 OK\r\n" + lines + b"transfer-encoding: chunked\r\n\r\n"
