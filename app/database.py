@@ -1,8 +1,9 @@
-"""The SQLAlchemy engine and transactions."""
+"""The SQLAlchemy engine and transactions, and single statements beside them."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -48,6 +49,8 @@ SESSION_OPTIONS = (
     " -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3 -c tcp_user_timeout=25s"
 )
 
+_CONNECTION: dict[str, Any] = {"application_name": "stellwerk", "options": SESSION_OPTIONS, **KEEPALIVE}
+
 
 class LimitedConnection(psycopg.AsyncConnection[Any]):
     """Gives up, and closes, when Postgres does not answer a statement within the limit.
@@ -87,12 +90,7 @@ def create_engine(address: str, *, pool_size: int = 8) -> AsyncEngine:
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=False,  # a broken connection is retried by the caller; a ping would cost every call
-        connect_args={
-            "application_name": "stellwerk",
-            "options": SESSION_OPTIONS,
-            "async_creator_fn": LimitedConnection.connect,
-            **KEEPALIVE,
-        },
+        connect_args={"async_creator_fn": LimitedConnection.connect, **_CONNECTION},
     )
 
 
@@ -103,8 +101,38 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield db
 
 
-@asynccontextmanager
-async def statement(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
-    """For one statement that is a transaction by itself: without the round trips of BEGIN and COMMIT."""
-    async with engine.connect() as db:
-        yield await db.execution_options(isolation_level="AUTOCOMMIT")
+class Statements:
+    """Connections for statements that are transactions by themselves, straight on the driver.
+
+    For those that every step makes: SQLAlchemy takes twice the driver's time for a statement, and BEGIN and COMMIT
+    are two round trips more. Errors are SQLAlchemy's, so that nobody has to know both kinds.
+    """
+
+    def __init__(self, address: str, *, size: int = 4) -> None:
+        self._address = libpq_url(address)
+        self._idle: list[LimitedConnection] = []
+        self._room = asyncio.Semaphore(size)
+
+    async def execute(self, query: LiteralString, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """All rows. Waits while as many statements as there may be connections are under way."""
+        try:
+            async with self._room:
+                db = self._idle.pop() if self._idle else await self._connect()
+                try:
+                    cursor = await db.execute(query, arguments)
+                    return await cursor.fetchall()
+                finally:
+                    if db.info.transaction_status == TransactionStatus.IDLE:
+                        self._idle.append(db)
+                    else:  # broken, or left in the middle of an answer
+                        db.pgconn.finish()
+        except psycopg.Error as error:
+            raise exc.DBAPIError.instance(query, None, error, psycopg.Error) from error
+
+    async def close(self) -> None:
+        """Those that are idle; call it when nothing is under way."""
+        while self._idle:
+            await self._idle.pop().close()
+
+    async def _connect(self) -> LimitedConnection:
+        return await LimitedConnection.connect(self._address, autocommit=True, **_CONNECTION)

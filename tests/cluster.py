@@ -15,7 +15,7 @@ import psutil
 from sqlalchemy import text
 
 from app.config import Settings
-from app.database import create_engine, transaction
+from app.database import Statements, create_engine, transaction
 from app.events import chain, log
 from app.events.push import Push
 from app.events.types import EVENT
@@ -165,7 +165,8 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
     }
     engine = create_engine(database_url)
     push, dispatch = Push(redis_url), Dispatch(redis_url)
-    cluster = Cluster(Services(engine, push, dispatch), environment, directory)
+    statements = Statements(database_url)
+    cluster = Cluster(Services(engine, statements, push, dispatch), environment, directory)
     try:
         yield cluster
         await cluster.check()
@@ -173,6 +174,7 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
         cluster.stop()
         dispatch.close()
         await push.close()
+        await statements.close()
         await engine.dispose()
 
 

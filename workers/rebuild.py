@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.config import Settings
-from app.database import create_engine
+from app.database import Statements, create_engine
 from app.errors import SnapshotVersionMismatch, WorkflowError
 from app.events.push import Push
 from app.progress import SessionId
@@ -42,7 +42,8 @@ async def rebuild(
     served = {(w.name, w.version): w for w in workflows.values()}
     database = create_engine(addresses.database, pool_size=2)
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
-    services = Services(database, push, dispatch)
+    statements = Statements(addresses.database)
+    services = Services(database, statements, push, dispatch)
     advancer = Advancer(services, served, Workspaces.configured(settings), settings)
     rebuilder = Rebuilder(services, served, advancer)
     try:
@@ -52,6 +53,7 @@ async def rebuild(
         advancer.close()
         await push.close()
         dispatch.close()
+        await statements.close()
         await database.dispose()
 
 

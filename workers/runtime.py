@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.config import Settings
-from app.database import create_engine, transaction
+from app.database import Statements, create_engine, transaction
 from app.errors import BadInput, describe
 from app.events.cancelling import asked_to_end
 from app.events.epochs import observe_cluster
@@ -141,7 +141,8 @@ class Runtime:
         self._appends = GroupCommit(addresses.database, self._push.publish)
         self._dispatch = Dispatch(addresses.broker)
         engine = create_engine(addresses.database, pool_size=settings.database_pool_size)
-        self.services = Services(engine, self._push, self._dispatch)
+        statements = Statements(addresses.database)
+        self.services = Services(engine, statements, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
         self._limits = ModelLimits(addresses.redis, settings)
@@ -217,4 +218,5 @@ class Runtime:
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
         await self._limits.close()
+        await self.services.statements.close()
         await self.services.engine.dispose()

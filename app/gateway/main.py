@@ -11,7 +11,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from app.config import Settings
-from app.database import DATABASE_AWAY, create_engine
+from app.database import DATABASE_AWAY, Statements, create_engine
 from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow import Follower
@@ -65,6 +65,7 @@ def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
 @asynccontextmanager
 async def _gateway(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Gateway]:
     engine = create_engine(database_url, pool_size=settings.database_pool_size)
+    statements = Statements(database_url)
     push = Push(redis_url, inline_bytes=settings.push_inline_bytes)
     dispatch = Dispatch(settings.broker_url or redis_url)
     redis = connect(redis_url)
@@ -76,11 +77,12 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
         async with Follower(engine, redis_url, settings) as follower:
             streams = OpenStreams(settings.send_timeout.total_seconds())
             watching = asyncio.create_task(streams.watch(), name="open-streams")
-            services = Services(engine, push, dispatch)
+            services = Services(engine, statements, push, dispatch)
             yield Gateway(settings, engine, services, follower, redis, streams)
             watching.cancel()
     finally:
         await push.close()
         await redis.aclose()
         await asyncio.to_thread(dispatch.close)
+        await statements.close()
         await engine.dispose()

@@ -74,22 +74,21 @@ async def claim_step(
     `served`: the (workflow, version) pairs of this process. `alone`: takes a step that was lost before, and only
     then.
     """
-    async with unit(services, is_one_move=True) as work:
-        claimed = await moves.claim(
-            work.db,
-            session_id,
-            step,
-            attempt,
-            lease=lease,
-            lasts=settings().lease,
-            worker=worker,
-            served=served,
-            alone=alone,
-        )
-        if claimed is None:
-            return None
-        work.recorded += claimed.recorded
-        return Claim(claimed.session, claimed.step)
+    claimed = await moves.claim(
+        services.statements,
+        session_id,
+        step,
+        attempt,
+        lease=lease,
+        lasts=settings().lease,
+        worker=worker,
+        served=served,
+        alone=alone,
+    )
+    if claimed is None:
+        return None
+    services.push.publish(claimed.recorded)
+    return Claim(claimed.session, claimed.step)
 
 
 async def read_claim(services: Services, session_id: SessionId, step: int, lease: UUID) -> Claim | None:
@@ -99,6 +98,13 @@ async def read_claim(services: Services, session_id: SessionId, step: int, lease
         return Claim(await repository.session_row(db, session_id), row) if row.lease_token == lease else None
 
 
+def _succeeded(row: StepRow, update: Any, commit: str | None) -> log.Item:
+    event = _event(row, "succeeded", update=update)
+    if commit is not None:
+        event["commit"] = commit
+    return log.item(row.session_id, event)
+
+
 async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> Owed | None:
     """Ends the attempt with what its node returned (as the codec wrote it).
 
@@ -106,16 +112,16 @@ async def complete_step(services: Services, claim: Claim, update: Any, *, commit
     LeaseLost.
     """
     row = claim.step
-    fits = artifacts.fits(update, max_bytes=value_bytes())
-    async with unit(services, row.session_id, is_one_move=fits) as work:
-        event = _event(row, "succeeded", update=await work.outsource(row.session_id, update))
-        if commit is not None:
-            event["commit"] = commit
-        entry = log.item(row.session_id, event)
-        completed = await moves.complete(work.db, row, update=repository.as_json(update), commit=commit, event=entry)
-        if completed is None:
-            raise LeaseLost
-        work.recorded += completed.recorded
+    stored = repository.as_json(update)
+    if artifacts.fits(update, max_bytes=value_bytes()):
+        event = _succeeded(row, update, commit)
+        completed = await moves.complete(services.statements, row, update=stored, commit=commit, event=event)
+        services.push.publish(completed.recorded)
+    else:
+        async with unit(services, row.session_id) as work:
+            event = _succeeded(row, await work.outsource(row.session_id, update), commit)
+            completed = await moves.complete(work.db, row, update=stored, commit=commit, event=event)
+            work.recorded += completed.recorded
     # The session's row of the claim still holds: nobody folds it while a step of its superstep is running.
     return Owed(claim.session, completed.owed) if completed.owed else None
 

@@ -7,17 +7,22 @@ itself, so it may be its transaction's only statement.
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, LiteralString, NamedTuple, TypeAlias
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.database import Statements
+from app.errors import LeaseLost
 from app.events import log
 from app.events.log import Item
 from app.events.types import Recorded, SessionEvent
 from app.progress import SessionId
 from app.sessions.repository import SessionRow
 from app.sessions.step_repository import StepRow
+
+Moving: TypeAlias = Statements | AsyncConnection
+"""Where a move is made: as a transaction of its own, or as a part of a larger one."""
 
 _WAITS_FOR = "waiting for an answer"
 _WAITS: SessionEvent = {"t": "session_event", "status": "waiting", "reason": _WAITS_FOR}
@@ -47,7 +52,9 @@ _COMMIT_FOLD = (
 )
 
 
-async def _call(db: AsyncConnection, query: str, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+async def _call(db: Moving, query: LiteralString, arguments: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    if isinstance(db, Statements):
+        return await db.execute(query, arguments)
     return [tuple(row) for row in await db.exec_driver_sql(query, arguments)]
 
 
@@ -67,7 +74,7 @@ class Claimed(NamedTuple):
 
 
 async def claim(
-    db: AsyncConnection,
+    db: Moving,
     session_id: SessionId,
     step: int,
     attempt: int,
@@ -104,10 +111,8 @@ class Completed(NamedTuple):
     owed: tuple[StepRow, ...]
 
 
-async def complete(
-    db: AsyncConnection, row: StepRow, *, update: str, commit: str | None, event: Item
-) -> Completed | None:
-    """None when the lease in `row` is not (any more) its step's."""
+async def complete(db: Moving, row: StepRow, *, update: str, commit: str | None, event: Item) -> Completed:
+    """Raises LeaseLost when the lease in `row` is not (any more) its step's."""
     waits = log.item(row.session_id, _WAITS)
     found = await _call(
         db,
@@ -118,7 +123,7 @@ async def complete(
         ),
     )
     if not found:
-        return None
+        raise LeaseLost
     first, ts, has_to_wait, waits_ts = found[0][:4]
     recorded = _recorded([event], first, ts)
     if has_to_wait:
@@ -148,7 +153,7 @@ class NewStep:
 
 
 async def commit_fold(
-    db: AsyncConnection,
+    db: Moving,
     session: SessionRow,
     *,
     snapshot: bytes,

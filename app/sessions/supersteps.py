@@ -11,11 +11,11 @@ from typing import Any
 from app.config import settings
 from app.database import transaction
 from app.events import artifacts, log
-from app.events.types import StepEvent, WorkflowEvent
+from app.events.types import Recorded, StepEvent, WorkflowEvent
 from app.progress import SessionId
 from app.sessions import moves, repository, step_repository
 from app.sessions.model import TERMINAL
-from app.sessions.moves import NewStep
+from app.sessions.moves import Moving, NewStep
 from app.sessions.repository import SessionRow
 from app.sessions.service import end_session
 from app.sessions.step_repository import StepRow
@@ -60,43 +60,66 @@ async def read_owed(services: Services, session_id: SessionId) -> Owed | None:
 async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bool:
     """False when another worker was quicker: then nothing was written, and there is nothing left to do."""
     session = owed.session
-    numbered = [] if advance.finished else list(enumerate(advance.steps, session.last_step + 1))
+    numbered = list(enumerate(advance.steps, session.last_step + 1))
     queued = [_queued(number, step, superstep=session.next_superstep + 1) for number, step in numbered]
-    fits = all(artifacts.fits(delta, max_bytes=value_bytes()) for _, delta in advance.deltas)
-    is_one_move = fits and not advance.finished and len(advance.deltas) + len(queued) <= MAX_EVENTS
-    async with unit(services, session.session_id, is_one_move=is_one_move) as work:
-        events: list[WorkflowEvent | StepEvent] = []
-        if is_one_move:
-            events = [*await _deltas(work, session.session_id, advance), *queued]
-        recorded = await moves.commit_fold(
-            work.db,
-            session,
-            snapshot=advance.snapshot,
-            base_commit=advance.base_commit,
-            steps=[step for _, step in numbered],
-            events=[log.item(session.session_id, event) for event in events],
-        )
-        if recorded is None:
-            return False
-        work.recorded += recorded
-        if not is_one_move:
-            await work.append(session.session_id, *await _deltas(work, session.session_id, advance), *queued)
-        if advance.finished:
-            await _finish(work, session.session_id, advance)
-
-        def ring() -> None:
-            for number, step in numbered:
-                services.dispatch.run_step(session.session_id, number, 1, queue=step.queue)
-
-        work.after_commit.append(ring)
+    commit = _commit_in_one_call if _fits_one_call(advance) else _commit_in_parts
+    if not await commit(services, session, advance, queued):
+        return False
+    for number, step in numbered:
+        services.dispatch.run_step(session.session_id, number, 1, queue=step.queue)
     return True
 
 
-async def _deltas(work: Unit, session_id: SessionId, advance: Advance) -> list[WorkflowEvent]:
-    return [
-        {"t": "workflow_event", "node": node, "delta": await work.outsource(session_id, delta)}
-        for node, delta in advance.deltas
-    ]
+def _fits_one_call(advance: Advance) -> bool:
+    return (
+        not advance.finished
+        and len(advance.deltas) + len(advance.steps) <= MAX_EVENTS
+        and all(artifacts.fits(delta, max_bytes=value_bytes()) for _, delta in advance.deltas)
+    )
+
+
+async def _commit_in_one_call(
+    services: Services, session: SessionRow, advance: Advance, queued: Sequence[StepEvent]
+) -> bool:
+    deltas = [_delta(node, delta) for node, delta in advance.deltas]
+    recorded = await _commit_fold(services.statements, session, advance, [*deltas, *queued])
+    if recorded is None:
+        return False
+    services.push.publish(recorded)
+    return True
+
+
+async def _commit_in_parts(
+    services: Services, session: SessionRow, advance: Advance, queued: Sequence[StepEvent]
+) -> bool:
+    session_id = session.session_id
+    async with unit(services, session_id) as work:
+        recorded = await _commit_fold(work.db, session, advance, [])
+        if recorded is None:
+            return False
+        work.recorded += recorded
+        deltas = [_delta(node, await work.outsource(session_id, delta)) for node, delta in advance.deltas]
+        await work.append(session_id, *deltas, *queued)
+        if advance.finished:
+            await _finish(work, session_id, advance)
+    return True
+
+
+async def _commit_fold(
+    db: Moving, session: SessionRow, advance: Advance, events: Sequence[WorkflowEvent | StepEvent]
+) -> list[Recorded] | None:
+    return await moves.commit_fold(
+        db,
+        session,
+        snapshot=advance.snapshot,
+        base_commit=advance.base_commit,
+        steps=advance.steps,
+        events=[log.item(session.session_id, event) for event in events],
+    )
+
+
+def _delta(node: str, delta: Any) -> WorkflowEvent:
+    return {"t": "workflow_event", "node": node, "delta": delta}
 
 
 def _queued(number: int, step: NewStep, *, superstep: int) -> StepEvent:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import settings
-from app.database import statement, transaction
+from app.database import Statements, transaction
 from app.events import artifacts, log
 from app.events.types import Recorded, type_of_stored
 from app.progress import SessionId
@@ -36,6 +36,7 @@ class Publisher(Protocol):
 @dataclass(frozen=True, slots=True)
 class Services:
     engine: AsyncEngine
+    statements: Statements
     push: Publisher
     dispatch: Dispatch
 
@@ -70,13 +71,10 @@ def value_bytes(share: int = 1) -> int:
 
 
 @asynccontextmanager
-async def unit(services: Services, *locked: SessionId, is_one_move: bool = False) -> AsyncIterator[Unit]:
-    """Takes the locks of the `locked` sessions first; publishes and rings after the commit.
-
-    `is_one_move`: all that is done is one of `moves`, which locks and commits by itself.
-    """
-    async with (statement if is_one_move else transaction)(services.engine) as db:
-        if locked and not is_one_move:
+async def unit(services: Services, *locked: SessionId) -> AsyncIterator[Unit]:
+    """Takes the locks of the `locked` sessions first; publishes and rings after the commit."""
+    async with transaction(services.engine) as db:
+        if locked:
             await log.lock_streams(db, *locked)
         work = Unit(db)
         yield work

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import text
 
 from app.config import Settings
-from app.database import create_engine, transaction
+from app.database import Statements, create_engine, transaction
 from app.events.push import Push
 from app.progress import SessionId
 from app.sessions import repository, service
@@ -100,12 +100,14 @@ class Client:
 @asynccontextmanager
 async def client_of(house: House, database_url: str) -> AsyncIterator[Client]:
     engine = create_engine(database_url)
+    statements = Statements(database_url)
     push, dispatch = Push(house.valkey.url), Dispatch(house.valkey.url)
     try:
-        yield Client(Services(engine, push, dispatch))
+        yield Client(Services(engine, statements, push, dispatch))
     finally:
         dispatch.close()
         await push.close()
+        await statements.close()
         await engine.dispose()
 
 

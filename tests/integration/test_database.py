@@ -1,13 +1,64 @@
-"""Connections to Postgres that give no answer."""
+"""Connections to Postgres that give no answer, and statements that are transactions by themselves."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
+import psycopg
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import exc, make_url, text
 
 from app.config import settings
-from app.database import DATABASE_AWAY, create_engine
+from app.database import DATABASE_AWAY, Statements, create_engine, is_away
 from tests.acceptance.faults.proxy import Proxy
+
+
+@pytest.fixture
+async def statements(database_url: str) -> AsyncIterator[Statements]:
+    made = Statements(database_url, size=2)
+    yield made
+    await made.close()
+
+
+async def backend(statements: Statements) -> int:
+    """The process that answers."""
+    ((pid,),) = await statements.execute("SELECT pg_backend_pid()", ())
+    assert isinstance(pid, int)
+    return pid
+
+
+async def test_statements_share_as_many_connections_as_there_may_be(statements: Statements) -> None:
+    rows = await asyncio.gather(
+        *(statements.execute("SELECT pg_backend_pid(), %b::int FROM pg_sleep(0.05)", (n,)) for n in range(6))
+    )
+    assert [number for ((_, number),) in rows] == [*range(6)]
+    assert len({pid for ((pid, _),) in rows}) == 2
+
+
+async def test_a_statement_that_fails_leaves_its_connection_as_it_was(statements: Statements) -> None:
+    pid = await backend(statements)
+    with pytest.raises(exc.DBAPIError, match="division by zero") as failed:
+        await statements.execute("SELECT 1 / %b::int", (0,))
+    assert not is_away(failed.value)
+    assert await backend(statements) == pid
+
+
+async def test_a_connection_that_was_cut_is_replaced(statements: Statements, database_url: str) -> None:
+    pid = await backend(statements)
+    async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as db:
+        await db.execute("SELECT pg_terminate_backend(%s, 5000)", (pid,))
+    with pytest.raises(exc.DBAPIError) as failed:
+        await backend(statements)
+    assert is_away(failed.value)
+    assert await backend(statements) != pid
+
+
+async def test_a_statement_that_is_cancelled_holds_up_no_other(statements: Statements) -> None:
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await statements.execute("SELECT pg_sleep(60)", ())
+    async with asyncio.timeout(20):
+        await asyncio.gather(backend(statements), backend(statements))
 
 
 async def test_a_connection_that_died_in_silence_is_given_up(
