@@ -62,11 +62,16 @@ async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bo
     session = owed.session
     numbered = list(enumerate(advance.steps, session.last_step + 1))
     queued = [_queued(number, step, superstep=session.next_superstep + 1) for number, step in numbered]
-    commit = _commit_in_one_call if _fits_one_call(advance) else _commit_in_parts
-    if not await commit(services, session, advance, queued):
+    if not _fits_one_call(advance):
+        recorded = await _commit_in_parts(services, session, advance, queued)
+    else:
+        deltas = [_delta(node, delta) for node, delta in advance.deltas]
+        recorded = await _commit_fold(services.statements, session, advance, [*deltas, *queued])
+    if recorded is None:
         return False
-    for number, step in numbered:
+    for number, step in numbered:  # before readers are told: a worker waits for it
         services.dispatch.run_step(session.session_id, number, 1, queue=step.queue)
+    services.push.publish(recorded)
     return True
 
 
@@ -78,31 +83,21 @@ def _fits_one_call(advance: Advance) -> bool:
     )
 
 
-async def _commit_in_one_call(
-    services: Services, session: SessionRow, advance: Advance, queued: Sequence[StepEvent]
-) -> bool:
-    deltas = [_delta(node, delta) for node, delta in advance.deltas]
-    recorded = await _commit_fold(services.statements, session, advance, [*deltas, *queued])
-    if recorded is None:
-        return False
-    services.push.publish(recorded)
-    return True
-
-
 async def _commit_in_parts(
     services: Services, session: SessionRow, advance: Advance, queued: Sequence[StepEvent]
-) -> bool:
+) -> list[Recorded] | None:
+    """Tells readers itself, and leaves nothing to tell."""
     session_id = session.session_id
     async with unit(services, session_id) as work:
         recorded = await _commit_fold(work.db, session, advance, [])
         if recorded is None:
-            return False
+            return None
         work.recorded += recorded
         deltas = [_delta(node, await work.outsource(session_id, delta)) for node, delta in advance.deltas]
         await work.append(session_id, *deltas, *queued)
         if advance.finished:
             await _finish(work, session_id, advance)
-    return True
+    return []
 
 
 async def _commit_fold(
