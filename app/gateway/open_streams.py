@@ -1,7 +1,7 @@
 """The open connections of streams: a client costs the task of its request, and one timer looks after all of them."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from typing import Protocol
 
@@ -27,6 +27,7 @@ RawHeaders = list[tuple[bytes, bytes]]
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the gatekeeper runs it."""
 WATCH_SECONDS = 1.0
+PART_BYTES = 32 * 1024
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"connection", b"keep-alive"),
@@ -88,6 +89,7 @@ class EventStream(Response):
         """Until there are no more frames, or nobody to take them."""
         response = send.__self__  # type: ignore[attr-defined]  # uvicorn's, by httptools
         self._transport = response.transport
+        self._transport.set_write_buffer_limits(PART_BYTES)
         self._task = asyncio.current_task()
         self._open.add(self)
         try:
@@ -99,7 +101,8 @@ class EventStream(Response):
             async with aclosing(following) as updates:
                 async for update in updates:
                     self._sending_since = self._open.clock()
-                    await send({"type": "http.response.body", "body": frames_of(update), "more_body": True})
+                    for part in parts_of(frames_of(update)):
+                        await send({"type": "http.response.body", "body": part, "more_body": True})
                     self._sending_since = None
                     if self._transport.is_closing():
                         return
@@ -125,6 +128,12 @@ class EventStream(Response):
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
+
+
+def parts_of(frames: bytes) -> Iterator[bytes]:
+    """asyncio keeps a copy of all that a client has not yet taken, so that should not be a whole page."""
+    for begin in range(0, len(frames), PART_BYTES):
+        yield frames[begin : begin + PART_BYTES]
 
 
 def chunk(frames: bytes) -> bytes:
