@@ -19,7 +19,8 @@ from tests.benchmarks.figure import RUNS, Figure, Goal, Measure, Sample, in_turn
 from tests.benchmarks.house import House
 from tests.benchmarks.peers import python_with, run_peer
 from tests.benchmarks.servers.serving import EVENT_BYTES, get
-from tests.following import new_stream, progress
+from tests.benchmarks.volume import catching_up
+from tests.following import new_stream, progress, state_of
 
 EVENTS = 100_000
 FEWER_EVENTS = 10_000
@@ -171,14 +172,23 @@ async def bench(house: House) -> AsyncIterator[Figure]:
         async def one() -> float:
             return EVENTS / await alone.all_of(long, EVENTS)
 
-        rate, rates, raw_reads, selects = await in_turns(
-            one, lambda: together.for_a_while(long, CLIENTS), raw, await eventsourcing_of(house)
+        engine = create_engine(url)
+        state = await state_of(engine, long)
+        rate, rates, raw_reads, pages, selects = await in_turns(
+            one,
+            lambda: together.for_a_while(long, CLIENTS),
+            raw,
+            lambda: catching_up(engine, state),
+            await eventsourcing_of(house),
         )
+        await engine.dispose()
         what = f"catch-up of {EVENTS:,} events, 1 client"
         meaning = f"from the connection to the last event; our server took {alone.load}"
         yield Figure(what, "frames/s", rate, limit, raw_reads, Goal("≥", 0.7), meaning)
         peer, meaning = "eventsourcing's Postgres recorder", "over HTTP; theirs: one aggregate, in the same process"
         yield Figure(what, "events/s", rate, peer, selects, Goal("≥", 1.0), meaning)
+        what, meaning = f"reading {EVENTS:,} events in process", "page by page, without a gateway; theirs at once"
+        yield Figure(what, "events/s", pages, peer, selects, Goal("≥", 1.0), meaning)
         meaning = f"all clients' frames while they are at it; our server took {together.load}"
         yield Figure(f"catch-up, {CLIENTS} clients", "frames/s", rates, limit, raw_reads, Goal("≥", 0.7), meaning)
         first, raw_page_ms = await in_turns(lambda: alone.first_event(long), raw_first, runs=7)
