@@ -11,6 +11,7 @@ from app.config import Settings
 from app.database import create_engine, transaction
 from app.events import log
 from app.events.follow import Batch, End, Follower, Update
+from app.events.live import Take
 from app.events.log import EVERYTHING, Filter, StreamState
 from app.events.types import AgentEvent, Recorded, StreamId, agent_event, format_ts
 
@@ -87,8 +88,15 @@ async def stored_frames(engine: AsyncEngine, stream_id: StreamId, after: int = 0
 class Reader:
     """Follows a stream and keeps what came."""
 
-    def __init__(self, follower: Follower, state: StreamState, after: int = 0, only: Filter = EVERYTHING) -> None:
-        self.updates = follower.follow(state, after, only)
+    def __init__(
+        self,
+        follower: Follower,
+        state: StreamState,
+        after: int = 0,
+        only: Filter = EVERYTHING,
+        take: Take | None = None,
+    ) -> None:
+        self.updates = follower.follow(state, after, only, take)
         self.frames = b""
         self.cursor = after
 

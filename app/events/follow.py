@@ -20,7 +20,7 @@ from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
 from app.events.live import LiveStream, Page, Take
-from app.events.log import EVERYTHING, Filter, StreamState, stream_states
+from app.events.log import EVERYTHING, Filter, StreamState
 from app.events.push import Message
 from app.events.states import StateReads
 from app.events.subscriptions import Subscriptions
@@ -221,8 +221,8 @@ class Follower:
                 if not live.readers and now - live.left_at > LINGER_SECONDS:
                     self._close(stream_id)
             try:
-                async with self._engine.connect() as db:
-                    states = await stream_states(db, list(self._streams))
+                # Not over a connection of its own: another one would be opened just when a thousand readers come.
+                states = await self.states.read_all(list(self._streams))
             except DATABASE_AWAY as error:
                 if now >= quiet_until:
                     logger.warning("postgres is away; followers wait", error=str(error))

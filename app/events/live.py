@@ -110,15 +110,15 @@ class LiveStream:
         """Takes what was read from Postgres, in any order."""
         if (state.epoch, state.head) < (self.state.epoch, self.state.head) or state == self.state:
             return
+        only_grew = replace(self.state, head=state.head, head_chain=state.head_chain) == state
         if state.epoch > self.state.epoch:
             self.life += 1
             self._begin(state)
-        grew = replace(self.state, head=state.head, head_chain=state.head_chain) == state
         self.state = state
         self.ring.heard(state.head)
         if self.ring.is_behind:
             self._wake.set()
-        if not grew:
+        if not only_grew:
             self.notify()
 
     def notify(self) -> None:

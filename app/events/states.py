@@ -1,6 +1,7 @@
 """States of streams, read together: the next query answers all that were asked for during the previous one."""
 
 import asyncio
+from collections.abc import Sequence
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,15 +21,19 @@ class StateReads:
 
     async def read(self, stream_id: AnyStreamId) -> StreamState:
         """As it is after this call began. Raises NotFound."""
-        self._asked.add(stream_id)
+        for state in await self.read_all([stream_id]):
+            return state
+        raise NotFound(f"there is no stream {stream_id}")
+
+    async def read_all(self, stream_ids: Sequence[AnyStreamId]) -> list[StreamState]:
+        """Those that exist, as they are after this call began."""
+        self._asked.update(stream_ids)
         if self._next is None:
             self._next = asyncio.create_task(self._read(), name="states")
             self._next.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody waits
         # Shielded: one reader that leaves must not take the answer from the others.
         states = await asyncio.shield(self._next)
-        if stream_id not in states:
-            raise NotFound(f"there is no stream {stream_id}")
-        return states[stream_id]
+        return [states[stream_id] for stream_id in stream_ids if stream_id in states]
 
     async def _read(self) -> dict[UUID, StreamState]:
         async with self._one_at_a_time:

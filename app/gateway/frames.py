@@ -4,6 +4,7 @@ import random
 from typing import assert_never
 
 import orjson
+from sse_starlette import ServerSentEvent
 
 from app.events.follow import Batch, Beat, End, Reset, Update
 from app.events.log import StreamState
@@ -59,6 +60,4 @@ def end_frame(state: StreamState) -> bytes:
 
 
 def _control_frame(event: str, cursor: int, data: dict[str, object], *, retry: int | None = None) -> bytes:
-    # Compact JSON holds no line break, so there is nothing in it to escape.
-    coming_back = b"" if retry is None else b"retry: %d\n" % retry
-    return b"id: %d\nevent: %b\ndata: %b\n%b\n" % (cursor, event.encode(), orjson.dumps(data), coming_back)
+    return ServerSentEvent(orjson.dumps(data).decode(), event=event, id=str(cursor), retry=retry, sep="\n").encode()

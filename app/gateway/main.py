@@ -28,7 +28,7 @@ logger = structlog.get_logger(__name__)
 
 
 def create_app(settings: Settings) -> FastAPI:
-    """Raises BadInput for settings that it cannot run with."""
+    """To be served as `guarded`. Raises BadInput for settings that it cannot run with."""
     if settings.database_url is None or settings.redis_url is None:
         raise BadInput("set STELLWERK_DATABASE_URL and STELLWERK_REDIS_URL, or use `stellwerk up`")
     if settings.token is None or not settings.token.get_secret_value():

@@ -281,11 +281,12 @@ async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> N
         assert (await again.read_all()).state.head == 3
 
 
-async def test_another_epoch_resets(database_url: str, redis_url: str) -> None:
+@pytest.mark.parametrize("take", [None, lambda frames: True])
+async def test_another_epoch_resets(database_url: str, redis_url: str, take: live.Take | None) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
         await append(engine, stream_id, range(3))
-        reader = Reader(follower, await state_of(engine, stream_id))
+        reader = Reader(follower, await state_of(engine, stream_id), take=take)
         await reader.read(to=3)
         async with transaction(engine) as db:
             await db.execute(text("INSERT INTO epochs (epoch, reason) VALUES (2, 'restored')"))
