@@ -101,6 +101,19 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
         yield db
 
 
+@asynccontextmanager
+async def driver_connection(db: AsyncConnection) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """psycopg's connection below `db`, for what SQLAlchemy does not do; its errors come as SQLAlchemy's."""
+    raw = await db.get_raw_connection()
+    assert isinstance(raw.driver_connection, psycopg.AsyncConnection)
+    try:
+        yield raw.driver_connection
+    except psycopg.Error as error:
+        if raw.driver_connection.closed:
+            await db.invalidate(error)
+        raise exc.DBAPIError.instance(None, None, error, psycopg.Error) from error
+
+
 class Statements:
     """Connections for statements that are transactions by themselves, straight on the driver.
 

@@ -7,14 +7,14 @@ it may have been missed) and when the head poll finds the stream further on.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator
+from contextlib import suppress
 from dataclasses import dataclass
 from types import TracebackType
 from typing import NamedTuple, Self
 
 import structlog
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
@@ -22,6 +22,7 @@ from app.events.cancelling import asked_to_end
 from app.events.live import LiveStream, Page, Take
 from app.events.log import EVERYTHING, Filter, StreamState
 from app.events.push import Message
+from app.events.reads import Reads
 from app.events.states import StateReads
 from app.events.subscriptions import Subscriptions
 from app.events.types import StreamId
@@ -67,14 +68,12 @@ class Follower:
     """One for each process: `async with Follower(…) as follower`."""
 
     def __init__(self, engine: AsyncEngine, redis_url: str, settings: Settings) -> None:
-        # Every read is one statement: without BEGIN and COMMIT it is one round trip, too.
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.states = StateReads(engine)
         self._settings = settings
         self._clock = asyncio.get_running_loop().time
         self._id_every = settings.id_every.total_seconds()
         # Catching up leaves connections to everybody else.
-        self._reads = asyncio.Semaphore(max(1, settings.database_pool_size // 2))
+        self._reads = Reads(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
         self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)
@@ -105,6 +104,7 @@ class Follower:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._reads.close()
 
     async def follow(
         self, state: StreamState, after: int, only: Filter = EVERYTHING, take: Take | None = None
@@ -117,11 +117,13 @@ class Follower:
         live = self._join(state)
         try:
             life, cursor, told = live.life, after, after  # told: the last id that the client knows
+            ahead: asyncio.Task[Page] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
             while not (self._hung_up or live.is_closed):
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
-                page = await _next_page(live, cursor, only)
+                page = await _next_page(live, cursor, only, ahead)
+                ahead = None
                 if live.life != life or cursor < live.state.earliest - 1:
                     reason = "other_epoch" if live.life != life else "expired"
                     yield Reset(reason, live.state)
@@ -130,6 +132,7 @@ class Follower:
                 elif page.frames:
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
+                    ahead = live.read_ahead(cursor, only)
                     yield Batch(told, page.frames)
                 elif told < page.reached and self._clock() >= tell_at:
                     cursor = told = page.reached
@@ -173,16 +176,11 @@ class Follower:
 
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id
-        live = self._streams[stream_id] = LiveStream(self._reading, self.states, state, self._settings)
+        live = self._streams[stream_id] = LiveStream(self._reads, self.states, state, self._settings)
         self._subscriptions.add(stream_id)
         keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
         keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
         return live
-
-    @asynccontextmanager
-    async def _reading(self) -> AsyncIterator[AsyncConnection]:
-        async with self._reads, self._engine.connect() as db:
-            yield db
 
     def _close(self, stream_id: StreamId) -> None:
         self._subscriptions.remove(stream_id)
@@ -238,5 +236,10 @@ def _report(task: asyncio.Task[None]) -> None:
         logger.critical("following is broken; restart this process", task=task.get_name(), exc_info=error)
 
 
-async def _next_page(live: LiveStream, cursor: int, only: Filter) -> Page:
-    return live.recent(cursor, only) if live.ring.covers(cursor) else await live.page(cursor, only)
+async def _next_page(live: LiveStream, cursor: int, only: Filter, ahead: asyncio.Task[Page] | None) -> Page:
+    if live.ring.covers(cursor):
+        return live.recent(cursor, only)
+    if ahead is not None:
+        with suppress(*DATABASE_AWAY):
+            return await asyncio.shield(ahead)
+    return await live.page(cursor, only)

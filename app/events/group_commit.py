@@ -1,6 +1,6 @@
 """Group commit: concurrent appends of this process are gathered, so that many share one round trip.
 
-There is no timer: the next call takes all that came during the previous one. A stream is always on the same
+There is no timer: the next call takes what came during the previous one. A stream is always on the same
 flusher, and a flusher has one call in flight, which keeps a producer's events in its order.
 """
 
@@ -24,6 +24,8 @@ logger = structlog.get_logger(__name__)
 MAX_ITEMS = 128
 """More in a call save nothing an event; in two calls, one's producers work while Postgres writes the other's."""
 MAX_BYTES = 4 * 1024 * 1024
+CROWD = 64
+"""Of so many that come at once half is taken: else all of them wait for one call, and the database for all of them."""
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Waits between tries while the database does not answer; the last one repeats."""
 
@@ -67,14 +69,16 @@ class _Flusher:
         while self._pending or not self._closing:
             await self._wake.wait()
             self._wake.clear()
-            while batch := self._take():
+            batch = self._take(len(self._pending) // 2 if len(self._pending) >= CROWD else MAX_ITEMS)
+            while batch:
                 await self._flush(batch)
+                batch = self._take(MAX_ITEMS)
         if self._connection is not None:
             await self._connection.close()
 
-    def _take(self) -> list[_Pending]:
+    def _take(self, at_most: int) -> list[_Pending]:
         batch, size = list[_Pending](), 0
-        while self._pending and len(batch) < MAX_ITEMS:
+        while self._pending and len(batch) < min(at_most, MAX_ITEMS):
             pending = self._pending[0]
             size += len(pending.item.data)
             if batch and size > MAX_BYTES:

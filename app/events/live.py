@@ -2,30 +2,27 @@
 
 import asyncio
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from typing import Self
 
-from sqlalchemy.ext.asyncio import AsyncConnection
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cancelling import asked_to_end
-from app.events.log import EVERYTHING, Filter, StreamState, read_page
+from app.events.log import EVERYTHING, Filter, StreamState, read_frames, read_page
 from app.events.push import Frame, Message
+from app.events.reads import Reads
 from app.events.ring import Ring
 from app.events.states import StateReads
 from app.events.types import Recorded
 
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
-BATCH_BYTES = 512 * 1024
+BATCH_BYTES = 128 * 1024
 """About what a reader is handed at once, and so what a stuck one holds in memory."""
 MAX_RECENT = 16
 Take = Callable[[bytes], bool]
-Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
-"""Waits for a connection, of which catching up has only some."""
 _MAY_CLOSE = frozenset({"session_event", "batch_event"})
 
 _until_it_answers = retry(
@@ -65,8 +62,8 @@ class _Waiting:
 class LiveStream:
     """Shared by all readers of a stream in this process. `life` counts how often its offsets began anew."""
 
-    def __init__(self, reading: Reading, states: StateReads, state: StreamState, settings: Settings) -> None:
-        self._reading = reading
+    def __init__(self, reads: Reads, states: StateReads, state: StreamState, settings: Settings) -> None:
+        self._reads = reads
         self._states = states
         self._settings = settings
         self._frame_bytes = 4096.0  # a running mean; begins on the careful side
@@ -181,7 +178,7 @@ class LiveStream:
             after = max(last, state.head - limit)
             events = list[Recorded]()
             if state.head > after:
-                async with self._reading() as db:
+                async with self._reads.connection() as db:
                     events = await read_page(db, state, after=after, limit=limit)
         except DATABASE_AWAY:
             self._doubtful = True
@@ -213,12 +210,23 @@ class LiveStream:
     @_until_it_answers
     async def page(self, after: int, only: Filter) -> Page:
         """From Postgres; readers at the same place share one read."""
+        # Shielded: one reader that leaves must not take the page from the others.
+        return await asyncio.shield(self._reading_page(after, only))
+
+    def read_ahead(self, after: int, only: Filter) -> "asyncio.Task[Page] | None":
+        """Begins to read what a reader wants when it has sent what it got."""
+        if self.ring.covers(after) or not self._reads.may_go_ahead:
+            return None
+        task = self._reading_page(after, only)
+        self._reads.goes_ahead(task)
+        return task
+
+    def _reading_page(self, after: int, only: Filter) -> "asyncio.Task[Page]":
         key = (after, only)
         if key not in self._pages:
             task = self._pages[key] = asyncio.create_task(self._read_page(after, only))
             task.add_done_callback(lambda done: self._on_page(key, done))
-        # Shielded: one reader that leaves must not take the page from the others.
-        return await asyncio.shield(self._pages[key])
+        return self._pages[key]
 
     def _on_page(self, key: tuple[int, Filter], done: asyncio.Task[Page]) -> None:
         del self._pages[key]
@@ -227,16 +235,17 @@ class LiveStream:
 
     async def _read_page(self, after: int, only: Filter) -> Page:
         limit, until = self._page_limit, max(self.ring.last, self.state.head)
-        async with self._reading() as db:
-            events = await read_page(db, self.state, after=after, limit=limit, until=until, only=only)
-        # Read afterwards: what retention took away before the page was read shows in `earliest`.
-        state = await self._states.read(self.state.stream_id)
-        frames = [Frame.of(event) for event in events]
-        if frames:
-            mean = sum(len(frame.data) for frame in frames) / len(frames)
-            self._frame_bytes += (mean - self._frame_bytes) / 2
-        self.saw(state)
-        return Page.of(frames, frames[-1].offset if len(frames) == limit else until)
+        async with self._reads.connection() as db:
+            rows = await read_frames(db, self.state, after=after, until=until, limit=limit, only=only)
+        is_full = len(rows) == limit
+        if not is_full or rows[0][0] != after + 1:
+            # Retention may have taken events away, or the epoch is another. Read afterwards: now it must show.
+            self.saw(await self._states.read(self.state.stream_id))
+        frames = b"".join([frame for _, frame in rows])
+        if rows:
+            self._frame_bytes += (len(frames) / len(rows) - self._frame_bytes) / 2
+        last = rows[-1][0] if rows else 0
+        return Page(frames, last, last if is_full else until)
 
     @property
     def _page_limit(self) -> int:

@@ -300,6 +300,11 @@ def format_ts(ts: datetime) -> str:
     return ts.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
+def stream_member(kind: StreamKind, stream_id: UUID) -> str:
+    """The envelope's member that names the stream."""
+    return f'"{_ID_KEY[kind]}":"{stream_id}"'
+
+
 class Recorded(NamedTuple):
     """An event in the log. `data` is the stored text.
 
@@ -318,10 +323,10 @@ class Recorded(NamedTuple):
     def wire(self) -> str:
         """What SSE frames, JSON pages and exports share: an envelope, then the stored bytes."""
         return (
-            f'{{"offset":{self.offset},"{_ID_KEY[self.kind]}":"{self.stream_id}",'
+            f'{{"offset":{self.offset},{stream_member(self.kind, self.stream_id)},'
             f'"ts":"{format_ts(self.ts)}",{self.data[1:]}'
         )
 
     def frame(self) -> bytes:
-        """The SSE frame; its `event:` is t without `_event`, its `id:` the offset."""
+        """The SSE frame; its `event:` is t without `_event`, its `id:` the offset. log.read_frames makes the same."""
         return f"id: {self.offset}\nevent: {self.t.removesuffix('_event')}\ndata: {self.wire()}\n\n".encode()

@@ -17,7 +17,7 @@ from app.database import DATABASE_AWAY, create_engine, libpq_url, transaction
 from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
 from app.events import artifacts, chain, log
 from app.events.group_commit import GroupCommit
-from app.events.types import Recorded, agent_event
+from app.events.types import Recorded, StreamKind, agent_event
 from app.progress import SessionId
 from app.schema import check_schema, downgrade, migrate
 from app.sessions.model import new_session_id
@@ -310,6 +310,24 @@ async def test_filters_and_pages(engine: AsyncEngine) -> None:
         assert len(await log.read_page(db, state, after=0, limit=100, only=everything)) == 10
 
 
+@pytest.mark.parametrize("kind", ["session", "batch", "operators"])
+async def test_frames_from_postgres_are_those_that_python_makes(engine: AsyncEngine, kind: StreamKind) -> None:
+    stream_id = new_session_id()
+    async with transaction(engine) as db:
+        await log.create_stream(db, stream_id, kind)
+    texts = ['{"t":"agent_event","msg":"é 🎯 \\u2028 %s %% :id"}', '{"t":"odd"}', '{"t":"a_event_b"}', '{"t":"_event"}']
+    items = [log.Item(stream_id, kind, data, data.split('"')[3], agent=f"%{n}") for n, data in enumerate(texts)]
+    for one in items:
+        await call(engine, one)
+    async with transaction(engine) as db:
+        state = await log.stream_state(db, stream_id)
+        for only in (log.EVERYTHING, log.Filter(t=frozenset({"odd", "_event"}), agent=frozenset({"%1"}))):
+            events = await log.read_page(db, state, after=0, limit=10, only=only)
+            frames = await log.read_frames(db, state, after=0, until=4, limit=10, only=only)
+            assert frames == [(event.offset, event.frame()) for event in events]
+            assert len(frames) == (1 if only else 4)
+
+
 def test_migrations_go_up_and_down(empty_database_url: str) -> None:
     migrate(empty_database_url)
     check_schema(empty_database_url)
@@ -330,3 +348,15 @@ async def test_a_connection_that_dies_before_an_append_is_an_error_that_callers_
                 await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
             await log.append(db, [entry(stream_id)])
     assert await read_all(engine, stream_id) == []
+
+
+async def test_a_connection_that_dies_before_frames_are_read_is_an_error_that_callers_know(engine: AsyncEngine) -> None:
+    stream_id = await new_stream(engine)
+    async with engine.connect() as db:
+        state = await log.stream_state(db, stream_id)
+        pid = await db.scalar(text("SELECT pg_backend_pid()"))
+        async with engine.connect() as other:
+            await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
+        with pytest.raises(DATABASE_AWAY):
+            await log.read_frames(db, state, after=0, until=1, limit=1, only=log.EVERYTHING)
+        assert db.invalidated
