@@ -131,9 +131,16 @@ class EventStream(Response):
 
 
 def parts_of(frames: bytes) -> Iterator[bytes]:
-    """asyncio keeps a copy of all that a client has not yet taken, so that should not be a whole page."""
-    for begin in range(0, len(frames), PART_BYTES):
-        yield frames[begin : begin + PART_BYTES]
+    """Whole frames, some PART_BYTES together.
+
+    asyncio keeps a copy of all that a client has not yet taken, so that should not be a whole page.
+    """
+    begin = 0
+    while begin < len(frames):
+        last = frames.find(b"\n\n", begin + PART_BYTES)
+        end = len(frames) if last < 0 else last + 2
+        yield frames[begin:end]
+        begin = end
 
 
 def chunk(frames: bytes) -> bytes:
