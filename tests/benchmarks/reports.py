@@ -1,6 +1,7 @@
 """What an agent waits for: `await report_progress()` in a running worker, and appends beside a large fold."""
 
 import asyncio
+import gc
 import random
 import sys
 import time
@@ -129,11 +130,13 @@ async def beside_a_fold(house: House) -> Figure:
         folding = Folding(url, client, Local(client, "wide"), streams)
         await folding.local.register()
         usual = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH_SECONDS)  # as in a worker
+        sys.setswitchinterval(SWITCH_SECONDS)  # as in a worker,
+        gc.freeze()  # which does not look at what it imported again, either
         try:
             await folding.beside()
             ours, alone = await in_turns(folding.beside, folding.alone)
         finally:
+            gc.unfreeze()
             sys.setswitchinterval(usual)
     return Figure(
         f"appends of {STREAMS} streams beside a fold, p99",
