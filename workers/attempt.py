@@ -23,7 +23,7 @@ from workers.failures import patiently
 from workers.workspace import Workspace, Workspaces
 
 STREAMED_AHEAD = 1000
-"""Streamed reports that are on their way to the log at a time: as many as it takes in one call."""
+"""Streamed reports that are on their way to the log at a time, and so in memory."""
 
 
 @dataclass

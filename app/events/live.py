@@ -20,7 +20,7 @@ from app.events.types import Recorded
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
 BATCH_BYTES = 128 * 1024
-"""About what a reader is handed at once, and so what a stuck one holds in memory."""
+"""About what a reader is handed at once."""
 MAX_RECENT = 16
 Take = Callable[[bytes], bool]
 _MAY_CLOSE = frozenset({"session_event", "batch_event"})

@@ -60,7 +60,7 @@ async def _call(db: Moving, query: LiteralString, arguments: tuple[Any, ...]) ->
 
 def _recorded(items: Sequence[Item], first_offset: int, ts: datetime) -> list[Recorded]:
     return [
-        Recorded(entry.stream_id, entry.kind, offset, ts, entry.t, entry.agent, entry.phase, entry.data)
+        log.recorded(entry, log.Answer("appended", offset, ts, None))
         for offset, entry in enumerate(items, first_offset)
     ]
 

@@ -62,11 +62,11 @@ async def commit_advance(services: Services, owed: Owed, advance: Advance) -> bo
     session = owed.session
     numbered = list(enumerate(advance.steps, session.last_step + 1))
     queued = [_queued(number, step, superstep=session.next_superstep + 1) for number, step in numbered]
-    if not _fits_one_call(advance):
-        recorded = await _commit_in_parts(services, session, advance, queued)
-    else:
+    if _fits_one_call(advance):
         deltas = [_delta(node, delta) for node, delta in advance.deltas]
         recorded = await _commit_fold(services.statements, session, advance, [*deltas, *queued])
+    else:
+        recorded = await _commit_in_parts(services, session, advance, queued)
     if recorded is None:
         return False
     for number, step in numbered:  # before readers are told: a worker waits for it
