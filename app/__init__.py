@@ -3,8 +3,8 @@
 gateway/sessions.py         POST /sessions …
 sessions/service.py         … writes the session and its first event, and rings
 workers/tasks.py            advance_session, run_step: Celery's side of the doorbell
-workers/advancer.py         folds finished steps (workers/engine.py), queues the next ones
-workers/runner.py           claims a step's lease, runs its agent, completes it (sessions/moves.py)
+workers/steps/advancer.py         folds finished steps (workers/graph/fold.py), queues the next ones
+workers/steps/runner.py           claims a step's lease, runs its agent, completes it (sessions/moves.py)
 workers/agents/             the agents; workers/models/: what they ask; progress.py: report_progress()
 events/group_commit.py      appends of many agents share one round trip
 events/log.py               the SQL on events (calls.py: on those of models); migrations/sql: append_events
@@ -12,6 +12,6 @@ events/push.py              after the commit: Redis
 events/follow.py            catch up from Postgres, then live from Redis
 events/verify.py            whether a stream is what was written; export.py: a file that proves itself
 gateway/door.py, stream.py  SSE streams, resumed at any offset
-workers/rescuer.py          what was lost on the way is rung again
+workers/maintenance/rescuer.py          what was lost on the way is rung again
 embedded/, cli/             servers from wheels, and `stellwerk run`
 """

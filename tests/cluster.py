@@ -25,7 +25,7 @@ from app.sessions.dispatch import Dispatch
 from app.sessions.model import TERMINAL, NewSession, SessionView
 from app.sessions.unit import Services
 from tests.processes import is_alive
-from workers.rebuild import rebuild
+from workers.process.rebuild import rebuild
 
 QUICK = {
     "STELLWERK_LEASE": "4",

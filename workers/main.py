@@ -14,9 +14,9 @@ from kombu import Consumer, Queue
 from app.config import settings
 from app.logging import configure_logging
 from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, queue_arguments
-from workers.pool import RESERVED_THREADS
-from workers.registry import load_workflows
-from workers.runtime import Addresses, Runtime
+from workers.graph.loading import load_workflows
+from workers.process.pool import RESERVED_THREADS
+from workers.process.runtime import Addresses, Runtime
 from workers.tasks import add_tasks
 from workers.workflow import DEFAULT_QUEUE
 
@@ -63,7 +63,7 @@ def create_app() -> Celery:
         **broker_options(broker_url),
         task_queues=[Queue(name, queue_arguments=queue_arguments(broker_url)) for name in sorted(_queues)],
         task_create_missing_queues=True,
-        worker_pool="workers.pool:TaskPool",
+        worker_pool="workers.process.pool:TaskPool",
         worker_concurrency=_settings.concurrency,
         # Acknowledged at the start: a step that is lost is found by its lease. Late acknowledgements on Redis run
         # every task again that takes longer than the visibility timeout.

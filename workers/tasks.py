@@ -7,7 +7,7 @@ from celery import Celery
 
 from app.progress import SessionId
 from app.sessions.dispatch import ADVANCE_SESSION, RUN_STEP
-from workers.runtime import Runtime
+from workers.process.runtime import Runtime
 
 
 def add_tasks(celery: Celery, runtime: Runtime) -> None:

@@ -57,7 +57,7 @@ def rebuild(
 async def _rebuild(configured: "Settings", session_ids: list[SessionId] | None, *, check: bool) -> int:
     """Prints what came of each; returns how many differ."""
     # Imported here: LangGraph and the workflows take seconds.
-    from workers.rebuild import rebuild as rebuilding  # noqa: PLC0415
+    from workers.process.rebuild import rebuild as rebuilding  # noqa: PLC0415
 
     different = count = 0
     async for rebuilt in rebuilding(configured, session_ids, check=check):

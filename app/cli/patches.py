@@ -28,7 +28,7 @@ class Top:
 def top_of(project: Path) -> Top:
     """As the workspace saw it when the project was read. Raises BadPath for what is no directory."""
     # Imported here: the other commands need nothing of the workers.
-    from workers.project import find_source  # noqa: PLC0415
+    from workers.workspace.project import find_source  # noqa: PLC0415
 
     source = find_source(str(project.absolute()), (Path("/"),))
     return Top(source.top, source.gitdir is not None)

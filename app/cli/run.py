@@ -112,7 +112,7 @@ def _farewell(session_id: str | None, stack: UsedStack | None) -> str:
 
 def _sample() -> Path:
     # Imported here: the other commands need nothing of the workers.
-    from workers.sample import write_sample  # noqa: PLC0415
+    from workers.workflows.sample import write_sample  # noqa: PLC0415
 
     directory = Path(tempfile.mkdtemp(prefix="stellwerk-sample-")).resolve()
     write_sample(directory)

@@ -19,7 +19,7 @@ from app.embedded.running import StackInfo
 from tests.conftest import temporary_home
 from tests.processes import wait_until
 from tests.stacks import STELLWERK, environment, stack, started, stellwerk
-from workers.sample import write_sample
+from workers.workflows.sample import write_sample
 
 
 @pytest.fixture(scope="module")

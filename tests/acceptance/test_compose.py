@@ -21,7 +21,7 @@ from app.embedded.valkey import EmbeddedValkey
 from tests.composition import NGINX, ROOT, SECRETS, composition, debian_package, duration
 from tests.conftest import execute, temporary_home, url_of
 from tests.processes import wait_until
-from workers.sample import write_sample
+from workers.workflows.sample import write_sample
 
 TOKEN = SECRETS["STELLWERK_TOKEN"]
 HEARTBEAT_SECONDS = 1

@@ -27,10 +27,10 @@ from app.sessions.model import NewSession, StepToken
 from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
 from tests.graphs import everything
 from tests.graphs.driving import plain
-from workers import engine
-from workers.codec import readable
-from workers.failures import patiently
-from workers.registry import load_workflows
+from workers.graph import fold
+from workers.graph.codec import readable
+from workers.graph.loading import load_workflows
+from workers.steps.failures import patiently
 
 STEPS = "tests.graphs.steps"
 
@@ -62,7 +62,7 @@ async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(clus
     expected = await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)
     assert view.result == readable(expected.output)
     session = await service_row(cluster, session_id)
-    assert engine.read(workflow, session.snapshot).output == expected.output
+    assert fold.read(workflow, session.snapshot).output == expected.output
 
     events = await cluster.events(session_id)
     asked_and_answered = [e["status"] for e in events if e["t"] == "approval_event"]
@@ -429,7 +429,7 @@ async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable
     assert view.status == "succeeded"
     assert view.result == {"values": ["nan", "a\ufffdb", str(2**70), "caf?", {"1": [2, 3]}]}
     workflow = load_workflows([STEPS])["odd"]
-    kept = engine.read(workflow, (await service_row(cluster, odd)).snapshot).values["values"]
+    kept = fold.read(workflow, (await service_row(cluster, odd)).snapshot).values["values"]
     assert kept[0] != kept[0] and kept[1:] == ["a\x00b", 2**70, "caf\udce9", {1: (2, 3)}]
 
     await cluster.until(asks, lambda view: view.status == "waiting")

@@ -23,7 +23,7 @@ from tests.benchmarks.figure import RUNS, Figure, Goal, Sample, in_turns, percen
 from tests.benchmarks.house import House
 from tests.benchmarks.working import Client, Local, client_of, working
 from tests.following import new_stream, progress
-from workers.runtime import SWITCH_SECONDS
+from workers.process.runtime import SWITCH_SECONDS
 
 AT_ONCE = 10
 REPORTS = 100

@@ -20,9 +20,9 @@ from app.sessions.dispatch import Dispatch
 from app.sessions.model import TERMINAL, NewSession
 from app.sessions.unit import Services
 from tests.benchmarks.house import House, end
-from workers.advancer import Advancer
-from workers.registry import load_workflows
-from workers.workspace import Workspaces
+from workers.graph.loading import load_workflows
+from workers.steps.advancer import Advancer
+from workers.workspace.repository import Workspaces
 
 WORKFLOWS = "tests.benchmarks.workflows"
 WORKER: tuple[str | Path, ...] = (

@@ -9,9 +9,9 @@ import orjson
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from workers import engine
-from workers.nodegraph import NodeInterrupted, run_node
-from workers.registry import LoadedWorkflow
+from workers.graph import fold
+from workers.graph.loading import LoadedWorkflow
+from workers.graph.node_run import NodeInterrupted, run_node
 from workers.workflow import Workflow
 
 
@@ -36,36 +36,36 @@ async def drive(
     workflow: LoadedWorkflow,
     graph_input: Mapping[str, Any],
     answers: Mapping[str, list[Any]] | None = None,
-    order: Callable[[list[engine.PendingStep]], None] = list.reverse,
+    order: Callable[[list[fold.PendingStep]], None] = list.reverse,
 ) -> Outcome:
     """Each value goes through JSON and each snapshot through bytes, as between workers.
 
     `order` says in which order the steps of a superstep complete.
     """
     outcome = Outcome()
-    fold = await engine.start(workflow, graph_input, session_id="a-session")
+    folded = await fold.start(workflow, graph_input, session_id="a-session")
     while True:
-        outcome.snapshots.append(fold.snapshot)
-        outcome.supersteps = fold.superstep
-        for node, update in fold.deltas:
+        outcome.snapshots.append(folded.snapshot)
+        outcome.supersteps = folded.superstep
+        for node, update in folded.deltas:
             outcome.add(node, update)
-        if fold.finished:
-            outcome.output = fold.output
+        if folded.finished:
+            outcome.output = folded.output
             return outcome
-        assert engine.pending(workflow, fold.snapshot) == fold.pending
+        assert fold.pending(workflow, folded.snapshot) == folded.pending
         results = {}
-        completing = list(fold.pending)
+        completing = list(folded.pending)
         order(completing)
         for step in completing:
             asked = (answers or {}).get(step.node, [])
-            value = await run_step(workflow, fold.snapshot, step, asked)
+            value = await run_step(workflow, folded.snapshot, step, asked)
             results[step.path] = through_json(workflow, value)
-        fold = await engine.fold(workflow, fold.snapshot, results)
+        folded = await fold.fold(workflow, folded.snapshot, results)
 
 
-async def run_step(workflow: LoadedWorkflow, snapshot: bytes, step: engine.PendingStep, answers: list[Any]) -> Any:
-    if step.input is engine.NO_INPUT:
-        value = engine.state_for(workflow, snapshot, step.node)
+async def run_step(workflow: LoadedWorkflow, snapshot: bytes, step: fold.PendingStep, answers: list[Any]) -> Any:
+    if step.input is fold.NO_INPUT:
+        value = fold.state_for(workflow, snapshot, step.node)
     else:
         value = through_json(workflow, step.input)
     outcome = await run_node(workflow, step.node, value)

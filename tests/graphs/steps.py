@@ -12,7 +12,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
 from app.progress import report_progress
-from workers.subprocesses import run_guarded
+from workers.children.guarded import run_guarded
 from workers.workflow import Node, Workflow
 
 

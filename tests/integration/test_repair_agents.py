@@ -15,11 +15,11 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no typ
 from app.config import Settings
 from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
 from workers.agents import architect, reviewfix
-from workers.project import Limits
-from workers.sample import write_sample
 from workers.workflows.repair import graph
-from workers.workspace import Finished, Workspaces
-from workers.worktree import worktree_provider
+from workers.workflows.sample import write_sample
+from workers.workspace.current import worktree_provider
+from workers.workspace.project import Limits
+from workers.workspace.repository import Finished, Workspaces
 
 TASK = "review and repair this project"
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
 from workers.models.gate import PaidAnswer, Provider, Spending, model_gate
-from workers.worktree import worktree_provider
+from workers.workspace.current import worktree_provider
 
 
 @dataclass

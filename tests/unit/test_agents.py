@@ -9,7 +9,6 @@ from workers.agents.architect import make_plan
 from workers.agents.rules import decide
 from workers.agents.state import Findings, PlanItem, RepairState, SuiteResult, Survey
 from workers.agents.summary import summarise
-from workers.sample import write_sample
 from workers.tools.files import shown
 from workers.tools.formatting import agreed_formatter
 from workers.tools.outcome import Counts, TestOutcome, read_junit, read_unittest
@@ -17,6 +16,7 @@ from workers.tools.project_tests import find_suite
 from workers.tools.ruff import Finding
 from workers.tools.sifting import sift
 from workers.tools.survey import python_files, read_declared, read_source, third_party
+from workers.workflows.sample import write_sample
 
 SURVEY = Survey(
     files=3,

@@ -21,8 +21,8 @@ from langgraph.types import Command, Overwrite, Send
 from pydantic import BaseModel
 
 from app.errors import UnstorableValue
-from workers.codec import Codec
-from workers.serializer import ExactSerializer
+from workers.graph.codec import Codec
+from workers.graph.serializer import ExactSerializer
 
 
 class Colour(Enum):

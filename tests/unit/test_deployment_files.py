@@ -10,7 +10,7 @@ import pytest
 from app.config import Settings
 from app.gateway.__main__ import SHUTDOWN_SECONDS
 from tests.composition import NGINX, ROOT, SECRETS, Missing, composition, duration
-from workers.runtime import SHUTDOWN_GRACE_SECONDS
+from workers.process.runtime import SHUTDOWN_GRACE_SECONDS
 
 OURS = ("migrate", "gateway", "worker")
 VERSION = re.compile(r":v?\d+(\.\d+)*(-[a-z]+)*$")

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.errors import GitFailed, StepTimeout
-from workers.failures import is_retryable
+from workers.steps.failures import is_retryable
 
 PASSING = [
     ConnectionResetError("reset"),

@@ -13,8 +13,7 @@ import pytest
 
 from app.config import Settings
 from app.errors import SandboxRequired
-from workers import subprocesses
-from workers.subprocesses import guarded, run_guarded, run_project_code
+from workers.children.guarded import guarded, run_guarded, run_project_code
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -127,7 +126,7 @@ async def test_a_killed_worker_takes_the_family_along(tmp_path: Path) -> None:
     worker = f"""
 import asyncio, sys
 from pathlib import Path
-from workers.subprocesses import guarded
+from workers.children.guarded import guarded
 async def main():
     async with guarded([sys.executable, "-I", "-S", "-c", {FAMILY!r}], cwd=Path("/"), env={{}}) as process:
         async for line in process.stdout:
@@ -177,10 +176,10 @@ async def test_project_code_sees_nothing_of_ours(tmp_path: Path, monkeypatch: py
 async def test_sandbox_and_where_it_is_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     minute = timedelta(minutes=1)
     reachable = Settings(host="0.0.0.0")
-    monkeypatch.setattr(subprocesses, "settings", lambda: reachable)
+    monkeypatch.setattr("workers.children.guarded.settings", lambda: reachable)
     with pytest.raises(SandboxRequired):
         await run_project_code(["true"], cwd=tmp_path, timeout=minute)
     boxed = Settings(host="0.0.0.0", sandbox="env 'INSIDE=the box'")
-    monkeypatch.setattr(subprocesses, "settings", lambda: boxed)
+    monkeypatch.setattr("workers.children.guarded.settings", lambda: boxed)
     done = await run_project_code(["sh", "-c", "echo $INSIDE"], cwd=tmp_path, timeout=minute)
     assert done.stdout == b"the box\n"

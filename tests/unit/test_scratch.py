@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from workers import scratch
-from workers.scratch import remove_leftovers, scratch_directory
+from workers.children import scratch
+from workers.children.scratch import remove_leftovers, scratch_directory
 
 
 @pytest.fixture

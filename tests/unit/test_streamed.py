@@ -15,7 +15,7 @@ from app.errors import LeaseLost
 from app.events.log import Item
 from app.progress import CurrentStep, SessionId, running_step
 from app.redaction import Redactor
-from workers.attempt import STREAMED_AHEAD, AttemptReporter
+from workers.steps.surroundings import STREAMED_AHEAD, AttemptReporter
 
 SESSION = SessionId(UUID(int=1))
 

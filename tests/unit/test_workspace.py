@@ -12,11 +12,11 @@ from uuid import uuid4
 import pytest
 
 from app.errors import BadPath, WorkspaceConflict
-from workers.checkout import Checkout
-from workers.git import Git
-from workers.importer import REF, import_entries
-from workers.project import FILE, Entry, Limits
-from workers.workspace import Finished, Workspace, Workspaces
+from workers.workspace.checkout import Checkout
+from workers.workspace.git import Git
+from workers.workspace.importer import REF, import_entries
+from workers.workspace.project import FILE, Entry, Limits
+from workers.workspace.repository import Finished, Workspace, Workspaces
 
 ROOMY = Limits(max_files=1000, max_bytes=10_000_000)
 
@@ -309,8 +309,8 @@ def test_files_that_change_while_they_are_imported(project: Path, tmp_path: Path
 async def test_opening_at_once_from_several_processes_imports_once(project: Path, tmp_path: Path) -> None:
     write(project, {f"{number}.py": f"x = {number}\n" for number in range(50)})
     code = (
-        "import asyncio, sys; from pathlib import Path; from workers.project import Limits\n"
-        "from workers.workspace import Workspaces\n"
+        "import asyncio, sys; from pathlib import Path; from workers.workspace.project import Limits\n"
+        "from workers.workspace.repository import Workspaces\n"
         "async def main():\n"
         "    w = Workspaces(Path(sys.argv[1]), Limits(99, 9999), (Path('/'),))\n"
         "    opened = await asyncio.gather(*(w.open('s', path=sys.argv[2]) for _ in range(4)))\n"

@@ -16,7 +16,7 @@ from workers.tools.formatting import agreed_formatter
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import find_suite, run_suite
 from workers.tools.ruff import Finding, Ruff, findings_by_file
-from workers.worktree import current_worktree
+from workers.workspace.current import current_worktree
 
 MAX_FILES_LISTED = 5
 MAX_SHOWN = 100

@@ -6,11 +6,11 @@ from app.config import settings
 from app.progress import report_progress
 from workers.agents.state import RepairState
 from workers.agents.writing import write
-from workers.checkout import Checkout
 from workers.models.providers import choose
 from workers.tools.files import shown
 from workers.tools.ruff import Ruff
-from workers.worktree import current_worktree
+from workers.workspace.checkout import Checkout
+from workers.workspace.current import current_worktree
 
 MAX_SHOWN = 100
 

@@ -12,7 +12,7 @@ from workers.agents.state import RepairState, Survey
 from workers.models.providers import choose
 from workers.tools.files import links_that_leave, shown
 from workers.tools.survey import Source, python_files, read_declared, read_source, third_party
-from workers.worktree import current_worktree
+from workers.workspace.current import current_worktree
 
 FILES_PER_REPORT = 250
 MAX_LISTED = 50

@@ -13,14 +13,14 @@ from app.progress import report_progress
 from workers.agents.architect import suite_result
 from workers.agents.reviewing import review
 from workers.agents.state import RepairState, SuiteResult
-from workers.checkout import Checkout
 from workers.models.providers import choose
 from workers.tools.files import shown
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import Suite, find_suite, run_suite
 from workers.tools.ruff import Ruff, findings_by_file
 from workers.tools.sifting import sift
-from workers.worktree import current_worktree
+from workers.workspace.checkout import Checkout
+from workers.workspace.current import current_worktree
 
 MAX_SHOWN = 100
 MAX_TRIALS = 24

@@ -8,12 +8,12 @@ from app.progress import report_progress
 from workers.agents.architect import suite_result
 from workers.agents.state import RepairState, SuiteResult
 from workers.agents.writing import MAX_TEXT, changed_files, told
-from workers.checkout import Checkout
 from workers.models.claude import work
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import find_suite, run_suite
 from workers.tools.ruff import Ruff
-from workers.worktree import current_worktree
+from workers.workspace.checkout import Checkout
+from workers.workspace.current import current_worktree
 
 ROLE = """\
 You review changes to the Python project in the current directory, and repair what is wrong with them: bugs, missing

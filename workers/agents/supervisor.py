@@ -15,7 +15,7 @@ from workers.agents.state import RepairState, Routing
 from workers.agents.summary import summarise
 from workers.models.providers import AGENTS, choose
 from workers.tools.files import project_files
-from workers.worktree import current_worktree
+from workers.workspace.current import current_worktree
 
 
 async def supervisor(state: RepairState) -> Command[Agent | Literal["__end__"]]:

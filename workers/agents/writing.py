@@ -5,10 +5,10 @@ from typing import Any
 
 from app.progress import report_progress
 from workers.agents.state import RepairState
-from workers.checkout import Checkout
 from workers.models.claude import Work, work
 from workers.tools.files import shown
-from workers.worktree import current_worktree
+from workers.workspace.checkout import Checkout
+from workers.workspace.current import current_worktree
 
 ROLE = """\
 You work on the Python project in the current directory, and only there. Do what the task asks, no more, in the

@@ -17,11 +17,11 @@ import structlog
 from app.config import settings
 from app.errors import ModelFaltered, ModelRefused
 from app.progress import report_progress
+from workers.children.guarded import LINE_LIMIT, Tail, feed, guarded
+from workers.children.scratch import scratch_directory
 from workers.models.claude_command import BRIDGE, BRIDGE_TOOLS, command_line, environment, write_bridge
 from workers.models.claude_lines import Began, Denied, Result, Retried, Said, Thought, UsedTool, read_line
 from workers.models.recording import Recording, recorded_call
-from workers.scratch import scratch_directory
-from workers.subprocesses import LINE_LIMIT, Tail, feed, guarded
 
 logger = structlog.get_logger(__name__)
 

@@ -13,11 +13,11 @@ from typing import Literal
 
 from app.config import MIB
 from app.errors import SandboxRequired
-from workers.checkout import Checkout
-from workers.scratch import scratch_directory
-from workers.subprocesses import Completed, run_project_code
+from workers.children.guarded import Completed, run_project_code
+from workers.children.scratch import scratch_directory
 from workers.tools.files import project_files, shown
 from workers.tools.outcome import TestOutcome, read_junit, read_unittest
+from workers.workspace.checkout import Checkout
 
 TEST_FILE = re.compile(r"(test_.*|.*_test|tests?)\.py")
 PYTEST_STYLE = re.compile(r"^\s*(import pytest|from pytest |(async )?def test_\w*\((?!self))", re.MULTILINE)

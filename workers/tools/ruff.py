@@ -13,8 +13,8 @@ from typing import Any
 from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no types
 
 from app.errors import ToolFailed
-from workers.scratch import scratch_directory
-from workers.subprocesses import Completed, project_environment, run_guarded
+from workers.children.guarded import Completed, project_environment, run_guarded
+from workers.children.scratch import scratch_directory
 from workers.tools.files import leaves, links_that_leave
 
 TIME_LIMIT = timedelta(minutes=10)

@@ -19,9 +19,9 @@ from langgraph.types import Command, Send
 from app.progress import current_step, report_progress
 from tests.acceptance.faults import ledger
 from tests.acceptance.faults.ledger import Entry, note
-from workers.subprocesses import run_guarded
+from workers.children.guarded import run_guarded
 from workers.workflow import Workflow
-from workers.worktree import current_worktree
+from workers.workspace.current import current_worktree
 
 DOOM = "doomed by its input"
 NO_SPACE = "No space left on device"

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.errors import GitFailed
-from workers.git import Git, split_paths
+from workers.workspace.git import Git, split_paths
 
 FACTS_FILE = "checkout.json"
 TREE = "tree"

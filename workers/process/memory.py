@@ -6,15 +6,7 @@ from collections.abc import Callable
 
 import psutil
 
-from app.config import MIB
-
-EXIT_STATUS = 86
-"""How the process of a step that ran alone says that it was too large; sysexits and shells use other numbers."""
 LOOK_EVERY_SECONDS = 0.05  # a look costs 20 µs; at a few GB/s a process grows by some 100 MB in between
-
-
-def too_large(limit_bytes: int) -> str:
-    return f"used more than {limit_bytes // MIB} MiB of memory (STELLWERK_WORKER_MEMORY_BYTES)"
 
 
 def watch_memory(limit_bytes: int, on_exceeded: Callable[[], None]) -> None:

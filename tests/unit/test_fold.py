@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from app.errors import FoldFailed, FoldMismatch, SnapshotVersionMismatch, UnstorableValue
 from tests.graphs import everything
 from tests.graphs.driving import drive, loaded, plain
-from workers import engine
+from workers.graph import fold
 
 
 class Log(TypedDict, total=False):
@@ -98,7 +98,7 @@ async def test_the_order_in_which_steps_complete_changes_nothing(fields: list[in
     first = await drive(workflow, {"fields": fields}, order=lambda steps: None)
     again = await drive(workflow, {"fields": fields}, order=choice.shuffle)
     assert again.output == first.output and again.deltas == first.deltas
-    paths = [[[step.path for step in engine.pending(workflow, s)] for s in run.snapshots] for run in (first, again)]
+    paths = [[[step.path for step in fold.pending(workflow, s)] for s in run.snapshots] for run in (first, again)]
     assert paths[0] == paths[1]
     assert (await plain(workflow, {"fields": fields})).output == first.output
 
@@ -207,8 +207,8 @@ async def test_a_node_that_reads_how_many_steps_remain() -> None:
     graph = graph_of(look, schema=Managed)
     graph.add_edge(START, "look")
     workflow = loaded(graph)
-    first = await engine.start(workflow, {"left": 0})
-    assert engine.state_for(workflow, first.snapshot, "look", max_supersteps=9) == {"left": 0, "remaining": 9}
+    first = await fold.start(workflow, {"left": 0})
+    assert fold.state_for(workflow, first.snapshot, "look", max_supersteps=9) == {"left": 0, "remaining": 9}
 
 
 async def test_commands_of_many_kinds() -> None:
@@ -231,7 +231,7 @@ async def test_commands_of_many_kinds() -> None:
 async def test_nothing_to_run_is_finished_at_once() -> None:
     graph = graph_of(a)
     graph.add_conditional_edges(START, lambda state: END, ["a", END])
-    first = await engine.start(loaded(graph), {"count": 3})
+    first = await fold.start(loaded(graph), {"count": 3})
     assert first.finished
     assert first.pending == []
     assert first.output == {"count": 3, "entries": []}
@@ -243,12 +243,12 @@ async def test_paths_sort_as_langgraph_applies_results_and_never_change() -> Non
 
     graph = graph_of(a, b)
     graph.add_conditional_edges(START, fan_out)
-    first, second = [await engine.start(loaded(graph), {}) for _ in range(2)]
+    first, second = [await fold.start(loaded(graph), {}) for _ in range(2)]
     paths = [step.path for step in first.pending]
     assert paths == sorted(paths) == [step.path for step in second.pending]
     assert [step.node for step in first.pending] == ["b"] + ["a"] * 12
     assert [step.input for step in first.pending[1:]] == [{"n": n} for n in range(12)]
-    assert first.pending[0].input is engine.NO_INPUT
+    assert first.pending[0].input is fold.NO_INPUT
     assert {step.superstep for step in first.pending} == {1}
     ids = {step.interrupt_id for fold in (first, second) for step in fold.pending}
     assert len(ids) == 26, "interrupt ids are random"
@@ -265,9 +265,9 @@ async def test_deltas_come_in_order_of_path_though_routers_run_in_threads() -> N
     graph.add_conditional_edges(START, lambda state: [Send("part", {"n": n}) for n in range(20)], ["part"])
     graph.add_conditional_edges("part", router, ["c"])
     workflow = loaded(graph)
-    first = await engine.start(workflow, {})
+    first = await fold.start(workflow, {})
     results = {step.path: {"entries": [str(step.input["n"])]} for step in reversed(first.pending)}
-    second = await engine.fold(workflow, first.snapshot, results)
+    second = await fold.fold(workflow, first.snapshot, results)
     assert second.deltas == [("part", {"entries": [str(n)]}) for n in range(20)]
 
 
@@ -287,7 +287,7 @@ async def test_messages_without_ids_get_the_same_ones_in_every_fold() -> None:
     assert [type(message) for message in first.output["messages"]] == [HumanMessage, AIMessage, AIMessage]
     theirs = await plain(loaded(graph), question)
     assert [m.content for m in theirs.output["messages"]] == [m.content for m in first.output["messages"]]
-    other = await engine.start(loaded(graph), question, session_id="another")
+    other = await fold.start(loaded(graph), question, session_id="another")
     assert other.values["messages"][0].id != ids[0], "ids are unique across sessions"
 
 
@@ -296,9 +296,9 @@ async def test_siblings_that_write_one_channel_fail_the_fold_with_langgraphs_err
     graph.add_edge(START, "a")
     graph.add_edge(START, "b")
     workflow = loaded(graph)
-    first = await engine.start(workflow, {})
+    first = await fold.start(workflow, {})
     with pytest.raises(FoldFailed, match=r"InvalidUpdateError: At key 'last'"):
-        await engine.fold(workflow, first.snapshot, {s.path: {"last": s.node} for s in first.pending})
+        await fold.fold(workflow, first.snapshot, {s.path: {"last": s.node} for s in first.pending})
 
 
 async def test_a_router_that_raises_fails_the_fold_with_its_own_error() -> None:
@@ -309,9 +309,9 @@ async def test_a_router_that_raises_fails_the_fold_with_its_own_error() -> None:
     graph.add_edge(START, "a")
     graph.add_conditional_edges("a", router, ["a"])
     workflow = loaded(graph)
-    first = await engine.start(workflow, {})
+    first = await fold.start(workflow, {})
     with pytest.raises(FoldFailed, match=r"^LookupError: no way on$") as raised:
-        await engine.fold(workflow, first.snapshot, {"node:a": None})
+        await fold.fold(workflow, first.snapshot, {"node:a": None})
     assert isinstance(raised.value.__cause__, LookupError)
 
 
@@ -324,7 +324,7 @@ async def test_a_slow_router_can_be_timed_out() -> None:
     graph.add_conditional_edges(START, router, ["a"])
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.05):
-            await engine.start(loaded(graph), {})
+            await fold.start(loaded(graph), {})
 
 
 async def test_results_must_be_those_of_the_open_steps() -> None:
@@ -332,14 +332,14 @@ async def test_results_must_be_those_of_the_open_steps() -> None:
     graph.add_edge(START, "a")
     graph.add_edge(START, "b")
     workflow = loaded(graph)
-    first = await engine.start(workflow, {})
+    first = await fold.start(workflow, {})
     for results in ({}, {"node:a": None}, {"node:a": None, "node:b": None, "node:c": None}):
         with pytest.raises(FoldMismatch):
-            await engine.fold(workflow, first.snapshot, results)
+            await fold.fold(workflow, first.snapshot, results)
     with pytest.raises(FoldMismatch):
-        end = await engine.fold(workflow, first.snapshot, {"node:a": None, "node:b": None})
+        end = await fold.fold(workflow, first.snapshot, {"node:a": None, "node:b": None})
         assert end.finished
-        await engine.fold(workflow, end.snapshot, {})
+        await fold.fold(workflow, end.snapshot, {})
 
 
 @pytest.mark.parametrize("send", [False, True])
@@ -353,32 +353,32 @@ async def test_a_renamed_node_is_a_mismatch_and_never_an_end(send: bool) -> None
             made.add_edge(START, name)
         return made
 
-    old = await engine.start(loaded(graph("old"), version="1"), {})
+    old = await fold.start(loaded(graph("old"), version="1"), {})
     renamed = loaded(graph("new"), version="1")
     with pytest.raises(FoldMismatch):
-        engine.read(renamed, old.snapshot)
+        fold.read(renamed, old.snapshot)
     with pytest.raises(FoldMismatch):
-        await engine.fold(renamed, old.snapshot, {old.pending[0].path: None})
+        await fold.fold(renamed, old.snapshot, {old.pending[0].path: None})
     with pytest.raises(SnapshotVersionMismatch, match="snapshot's version is 1, this worker's is "):
-        engine.pending(loaded(graph("new")), old.snapshot)
+        fold.pending(loaded(graph("new")), old.snapshot)
     with pytest.raises(SnapshotVersionMismatch, match="cannot be read"):
-        engine.pending(renamed, b"\x93nonsense")
+        fold.pending(renamed, b"\x93nonsense")
 
 
 async def test_a_snapshot_of_another_langgraph_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
     graph = graph_of(a)
     graph.add_edge(START, "a")
-    first = await engine.start(loaded(graph), {})
-    monkeypatch.setattr("workers.saver.Header.__init__.__defaults__", ("0.1.0", 1))
+    first = await fold.start(loaded(graph), {})
+    monkeypatch.setattr("workers.graph.saver.Header.__init__.__defaults__", ("0.1.0", 1))
     with pytest.raises(SnapshotVersionMismatch, match=r"langgraph is .*, this worker's is 0\.1\.0"):
-        engine.read(loaded(graph), first.snapshot)
+        fold.read(loaded(graph), first.snapshot)
 
 
 async def test_a_rebuilt_fold_reads_the_same() -> None:
     workflow = loaded(everything.build())
     runs = [await drive(workflow, {"goal": "twice"}, everything.ANSWERS) for _ in range(2)]
     for one, other in zip(*(run.snapshots for run in runs), strict=True):
-        first, second = engine.read(workflow, one), engine.read(workflow, other)
+        first, second = fold.read(workflow, one), fold.read(workflow, other)
         assert first.values == second.values
         assert [step.path for step in first.pending] == [step.path for step in second.pending]
 
@@ -391,10 +391,10 @@ async def test_a_value_of_an_unknown_type_is_refused_by_name() -> None:
     graph = graph_of(a)
     graph.add_edge(START, "a")
     with pytest.raises(UnstorableValue, match=r"Unheard cannot be stored.*STELLWERK_ALLOWED_STATE_TYPES"):
-        await engine.start(loaded(graph), {"last": Unheard(1)})
+        await fold.start(loaded(graph), {"last": Unheard(1)})
     allowed = loaded(graph, types=(Unheard,))
-    first = await engine.start(allowed, {"last": Unheard(1)})
-    assert engine.state_for(allowed, first.snapshot, "a")["last"] == Unheard(1)
+    first = await fold.start(allowed, {"last": Unheard(1)})
+    assert fold.state_for(allowed, first.snapshot, "a")["last"] == Unheard(1)
 
 
 async def test_a_fold_runs_no_node_and_retries_nothing() -> None:
@@ -408,8 +408,8 @@ async def test_a_fold_runs_no_node_and_retries_nothing() -> None:
     graph.add_node(work, retry_policy=RetryPolicy(max_attempts=5))
     graph.add_edge(START, "work")
     workflow = loaded(graph)
-    first = await engine.start(workflow, {})
-    end = await engine.fold(workflow, first.snapshot, {"node:work": {"count": 1}})
+    first = await fold.start(workflow, {})
+    end = await fold.fold(workflow, first.snapshot, {"node:work": {"count": 1}})
     assert end.finished
     assert ran == []
     assert workflow.builder.nodes["work"].retry_policy is not None, "the user's graph stays as it is"

@@ -35,20 +35,20 @@ from app.sessions.attempts import Claim
 from app.sessions.step_repository import StepRow
 from app.sessions.supersteps import Owed
 from app.sessions.unit import Services
-from workers import engine
-from workers.advancer import Advancer, Served
-from workers.attempt import AttemptReporter, AttemptWorkspace
-from workers.codec import readable
-from workers.failures import is_retryable, patiently
-from workers.heartbeat import Heartbeat
-from workers.models.attempt import AttemptGate
+from workers.graph import fold
+from workers.graph.codec import readable
+from workers.graph.loading import LoadedWorkflow
+from workers.graph.node_run import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.models.gate import model_gate
 from workers.models.limits import ModelLimits
-from workers.nodegraph import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
-from workers.quarantine import Quarantine
-from workers.registry import LoadedWorkflow
-from workers.workspace import Workspaces
-from workers.worktree import worktree_provider
+from workers.steps.advancer import Advancer, Served
+from workers.steps.failures import is_retryable, patiently
+from workers.steps.heartbeat import Heartbeat
+from workers.steps.model_gate import AttemptGate
+from workers.steps.quarantine import Quarantine
+from workers.steps.surroundings import AttemptReporter, AttemptWorkspace
+from workers.workspace.current import worktree_provider
+from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
 
@@ -260,7 +260,7 @@ class Runner:
             node_input = workflow.codec.decode(orjson.loads(row.input))
         else:
             snapshot = await self.advancer.snapshot(workflow, session)
-            node_input = engine.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
+            node_input = fold.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
         answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
         session_id = str(session.session_id)
         try:

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import IO
 
 from app.errors import BadPath, GitFailed
-from workers.git import COMMITTER, Git, clean_environment, command
-from workers.project import LINK, Entry
+from workers.workspace.git import COMMITTER, Git, clean_environment, command
+from workers.workspace.project import LINK, Entry
 
 CHUNK = 1024 * 1024
 REF = "refs/heads/initial"

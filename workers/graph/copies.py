@@ -31,7 +31,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, Send, interrupt
 from langsmith import tracing_context
 
-from workers.schemas import Builder
+from workers.graph.schemas import Builder
 
 Graph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 

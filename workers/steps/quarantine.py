@@ -17,25 +17,30 @@ from pathlib import Path
 
 import structlog
 
-from app.config import Settings
+from app.config import MIB, Settings
 from app.errors import LeaseLost, StreamClosed
 from app.progress import SessionId
 from app.sessions import attempts
 from app.sessions.attempts import Claim
 from app.sessions.unit import Services
-from workers.failures import patiently
-from workers.memory import EXIT_STATUS, too_large
-from workers.subprocesses import Tail, guarded
+from workers.children.guarded import Tail, guarded
+from workers.steps.failures import patiently
 
 logger = structlog.get_logger(__name__)
 
 GRACE = timedelta(seconds=8)
 """Enough for the process to give its attempt back."""
 STDERR_BYTES = 2000
+TOO_LARGE_STATUS = 86
+"""How the process of a step that ran alone says that it was too large; sysexits and shells use other numbers."""
 
 AttemptId = tuple[SessionId, int, int]
 """Session, step, attempt."""
 Claiming = Callable[[], Awaitable[Claim | None]]
+
+
+def too_large(limit_bytes: int) -> str:
+    return f"used more than {limit_bytes // MIB} MiB of memory (STELLWERK_WORKER_MEMORY_BYTES)"
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Quarantine:
             self._grow()
 
     async def _process(self) -> None:
-        command, environment = [sys.executable, "-m", "workers.alone"], self.settings.worker_environment()
+        command, environment = [sys.executable, "-m", "workers.process.alone"], self.settings.worker_environment()
         async with guarded(command, cwd=Path.cwd(), env=environment, stdin=True, grace=GRACE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -110,7 +115,7 @@ class Quarantine:
         if not await process.stdout.readline():
             status = await process.wait()
             logger.warning("the process of a step that ran alone died", status=status, session=str(step.session_id))
-            if status == EXIT_STATUS:
+            if status == TOO_LARGE_STATUS:
                 error = f"the step, alone in its process, {too_large(self.settings.worker_memory_bytes)}"
                 with suppress(LeaseLost, StreamClosed):
                     await patiently(partial(attempts.fail_step, self.services, claim, error, retryable=False))

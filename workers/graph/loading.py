@@ -13,11 +13,11 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore
 
 from app.errors import BadWorkflow
-from workers.codec import Codec
-from workers.graphs import Graph, node_graph, orchestrating_copy
-from workers.saver import Header, SnapshotSaver
-from workers.schemas import Builder, shape_digest, state_types, subgraphs
-from workers.serializer import ExactSerializer
+from workers.graph.codec import Codec
+from workers.graph.copies import Graph, node_graph, orchestrating_copy
+from workers.graph.saver import Header, SnapshotSaver
+from workers.graph.schemas import Builder, shape_digest, state_types, subgraphs
+from workers.graph.serializer import ExactSerializer
 from workers.workflow import Node, Workflow
 
 

@@ -15,9 +15,9 @@ from langgraph.managed.base import ManagedValue
 from langgraph.types import Command, PregelTask, StateSnapshot
 
 from app.errors import FoldFailed, FoldMismatch, StellwerkError
-from workers.graphs import Graph, folding
-from workers.registry import LoadedWorkflow
-from workers.saver import SnapshotSaver
+from workers.graph.copies import Graph, folding
+from workers.graph.loading import LoadedWorkflow
+from workers.graph.saver import SnapshotSaver
 
 NO_INPUT: Final = object()
 """Stands for "the node reads the state": None can be a `Send`'s argument."""

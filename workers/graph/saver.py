@@ -23,8 +23,8 @@ from langgraph.types import Interrupt
 from langgraph.version import __version__ as langgraph_version
 
 from app.errors import SnapshotVersionMismatch, UnstorableValue
-from workers.graphs import Graph
-from workers.serializer import ExactSerializer
+from workers.graph.copies import Graph
+from workers.graph.serializer import ExactSerializer
 
 FORMAT = 1
 """Rises when snapshots of before can no longer be read."""

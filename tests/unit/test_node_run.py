@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from app.errors import FoldMismatch, SnapshotVersionMismatch
 from tests.graphs.driving import loaded
-from workers.nodegraph import NodeInterrupted, NodeReturned, run_node
+from workers.graph.node_run import NodeInterrupted, NodeReturned, run_node
 
 
 class State(TypedDict, total=False):

@@ -16,12 +16,12 @@ from app.sessions import service, supersteps
 from app.sessions.dispatch import Dispatch
 from app.sessions.repository import SessionRow
 from app.sessions.unit import Services
-from workers import engine
-from workers.advancer import Advancer, Served
-from workers.engine import Fold
-from workers.registry import LoadedWorkflow, load_workflows
-from workers.runtime import Addresses
-from workers.workspace import Workspaces
+from workers.graph import fold
+from workers.graph.fold import Fold
+from workers.graph.loading import LoadedWorkflow, load_workflows
+from workers.process.runtime import Addresses
+from workers.steps.advancer import Advancer, Served
+from workers.workspace.repository import Workspaces
 
 PAGE = 500
 
@@ -99,7 +99,7 @@ class Rebuilder:
         if session.snapshot is None:
             return Rebuilt(session.session_id, "different", "there is no snapshot")
         try:
-            kept = engine.read(workflow, session.snapshot)
+            kept = fold.read(workflow, session.snapshot)
         except SnapshotVersionMismatch as error:
             return Rebuilt(session.session_id, "skipped", str(error))
         # Not the bytes: checkpoint and interrupt ids hold a random part. Encoded, since NaN equals nothing.

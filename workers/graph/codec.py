@@ -11,7 +11,7 @@ from typing import Any
 from pydantic_core import to_jsonable_python
 
 from app.events.types import printable
-from workers.serializer import ExactSerializer
+from workers.graph.serializer import ExactSerializer
 
 TAG = "$langgraph"
 READABLE_DEPTH = 50

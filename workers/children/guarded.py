@@ -13,7 +13,7 @@ from pathlib import Path
 
 from app.config import MIB, settings
 from app.errors import SandboxRequired
-from workers.scratch import scratch_directory
+from workers.children.scratch import scratch_directory
 
 GUARDIAN = Path(__file__).with_name("guardian.py")
 GRACE = timedelta(seconds=2)

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from workers.foldthreads import FoldThreads
+from workers.steps.fold_threads import FoldThreads
 
 mark: ContextVar[str] = ContextVar("mark", default="clean")
 

@@ -8,9 +8,9 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.types import Command, Interrupt
 
 from app.errors import FoldMismatch
-from workers.graphs import RETURNED, Graph
-from workers.registry import LoadedWorkflow
-from workers.saver import SnapshotSaver
+from workers.graph.copies import RETURNED, Graph
+from workers.graph.loading import LoadedWorkflow
+from workers.graph.saver import SnapshotSaver
 
 NO_ANSWER: Final = object()
 """Stands for "not answered yet": None is an answer."""

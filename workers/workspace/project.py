@@ -11,8 +11,8 @@ from pathlib import Path
 import structlog
 
 from app.errors import BadPath, GitFailed
-from workers.git import Git
-from workers.ignore import IgnoreRules
+from workers.workspace.git import Git
+from workers.workspace.ignore import IgnoreRules
 
 log = structlog.get_logger()
 

@@ -19,8 +19,8 @@ from app.redaction import Redactor
 from app.sessions import calls
 from app.sessions.attempts import Claim
 from app.sessions.unit import Services
-from workers.failures import patiently
-from workers.workspace import Workspace, Workspaces
+from workers.steps.failures import patiently
+from workers.workspace.repository import Workspace, Workspaces
 
 STREAMED_AHEAD = 1000
 """Streamed reports that are on their way to the log at a time, and so in memory."""

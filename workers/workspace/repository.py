@@ -15,10 +15,10 @@ from uuid import UUID
 
 from app.config import Settings
 from app.errors import BadPath, GitFailed, WorkspaceConflict
-from workers.checkout import Checkout
-from workers.git import ATTRIBUTES, Git, clean_environment, execute
-from workers.importer import REF, import_entries
-from workers.project import CONFIGURATION, Limits, find_source, read_source
+from workers.workspace.checkout import Checkout
+from workers.workspace.git import ATTRIBUTES, Git, clean_environment, execute
+from workers.workspace.importer import REF, import_entries
+from workers.workspace.project import CONFIGURATION, Limits, find_source, read_source
 
 REPOSITORY = "repository.git"
 PREFIX_FILE = "prefix"

@@ -31,16 +31,16 @@ from app.sessions import overdue, repository
 from app.sessions.dispatch import Dispatch
 from app.sessions.repository import RegisteredWorkflow
 from app.sessions.unit import Services
-from workers.advancer import Advancer
-from workers.failures import patiently
-from workers.heartbeat import Heartbeat
-from workers.memory import EXIT_STATUS, too_large, watch_memory
+from workers.graph.loading import LoadedWorkflow
+from workers.maintenance.rescuer import Rescuer
 from workers.models.limits import ModelLimits
-from workers.quarantine import Quarantine
-from workers.registry import LoadedWorkflow
-from workers.rescuer import Rescuer
-from workers.runner import Runner
-from workers.workspace import Workspaces
+from workers.process.memory import watch_memory
+from workers.steps.advancer import Advancer
+from workers.steps.failures import patiently
+from workers.steps.heartbeat import Heartbeat
+from workers.steps.quarantine import TOO_LARGE_STATUS, Quarantine, too_large
+from workers.steps.runner import Runner
+from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -95,7 +95,7 @@ class Runtime:
         why = too_large(self._settings.worker_memory_bytes)
         logger.error(f"this process {why} and ends")
         if self._alone:
-            os._exit(EXIT_STATUS)  # whose fault it is, its worker knows
+            os._exit(TOO_LARGE_STATUS)  # whose fault it is, its worker knows
         with suppress(TimeoutError):
             losing = self.runner.lose_all(f"its worker {why}")
             asyncio.run_coroutine_threadsafe(losing, self._loop).result(LOSE_SECONDS)

@@ -1,4 +1,4 @@
-"""python -m workers.alone: runs attempts that its worker has claimed, one after the other, to the end of stdin.
+"""python -m workers.process.alone: runs attempts that its worker has claimed, one after the other, to the end of stdin.
 
 Each line names a session, a step and a lease. An attempt of a step that was lost before may be what killed its
 worker; here it takes no neighbours along.
@@ -14,8 +14,8 @@ from uuid import UUID
 from app.config import settings
 from app.logging import configure_logging
 from app.progress import SessionId
-from workers.registry import load_workflows
-from workers.runtime import Runtime
+from workers.graph.loading import load_workflows
+from workers.process.runtime import Runtime
 
 
 def _end(signum: int, frame: FrameType | None) -> None:

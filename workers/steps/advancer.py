@@ -25,12 +25,12 @@ from app.sessions.moves import NewStep
 from app.sessions.repository import SessionRow
 from app.sessions.supersteps import Advance, Owed
 from app.sessions.unit import Services
-from workers import engine
-from workers.codec import readable
-from workers.engine import Fold, PendingStep
-from workers.foldthreads import FoldThreads
-from workers.registry import LoadedWorkflow
-from workers.workspace import Workspaces
+from workers.graph import fold
+from workers.graph.codec import readable
+from workers.graph.fold import Fold, PendingStep
+from workers.graph.loading import LoadedWorkflow
+from workers.steps.fold_threads import FoldThreads
+from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
 
@@ -92,11 +92,11 @@ class Advancer:
         if supersteps.max_supersteps_reached(session):
             raise TooManySupersteps
         if session.folded_superstep is None:
-            folded = await self.fold(engine.start(workflow, session.input, session_id=str(session.session_id)))
+            folded = await self.fold(fold.start(workflow, session.input, session_id=str(session.session_id)))
         else:
             results = {step.task_path: workflow.codec.decode(step.update_data) for step in owed.steps}
             snapshot = await self.snapshot(workflow, session)
-            folded = await self.fold(engine.fold(workflow, snapshot, results))
+            folded = await self.fold(fold.fold(workflow, snapshot, results))
         commits = [step.commit for step in owed.steps if step.commit is not None]
         base = await self._merge(session, commits)
         steps = [] if folded.finished else [self._new_step(workflow, pending) for pending in folded.pending]
@@ -134,15 +134,15 @@ class Advancer:
     async def rebuild(self, workflow: LoadedWorkflow, session: SessionRow) -> Fold:
         """Folds the session from its log alone, as far as the session has been folded."""
         history = await supersteps.read_history(self.services, session.session_id)
-        folded = await self.fold(engine.start(workflow, history.input, session_id=str(session.session_id)))
+        folded = await self.fold(fold.start(workflow, history.input, session_id=str(session.session_id)))
         for results in history.supersteps[: session.folded_superstep or 0]:
             decoded = {path: workflow.codec.decode(update) for path, update in results.items()}
-            folded = await self.fold(engine.fold(workflow, folded.snapshot, decoded))
+            folded = await self.fold(fold.fold(workflow, folded.snapshot, decoded))
         return folded
 
     def _new_step(self, workflow: LoadedWorkflow, pending: PendingStep) -> NewStep:
         node = workflow.node(pending.node)
-        has_input = pending.input is not engine.NO_INPUT
+        has_input = pending.input is not fold.NO_INPUT
         return NewStep(
             task_path=pending.path,
             agent=pending.node,

@@ -11,7 +11,7 @@ from langgraph.graph import START, StateGraph
 
 from app.errors import BadWorkflow
 from tests.graphs.driving import loaded
-from workers.registry import LoadedWorkflow, load_workflows
+from workers.graph.loading import LoadedWorkflow, load_workflows
 
 MODULE = "stellwerk_test_workflows"
 HEAD = """
@@ -52,7 +52,7 @@ def test_the_sample_module_loads() -> None:
 def test_the_version_is_the_declared_one_or_the_same_digest_in_another_process() -> None:
     here = load_workflows(["tests.graphs.everything"])["everything"].version
     code = (
-        "from workers.registry import load_workflows;"
+        "from workers.graph.loading import load_workflows;"
         "print(load_workflows(['tests.graphs.everything'])['everything'].version)"
     )
     there = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
