@@ -10,8 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.config import Settings
 from app.database import create_engine, transaction
 from app.events import log
-from app.events.follow import Batch, End, Follower, Update
-from app.events.live import Take
+from app.events.follow.follower import Batch, End, Follower, Update
+from app.events.follow.live import Take
 from app.events.log import EVERYTHING, Filter, StreamState
 from app.events.types import AgentEvent, Recorded, StreamId, agent_event, format_ts
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
     from app.events.log import AnyStreamId
-    from app.events.verify import Fault
+    from app.events.proof.verify import Fault
 
 commands = typer.Typer()
 
@@ -50,8 +50,8 @@ def export(
 async def _export(address: str, session_id: SessionId, file: BinaryIO) -> None:
     # Imported here, as below: SQLAlchemy takes a while, and --help needs none of it.
     from app.database import transaction  # noqa: PLC0415
-    from app.events.export import export as lines_of  # noqa: PLC0415
     from app.events.log import stream_state  # noqa: PLC0415
+    from app.events.proof.export import export as lines_of  # noqa: PLC0415
 
     async with engine_of(address) as engine:
         async with transaction(engine) as db:
@@ -102,7 +102,7 @@ def _kept(text: str | None) -> bytes | None:
 
 
 def _verify_file(path: Path, kept: bytes | None) -> bool:
-    from app.events.export import ExportVerifier  # noqa: PLC0415
+    from app.events.proof.export import ExportVerifier  # noqa: PLC0415
 
     try:
         with path.open("rb") as file:
@@ -125,7 +125,7 @@ def _verify_file(path: Path, kept: bytes | None) -> bool:
 
 
 async def _verify_database(address: str, session_id: SessionId | None) -> bool:
-    from app.events.proofs import count_events, stream_ids, verify_stream  # noqa: PLC0415
+    from app.events.proof.entries import count_events, stream_ids, verify_stream  # noqa: PLC0415
 
     streams = broken = 0
     async with engine_of(address) as engine:

@@ -22,8 +22,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app.cancelling import asked_to_end
 from app.config import settings
-from app.events.cancelling import asked_to_end
 from app.events.types import Recorded
 
 logger = structlog.get_logger(__name__)

@@ -8,9 +8,9 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
 from app.errors import AccessDenied
-from app.events import export
 from app.events.artifacts import get_artifact
 from app.events.log import read_page, stream_state
+from app.events.proof import export
 from app.gateway.access import ByStep, Principal
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.opening import StartOfReading, resolve

@@ -6,7 +6,7 @@ from typing import assert_never
 import orjson
 from sse_starlette import ServerSentEvent
 
-from app.events.follow import Batch, Beat, End, Reset, Update
+from app.events.follow.follower import Batch, Beat, End, Reset, Update
 from app.events.log import StreamState
 from app.gateway.opening import Opening
 

@@ -14,7 +14,7 @@ from app.config import Settings
 from app.database import DATABASE_AWAY, Statements, create_engine
 from app.errors import BadInput
 from app.events.epochs import observe_cluster
-from app.events.follow import Follower
+from app.events.follow.follower import Follower
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.door import Door

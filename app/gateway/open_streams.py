@@ -9,9 +9,9 @@ import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from app.events.cancelling import asked_to_end
-from app.events.follow import Update
-from app.events.live import Take
+from app.cancelling import asked_to_end
+from app.events.follow.follower import Update
+from app.events.follow.live import Take
 from app.gateway.frames import frames_of
 
 logger = structlog.get_logger(__name__)

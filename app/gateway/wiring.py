@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
-from app.events.follow import Follower
+from app.events.follow.follower import Follower
 from app.gateway.open_streams import OpenStreams
 from app.sessions.unit import Services
 

@@ -18,7 +18,7 @@ from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import Conflict, LeaseLost
 from app.events import log
-from app.events.proofs import verify_stream
+from app.events.proof.entries import verify_stream
 from app.progress import Report, SessionId
 from app.schema import migrate
 from app.sessions import service

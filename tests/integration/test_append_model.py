@@ -16,7 +16,8 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import create_engine, transaction
-from app.events import log, proofs
+from app.events import log
+from app.events.proof import entries
 from app.events.types import StreamId
 from app.sessions.model import new_session_id
 
@@ -163,7 +164,7 @@ class Real:
             async with transaction(self.engine) as db:
                 state = await log.stream_state(db, stream_id)
                 page = await log.read_page(db, state, after=0, limit=1000)
-            assert [fault async for fault in proofs.verify_stream(self.engine, stream_id)] == []
+            assert [fault async for fault in entries.verify_stream(self.engine, stream_id)] == []
             found.append([event.data for event in page])
         return found
 

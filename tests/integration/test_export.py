@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from app.database import transaction
-from app.events import proofs
-from app.events.export import ExportVerifier
+from app.events.proof import entries
+from app.events.proof.export import ExportVerifier
+from app.events.proof.verify import ERASED
 from app.events.types import StreamId
-from app.events.verify import ERASED
 from app.progress import SessionId
 from tests.populating import Population, populate
 from tests.serving import Served, serving
@@ -31,7 +31,7 @@ async def population(served: Served) -> Population:
 
 
 async def faults(served: Served, stream_id: SessionId) -> list[str]:
-    return [str(fault) async for fault in proofs.verify_stream(served.gateway.engine, stream_id)]
+    return [str(fault) async for fault in entries.verify_stream(served.gateway.engine, stream_id)]
 
 
 async def change(served: Served, statement: str, **parameters: Any) -> None:
@@ -128,11 +128,11 @@ async def test_an_erased_event_verifies(served: Served, population: Population) 
 
 async def test_streams_are_listed_once_each(served: Served, population: Population) -> None:
     engine = served.gateway.engine
-    listed = [stream_id async for stream_id in proofs.stream_ids(engine)]
+    listed = [stream_id async for stream_id in entries.stream_ids(engine)]
     assert sorted(listed) == sorted(map(StreamId, (*population.open, *population.closed)))
     heads = [(await served.client.get(f"/sessions/{session_id}")).json()["head"] for session_id in listed]
-    assert await proofs.count_events(engine, None) == sum(heads)
-    assert await proofs.count_events(engine, population.failed) == heads[listed.index(StreamId(population.failed))]
+    assert await entries.count_events(engine, None) == sum(heads)
+    assert await entries.count_events(engine, population.failed) == heads[listed.index(StreamId(population.failed))]
 
 
 async def test_the_commands(

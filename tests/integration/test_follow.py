@@ -12,8 +12,9 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from app.events import live, log, subscriptions
-from app.events.follow import Batch, End, Follower, Reset
+from app.events import log
+from app.events.follow import live, subscriptions
+from app.events.follow.follower import Batch, End, Follower, Reset
 from app.events.group_commit import GroupCommit
 from app.events.log import Filter
 from app.events.push import Frame, Push, channel_of, connect, encode_message

@@ -11,7 +11,7 @@ import pytest
 import schemathesis
 from schemathesis.engine import events, from_schema
 
-from app.events.proofs import stream_ids, verify_stream
+from app.events.proof.entries import stream_ids, verify_stream
 from tests.populating import Population, created, ended, populate
 from tests.serving import BEARER, Served, serving
 

@@ -21,8 +21,8 @@ from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
 from app.database import transaction
 from app.events import log
-from app.events.export import ExportVerifier, export
-from app.events.proofs import verify_stream
+from app.events.proof.entries import verify_stream
+from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
 from app.events.types import StreamId
 from app.gateway import events

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event
 
 from app.errors import NotFound
-from app.events.states import StateReads
+from app.events.follow.states import StateReads
 from app.events.types import StreamId
 from tests.following import append, engine_of, new_stream
 

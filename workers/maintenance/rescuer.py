@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY, transaction
 from app.errors import StellwerkError
-from app.events.cancelling import asked_to_end
 from app.sessions import attempts, overdue
 from app.sessions.overdue import Served
 from app.sessions.unit import Services, admit_sessions

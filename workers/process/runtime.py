@@ -19,10 +19,10 @@ import structlog
 from redis.exceptions import RedisError
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import Statements, create_engine, transaction
 from app.errors import BadInput, describe
-from app.events.cancelling import asked_to_end
 from app.events.epochs import observe_cluster
 from app.events.group_commit import GroupCommit
 from app.events.push import CANCEL_CHANNEL, Push, connect

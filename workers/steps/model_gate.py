@@ -3,7 +3,7 @@
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
-from app.sessions import calls
+from app.sessions import model_calls
 from app.sessions.attempts import Claim
 from app.sessions.unit import Services
 from workers.models.gate import PaidAnswer, Provider, Spending
@@ -21,15 +21,15 @@ class AttemptGate:
 
     async def spending(self) -> Spending:
         row = self.claim.step
-        spent, raises = await calls.read_spending(self.services, row.session_id, asking_step=row.step)
+        spent, raises = await model_calls.read_spending(self.services, row.session_id, asking_step=row.step)
         return Spending(spent.usd, spent.tokens, tuple(raises))
 
     async def paid_answer(self, digest: str, *, whole_session: bool) -> PaidAnswer | None:
         row = self.claim.step
         step = None if whole_session else row.step
-        found = await calls.find_answer(self.services, row.session_id, digest, step=step)
+        found = await model_calls.find_answer(self.services, row.session_id, digest, step=step)
         return None if found is None else PaidAnswer(found.offset, found.response)
 
     async def started_response(self, digest: str) -> str | None:
         row = self.claim.step
-        return await calls.find_started_response(self.services, row.session_id, digest, step=row.step)
+        return await model_calls.find_started_response(self.services, row.session_id, digest, step=row.step)

@@ -16,7 +16,7 @@ from app.events.group_commit import GroupCommit
 from app.events.types import agent_event, printable
 from app.progress import CurrentStep, ModelCall, Report, report_progress
 from app.redaction import Redactor
-from app.sessions import calls
+from app.sessions import model_calls
 from app.sessions.attempts import Claim
 from app.sessions.unit import Services
 from workers.steps.failures import patiently
@@ -65,7 +65,7 @@ class AttemptReporter:
 
     async def _record(self, call: ModelCall) -> int:
         """It is paid for: a database that restarts just now must not cost it."""
-        return await patiently(partial(calls.record_call, self.services, self.claim, call, key=f"call:{uuid4()}"))
+        return await patiently(partial(model_calls.record_call, self.services, self.claim, call, key=f"call:{uuid4()}"))
 
     async def _write(self, writing: Coroutine[Any, Any, int]) -> int:
         if asyncio.get_running_loop() is self.loop:

@@ -10,7 +10,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
-from app.events.cancelling import asked_to_end
+from app.cancelling import asked_to_end
 from app.events.push import Message, borrowed, channel_of, connect, decode_message
 from app.events.types import StreamId
 

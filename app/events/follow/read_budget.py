@@ -12,7 +12,7 @@ MAX_AHEAD = 16
 """Pages that are read, or held in memory, before their reader asks for them."""
 
 
-class Reads:
+class ReadBudget:
     def __init__(self, engine: AsyncEngine, *, at_once: int) -> None:
         # Every read is one statement: without BEGIN and COMMIT it is one round trip, too.
         self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")

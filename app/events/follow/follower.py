@@ -16,15 +16,15 @@ from typing import NamedTuple, Self
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
-from app.events.cancelling import asked_to_end
-from app.events.live import LiveStream, Page, Take
+from app.events.follow.live import LiveStream, Page, Take
+from app.events.follow.read_budget import ReadBudget
+from app.events.follow.states import StateReads
+from app.events.follow.subscriptions import Subscriptions
 from app.events.log import EVERYTHING, Filter, StreamState
 from app.events.push import Message
-from app.events.reads import Reads
-from app.events.states import StateReads
-from app.events.subscriptions import Subscriptions
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)
@@ -73,7 +73,7 @@ class Follower:
         self._clock = asyncio.get_running_loop().time
         self._id_every = settings.id_every.total_seconds()
         # Catching up leaves connections to everybody else.
-        self._reads = Reads(engine, at_once=max(1, settings.database_pool_size // 2))
+        self._reads = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
         self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)

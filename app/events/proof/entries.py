@@ -8,8 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import transaction
 from app.events.log import AnyStreamId, StreamState, stream_state
+from app.events.proof.verify import Entry, Fault, Verifier
 from app.events.types import Beside, StreamId
-from app.events.verify import Entry, Fault, Verifier
 
 PAGE = 200
 """Entries held at once: at most 50 MiB with events of the largest size."""

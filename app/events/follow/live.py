@@ -7,14 +7,14 @@ from typing import Self
 
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
+from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
-from app.events.cancelling import asked_to_end
+from app.events.follow.read_budget import ReadBudget
+from app.events.follow.ring import Ring
+from app.events.follow.states import StateReads
 from app.events.log import EVERYTHING, Filter, StreamState, read_frames, read_page
 from app.events.push import Frame, Message
-from app.events.reads import Reads
-from app.events.ring import Ring
-from app.events.states import StateReads
 from app.events.types import Recorded
 
 GAP_SECONDS = 0.02
@@ -62,7 +62,7 @@ class _Waiting:
 class LiveStream:
     """Shared by all readers of a stream in this process. `life` counts how often its offsets began anew."""
 
-    def __init__(self, reads: Reads, states: StateReads, state: StreamState, settings: Settings) -> None:
+    def __init__(self, reads: ReadBudget, states: StateReads, state: StreamState, settings: Settings) -> None:
         self._reads = reads
         self._states = states
         self._settings = settings

@@ -24,9 +24,9 @@ from app.database import transaction
 from app.errors import BadExport, NotFound
 from app.events.artifacts import get_artifact, named_by
 from app.events.log import StreamState
-from app.events.proofs import read_entries
+from app.events.proof.entries import read_entries
+from app.events.proof.verify import Entry, Fault, Verifier
 from app.events.types import Beside, Recorded, StreamId, format_ts
-from app.events.verify import Entry, Fault, Verifier
 
 MEDIA_TYPE = "application/x-ndjson"
 FORMAT = "stellwerk-export"

@@ -4,8 +4,8 @@ from dataclasses import asdict
 from typing import Any
 
 from app.database import transaction
-from app.events import calls, log
-from app.events.calls import PastAnswer, Spent
+from app.events import log, model_calls
+from app.events.model_calls import PastAnswer, Spent
 from app.events.types import ModelEvent
 from app.progress import ModelCall, SessionId
 from app.sessions.attempts import Claim
@@ -35,15 +35,15 @@ async def record_call(services: Services, claim: Claim, call: ModelCall, *, key:
 async def read_spending(services: Services, session_id: SessionId, *, asking_step: int) -> tuple[Spent, list[Any]]:
     """What the session has spent, and what people answered when its other steps asked for more."""
     async with transaction(services.engine) as db:
-        spent = await calls.read_spent(db, session_id)
-        return spent, await calls.read_raises(db, session_id, besides=asking_step)
+        spent = await model_calls.read_spent(db, session_id)
+        return spent, await model_calls.read_raises(db, session_id, besides=asking_step)
 
 
 async def find_answer(services: Services, session_id: SessionId, digest: str, *, step: int | None) -> PastAnswer | None:
     async with transaction(services.engine) as db:
-        return await calls.find_answer(db, session_id, digest, step=step)
+        return await model_calls.find_answer(db, session_id, digest, step=step)
 
 
 async def find_started_response(services: Services, session_id: SessionId, digest: str, *, step: int) -> str | None:
     async with transaction(services.engine) as db:
-        return await calls.find_started_response(db, session_id, digest, step=step)
+        return await model_calls.find_started_response(db, session_id, digest, step=step)
