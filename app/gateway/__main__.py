@@ -28,7 +28,7 @@ def main() -> int:
         guarded(app, configuration),
         host=configuration.host,
         port=configuration.port,
-        access_log=False,  # the gatekeeper writes lines without tokens
+        access_log=False,  # the middleware writes lines without tokens
         log_config=None,
         server_header=False,
         # uvloop takes one new connection a round: 2,000 readers that lost their gateway got in after 8 s, not 3.

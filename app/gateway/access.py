@@ -49,7 +49,7 @@ async def _owner(request: Request, gateway: Wired, credentials: Credentials) -> 
         if is_token(credentials.credentials, gateway.settings):
             return OWNER
         raise AccessDenied
-    # The gatekeeper let only our own origin through; to change something it must be shown, too.
+    # The middleware let only our own origin through; to change something it must be shown, too.
     if has_cookie(request, gateway.settings) and (request.method in _SAFE or "origin" in request.headers):
         return OWNER
     raise AccessDenied

@@ -13,8 +13,8 @@ from app.events.log import read_page, stream_state
 from app.events.proof import export
 from app.gateway.access import ByStep, Principal
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
-from app.gateway.opening import StartOfReading, resolve
-from app.gateway.stream import MEDIA_TYPE, event_stream
+from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
+from app.gateway.streaming.start import StartOfReading, resolve
 from app.gateway.wiring import Gateway, Wired
 from app.progress import Phase, Report, SessionId
 from app.sessions import service

@@ -17,9 +17,9 @@ from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
-from app.gateway.door import Door
-from app.gateway.gatekeeper import Gatekeeper
-from app.gateway.open_streams import OpenStreams
+from app.gateway.middleware import Guard
+from app.gateway.streaming.fast_path import FastPath
+from app.gateway.streaming.uvicorn_response import OpenStreams
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
 from app.sessions.unit import Services
@@ -57,9 +57,9 @@ def create_app(settings: Settings) -> FastAPI:
 
 
 def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
-    """What the server is to call. The gatekeeper sees the server's own `send`, and answers of every kind."""
-    door = ServerErrorMiddleware(Door(app, settings=settings), handler=problems.on_bug)
-    return Gatekeeper(door, settings=settings)
+    """What the server is to call. The middleware sees the server's own `send`, and answers of every kind."""
+    door = ServerErrorMiddleware(FastPath(app, settings=settings), handler=problems.on_bug)
+    return Guard(door, settings=settings)
 
 
 @asynccontextmanager

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow.follower import Follower
-from app.gateway.open_streams import OpenStreams
+from app.gateway.streaming.uvicorn_response import OpenStreams
 from app.sessions.unit import Services
 
 

@@ -8,8 +8,8 @@ import pytest
 
 from app.config import Settings
 from app.errors import BadInput
-from app.gateway.gatekeeper import MAX_BODY_BYTES
 from app.gateway.main import create_app
+from app.gateway.middleware import MAX_BODY_BYTES
 from tests.serving import BEARER, TOKEN, Served, serving
 
 

@@ -16,7 +16,7 @@ from app.errors import InvalidEvent
 from app.events import log
 from app.events.log import StreamState
 from app.events.types import Recorded, StreamId, agent_event, encode
-from app.gateway.frames import end_frame, reset_frame, stream_frame
+from app.gateway.streaming.frames import end_frame, reset_frame, stream_frame
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
 BEGIN = datetime(2026, 11, 3, 12, 30, 1, 7, UTC)

@@ -8,7 +8,7 @@ from sse_starlette import ServerSentEvent
 
 from app.events.follow.follower import Batch, Beat, End, Reset, Update
 from app.events.log import StreamState
-from app.gateway.opening import Opening
+from app.gateway.streaming.start import Opening
 
 RETRY_MS = (500, 2_500)
 """A restarted gateway must not get all its readers back in the same moment."""

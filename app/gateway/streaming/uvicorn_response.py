@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from app.cancelling import asked_to_end
 from app.events.follow.follower import Update
 from app.events.follow.live import Take
-from app.gateway.frames import frames_of
+from app.gateway.streaming.frames import frames_of
 
 logger = structlog.get_logger(__name__)
 
@@ -25,7 +25,7 @@ class Updates(Protocol):
 
 RawHeaders = list[tuple[bytes, bytes]]
 STREAM = "stellwerk.stream"
-"""Where in the scope a stream waits until the gatekeeper runs it."""
+"""Where in the scope a stream waits until the middleware runs it."""
 WATCH_SECONDS = 1.0
 PART_BYTES = 32 * 1024
 _HEADERS = [

@@ -8,9 +8,9 @@ from fastapi import Response
 
 from app.database import DATABASE_AWAY
 from app.events.log import AnyStreamId, read_page
-from app.gateway.frames import opening_frames
-from app.gateway.open_streams import EventStream
-from app.gateway.opening import Opening, Start, place, resolve
+from app.gateway.streaming.frames import opening_frames
+from app.gateway.streaming.start import Opening, Start, place, resolve
+from app.gateway.streaming.uvicorn_response import EventStream
 from app.gateway.wiring import Gateway
 
 logger = structlog.get_logger(__name__)

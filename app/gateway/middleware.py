@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
-from app.gateway.open_streams import STREAM, EventStream, RawHeaders
 from app.gateway.problems import problem
+from app.gateway.streaming.uvicorn_response import STREAM, EventStream, RawHeaders
 
 logger = structlog.get_logger(__name__)
 
@@ -28,7 +28,7 @@ _HEADERS = (
 )
 
 
-class Gatekeeper:
+class Guard:
     """Pure ASGI: a stream must pass through without a queue in between."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:

@@ -19,9 +19,9 @@ from starlette.types import Receive, Scope, Send
 from app.config import Settings
 from app.errors import BadCursor, NotFound
 from app.gateway.access import authorization, has_cookie
-from app.gateway.open_streams import STREAM
-from app.gateway.opening import start_of_reading
-from app.gateway.stream import MEDIA_TYPE, event_stream
+from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
+from app.gateway.streaming.start import start_of_reading
+from app.gateway.streaming.uvicorn_response import STREAM
 from app.gateway.wiring import Gateway
 from app.progress import SessionId
 
@@ -38,8 +38,8 @@ _HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile("
 _HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 
 
-class Door:
-    """Pure ASGI, behind the gatekeeper, which checks Host and Origin."""
+class FastPath:
+    """Pure ASGI, behind the middleware, which checks Host and Origin."""
 
     def __init__(self, app: FastAPI, *, settings: Settings) -> None:
         self._app = app
