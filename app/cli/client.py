@@ -13,8 +13,8 @@ import orjson
 import typer
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
-from app.cli.configured import settings
-from app.cli.stack import Home
+from app.cli.support.background_stack import Home
+from app.cli.support.configured import chosen_home, settings
 from app.embedded.running import running_stack
 from app.errors import BadInput, GatewayRefused, NoStack, Unavailable
 
@@ -67,10 +67,6 @@ def chosen_address(url: str | None, token: str | None) -> Address | None:
     return Address(url.rstrip("/"), token)
 
 
-def chosen_home(home: Path | None) -> Path:
-    return (home or settings().home).expanduser().absolute()
-
-
 def stack_address(home: Path, token: str | None = None) -> Address | None:
     info = running_stack(home)
     return Address(info.url, token or info.token) if info else None
@@ -88,7 +84,7 @@ def find_address(url: str | None, token: str | None, home: Path | None) -> Addre
     return address
 
 
-class Gateway:
+class GatewayClient:
     """A connection to a gateway. Refusals are GatewayRefused, a gateway that is away is Unavailable."""
 
     def __init__(self, address: Address) -> None:
@@ -182,12 +178,12 @@ def _check(response: "Response") -> None:
     raise GatewayRefused(detail, status=response.status_code, kind=kind)
 
 
-def with_gateway(command: Callable[Concatenate[Gateway, P], None]) -> Callable[..., None]:
-    """Gives a command --url, --token and --home, and in their place a Gateway as its first argument."""
+def with_gateway(command: Callable[Concatenate[GatewayClient, P], None]) -> Callable[..., None]:
+    """Gives a command --url, --token and --home, and in their place a GatewayClient as its first argument."""
 
     @wraps(command)
     def connected(*args: Any, url: str | None, token: str | None, home: Path | None, **options: Any) -> None:
-        with Gateway(find_address(url, token, home)) as gateway:
+        with GatewayClient(find_address(url, token, home)) as gateway:
             command(gateway, *args, **options)
 
     own = inspect.signature(command, eval_str=True)

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from app.cli import (
+from app.cli.commands import (
     approvals,
     epoch,
     export,

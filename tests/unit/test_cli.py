@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.client import Address
+from app.cli.commands.maintenance import parse_duration
 from app.cli.console import clean
-from app.cli.describe import describe, is_news
 from app.cli.main import app
-from app.cli.maintenance import parse_duration
-from app.cli.patches import top_of
+from app.cli.support.describe import describe, is_news
+from app.cli.support.result import top_of
 from app.config import settings
 from app.errors import BadInput
 

@@ -21,8 +21,8 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine
 
-from app.cli.doctor_models import examine_models
-from app.cli.finding import FAIL, OK, WARN, Finding
+from app.cli.support.doctor_models import examine_models
+from app.cli.support.finding import FAIL, OK, WARN, Finding
 from app.config import MIB, Settings
 from app.database import create_engine as create_async_engine
 from app.database import libpq_url, sqlalchemy_url, transaction

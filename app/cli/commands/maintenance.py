@@ -11,12 +11,11 @@ from uuid import UUID
 
 import typer
 
-from app.cli.client import Gateway, Token, Url, chosen_home, find_address
-from app.cli.configured import settings
+from app.cli.client import GatewayClient, Token, Url, find_address
 from app.cli.console import examples, print_line, print_text, say
-from app.cli.lookup import find_session
-from app.cli.stack import Home
-from app.embedded.running import running_stack
+from app.cli.support.background_stack import Home
+from app.cli.support.configured import settings_of
+from app.cli.support.lookup import session_id_of
 from app.errors import BadInput, GatewayRefused
 from app.progress import SessionId
 
@@ -26,14 +25,6 @@ if TYPE_CHECKING:
 commands = typer.Typer()
 
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
-
-
-def settings_of(home: Path | None) -> "Settings":
-    """The settings, with the servers of the stack that runs on this home where none are set."""
-    directory = chosen_home(home)
-    info = running_stack(directory)
-    servers = {"database_url": info.database_url, "redis_url": info.redis_url} if info else {}
-    return settings().model_copy(update={"home": directory, **servers})
 
 
 @commands.command(epilog=examples("stellwerk rebuild 019b5a3e --check", "stellwerk rebuild --all --check"))
@@ -68,15 +59,6 @@ async def _rebuild(configured: "Settings", session_ids: list[SessionId] | None, 
     return different
 
 
-def session_id_of(text: str, home: Path | None) -> SessionId:
-    """A whole id needs no gateway."""
-    try:
-        return SessionId(UUID(text))
-    except ValueError:
-        with Gateway(find_address(None, None, home)) as gateway:
-            return SessionId(UUID(find_session(gateway, text)))
-
-
 @commands.command(epilog=examples("stellwerk prune --older-than 30d", "stellwerk prune --older-than 12h --dry-run"))
 def prune(
     older_than: Annotated[str, typer.Option(help="How long ago a session must have ended: 30d, 12h, 2w …")],
@@ -89,7 +71,7 @@ def prune(
     ended_before = datetime.now(UTC) - parse_duration(older_than)
     root = settings_of(home).workspaces_dir
     count = 0
-    with Gateway(find_address(url, token, home)) as gateway:
+    with GatewayClient(find_address(url, token, home)) as gateway:
         for workspace in _workspaces(root):
             if _has_ended(gateway, workspace.name, ended_before):
                 if not dry_run:
@@ -110,7 +92,7 @@ def _workspaces(root: Path) -> Iterator[Path]:
             yield directory
 
 
-def _has_ended(gateway: Gateway, session_id: str, before: datetime) -> bool:
+def _has_ended(gateway: GatewayClient, session_id: str, before: datetime) -> bool:
     """A session that this gateway does not know may be another's: its workspace stays."""
     try:
         ended_at = gateway.get(f"/sessions/{session_id}")["ended_at"]
@@ -134,7 +116,7 @@ def parse_duration(text: str) -> timedelta:
 def doctor(home: Home = None) -> None:
     """Checks what Stellwerk needs and says what to do; exit status 1 where something is broken."""
     # Imported here: Alembic, SQLAlchemy and the clients of all servers are behind it.
-    from app.cli.doctor import examine  # noqa: PLC0415
+    from app.cli.support.doctor import examine  # noqa: PLC0415
 
     worst = 0
     for finding in examine(settings_of(home)):

@@ -1,18 +1,20 @@
 """Sessions by what people type: an id, or enough of its beginning or end."""
 
+from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
 
-from app.cli.client import Gateway
+from app.cli.client import GatewayClient, find_address
 from app.errors import BadInput, NotFound
+from app.progress import SessionId
 
 Session = Annotated[str, typer.Argument(help="The session's id; of one of the newest, its beginning or end will do.")]
 NEWEST = 1000
 
 
-def find_session(gateway: Gateway, text: str) -> str:
+def find_session(gateway: GatewayClient, text: str) -> str:
     """The whole id. Raises NotFound, and BadInput for what fits several."""
     try:
         return str(UUID(text))
@@ -25,3 +27,12 @@ def find_session(gateway: Gateway, text: str) -> str:
     if len(found) > 1:
         raise BadInput(f"{text!r} fits {len(found)} sessions; give more of the id")
     return str(found[0])
+
+
+def session_id_of(text: str, home: Path | None) -> SessionId:
+    """A whole id needs no gateway."""
+    try:
+        return SessionId(UUID(text))
+    except ValueError:
+        with GatewayClient(find_address(None, None, home)) as gateway:
+            return SessionId(UUID(find_session(gateway, text)))

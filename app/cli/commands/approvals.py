@@ -6,10 +6,10 @@ from typing import Annotated
 import orjson
 import typer
 
-from app.cli.client import Gateway, with_gateway
+from app.cli.client import GatewayClient, with_gateway
 from app.cli.console import examples, local_time, print_json, print_line, print_table
-from app.cli.lookup import Session, find_session
-from app.cli.request import parse_json
+from app.cli.support.lookup import Session, find_session
+from app.cli.support.request import parse_json
 from app.errors import BadInput
 
 commands = typer.Typer()
@@ -25,7 +25,7 @@ class Verdict(StrEnum):
 @commands.command(epilog=examples("stellwerk approvals"))
 @with_gateway
 def approvals(
-    gateway: Gateway,
+    gateway: GatewayClient,
     session: Annotated[str | None, typer.Option(help="Only this session's.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
@@ -53,7 +53,7 @@ def approvals(
 )
 @with_gateway
 def answer(
-    gateway: Gateway,
+    gateway: GatewayClient,
     session: Session,
     step: Annotated[int, typer.Argument(min=1, help="The step that asks.")],
     verdict: Annotated[Verdict | None, typer.Option(help="Yes or no.")] = None,

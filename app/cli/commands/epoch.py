@@ -7,8 +7,8 @@ import typer
 
 from app.cli.client import find_address
 from app.cli.console import examples, print_line
-from app.cli.maintenance import settings_of
-from app.cli.stack import Home
+from app.cli.support.background_stack import Home
+from app.cli.support.configured import settings_of
 
 commands = typer.Typer()
 epoch = typer.Typer(

@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from app.cli.client import Gateway, with_gateway
+from app.cli.client import GatewayClient, with_gateway
 from app.cli.console import examples, print_line, print_text, say
-from app.cli.describe import describe
-from app.cli.follow import Follower
-from app.cli.lookup import Session, find_session
+from app.cli.support.describe import describe
+from app.cli.support.event_reader import EventReader
+from app.cli.support.lookup import Session, find_session
 
 commands = typer.Typer()
 
@@ -18,15 +18,15 @@ commands = typer.Typer()
 )
 @with_gateway
 def tail(
-    gateway: Gateway,
+    gateway: GatewayClient,
     session: Session,
     after: Annotated[int, typer.Option(min=0, help="Only what comes behind this offset.")] = 0,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the session ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The events themselves, one JSON object a line.")] = False,
 ) -> None:
     """Prints a session's events; with --follow also those to come, over as many connections as that takes."""
-    follower = Follower(gateway, find_session(gateway, session), after=after, notice=say)
-    for event in follower.to_end() if follow else follower.to_head():
+    reader = EventReader(gateway, find_session(gateway, session), after=after, notice=say)
+    for event in reader.to_end() if follow else reader.to_head():
         if as_json:
             print_line(event.line)
         else:

@@ -4,10 +4,12 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Self
+from uuid import uuid4
 
 import orjson
 import typer
 
+from app.cli.client import GatewayClient
 from app.errors import BadInput, BadPath
 
 DEFAULT_TASK = "review and repair this project"
@@ -86,3 +88,8 @@ def _read_state(text: str | None) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise BadInput("--input must be a JSON object")
     return state
+
+
+def create_session(gateway: GatewayClient, request: NewSession, *, idempotency_key: str | None = None) -> Any:
+    # A key in any case: an answer that got lost must not make two sessions.
+    return gateway.post("/sessions", request.body(), idempotency_key=idempotency_key or str(uuid4()), patient=True)

@@ -14,15 +14,22 @@ from typing import Annotated, Any
 import typer
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from app.cli.client import Gateway, Token, Url, chosen_address
+from app.cli.client import GatewayClient, Token, Url, chosen_address
 from app.cli.console import examples, say
-from app.cli.display import choose_display
-from app.cli.follow import Follower
-from app.cli.request import DEFAULT_TASK, InputOption, NewSession, PathOption, RepoOption, WorkflowOption
-from app.cli.result import print_result
-from app.cli.sessions import create_session
-from app.cli.stack import Home
-from app.cli.tenancy import UsedStack, use_stack
+from app.cli.support.background_stack import Home
+from app.cli.support.display import choose_display
+from app.cli.support.event_reader import EventReader
+from app.cli.support.request import (
+    DEFAULT_TASK,
+    InputOption,
+    NewSession,
+    PathOption,
+    RepoOption,
+    WorkflowOption,
+    create_session,
+)
+from app.cli.support.result import print_result
+from app.cli.support.shared_stack import UsedStack, use_stack
 from app.errors import GatewayRefused
 
 REGISTER_SECONDS = 30.0  # the worker of a fresh stack registers its workflows a moment after the gateway is ready
@@ -66,7 +73,7 @@ def run(
     stack: UsedStack | None = None
     session_id: str | None = None
     try:
-        with use_stack(url, token, home, keep=keep) as stack, Gateway(stack.address) as gateway:
+        with use_stack(url, token, home, keep=keep) as stack, GatewayClient(stack.address) as gateway:
             say(f"page     {stack.address.page}")
             session_id = _submit(gateway, request, fresh=stack.is_fresh)
             say(f"session  {session_id}")
@@ -81,7 +88,7 @@ def run(
         raise typer.Exit(1)
 
 
-def _submit(gateway: Gateway, request: NewSession, *, fresh: bool) -> str:
+def _submit(gateway: GatewayClient, request: NewSession, *, fresh: bool) -> str:
     retrying = Retrying(
         retry=retry_if_exception(lambda error: isinstance(error, GatewayRefused) and error.kind == "unknown-workflow"),
         stop=stop_after_delay(REGISTER_SECONDS if fresh else 0),
@@ -91,12 +98,12 @@ def _submit(gateway: Gateway, request: NewSession, *, fresh: bool) -> str:
     return str(retrying(create_session, gateway, request)["session_id"])
 
 
-def _follow(gateway: Gateway, session_id: str, stack: UsedStack, *, as_json: bool) -> Mapping[str, Any]:
+def _follow(gateway: GatewayClient, session_id: str, stack: UsedStack, *, as_json: bool) -> Mapping[str, Any]:
     """The closing event."""
     content: Mapping[str, Any] = {}
-    follower = Follower(gateway, session_id, notice=say, before_retry=stack.check)
+    reader = EventReader(gateway, session_id, notice=say, before_retry=stack.check)
     with choose_display(as_json=as_json) as display:
-        for event in follower.to_end():
+        for event in reader.to_end():
             content = event.parsed()
             display.show(event, content)
     return content

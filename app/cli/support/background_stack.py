@@ -1,4 +1,4 @@
-"""`stellwerk up` and `stellwerk down`; and a stack in the background, for `stellwerk run`."""
+"""A stack in the background, for `stellwerk run`: started, waited for, and stopped."""
 
 import os
 import signal
@@ -6,62 +6,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated
-from urllib.parse import urlsplit
+from typing import Annotated
 
 import typer
 
-from app.cli.configured import settings
-from app.cli.console import examples
 from app.embedded.home import make_home
 from app.embedded.process import open_log
 from app.embedded.running import StackInfo, running_stack, supervisor_pid
 from app.errors import EmbeddedServerError
 
-if TYPE_CHECKING:
-    from app.config import Settings
-
 STOP_PATIENCE = 25.0  # `up` has ended 20 s after SIGTERM
-
-commands = typer.Typer()
-
 Home = Annotated[Path | None, typer.Option(help="Where data, port and token are kept.", envvar="STELLWERK_HOME")]
-
-
-@commands.command(epilog=examples("stellwerk up", "stellwerk up --port 8000 --workers 4"))
-def up(
-    port: Annotated[int | None, typer.Option(help="The gateway's port; else the one used before.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
-    home: Home = None,
-) -> None:
-    """Runs servers, workers and gateway in the foreground."""
-    # Imported here: with Alembic behind it, it would slow down every other command.
-    from app.embedded.supervisor import Stack  # noqa: PLC0415
-
-    stack = Stack(_settings(home, port), workers=workers, say=_say)
-
-    def end(number: int, frame: FrameType | None) -> None:
-        if stack.is_stopping and number == signal.SIGINT:
-            stack.kill()
-        stack.request_stop()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it for SIGHUP
-            signal.signal(number, end)
-    with stack:
-        if not stack.is_stopping:
-            _say_ready(stack.info)
-        stack.watch()
-        _say("stopping")
-    _say("stopped")
-
-
-@commands.command(epilog=examples("stellwerk down"))
-def down(home: Home = None) -> None:
-    """Stops the stack that runs on this home."""
-    stop_stack(_settings(home).home)
-    _say("stopped")
 
 
 def stop_stack(home: Path) -> None:
@@ -124,29 +79,3 @@ def start_in_background(home: Path) -> tuple[BackgroundStack, StackInfo]:
     except BaseException:  # a Ctrl-C too must not leave it behind
         stack.stop()
         raise
-
-
-def _settings(home: Path | None, port: int | None = None) -> "Settings":
-    chosen = {"home": home and home.expanduser().absolute(), "port": port}
-    return settings().model_copy(update={name: value for name, value in chosen.items() if value is not None})
-
-
-def _say(message: str) -> None:
-    typer.echo(f"{time.strftime('%H:%M:%S')} {message}")
-
-
-def _say_ready(info: StackInfo) -> None:
-    _say("ready; Ctrl-C stops")
-    for name, value in (
-        ("page", f"{info.url}/?token={info.token}"),
-        ("gateway", info.url),
-        ("database", _without_password(info.database_url)),
-        ("redis", _without_password(info.redis_url)),
-    ):
-        typer.echo(f"  {name:<9} {value}")
-
-
-def _without_password(address: str) -> str:
-    """For the terminal and its scrollback; who needs the password reads it in stellwerk.json."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -1,14 +1,21 @@
 """`stellwerk submit`, `sessions`, `show`, `cancel`, `retry`."""
 
-from typing import Annotated, Any
-from uuid import uuid4
+from typing import Annotated
 
 import typer
 
-from app.cli.client import Gateway, with_gateway
+from app.cli.client import GatewayClient, with_gateway
 from app.cli.console import clean, examples, local_time, print_json, print_line, print_table, print_text
-from app.cli.lookup import Session, find_session
-from app.cli.request import DEFAULT_TASK, InputOption, NewSession, PathOption, RepoOption, WorkflowOption
+from app.cli.support.lookup import Session, find_session
+from app.cli.support.request import (
+    DEFAULT_TASK,
+    InputOption,
+    NewSession,
+    PathOption,
+    RepoOption,
+    WorkflowOption,
+    create_session,
+)
 
 commands = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="The gateway's answer as JSON.")]
@@ -22,7 +29,7 @@ Json = Annotated[bool, typer.Option("--json", help="The gateway's answer as JSON
 )
 @with_gateway
 def submit(
-    gateway: Gateway,
+    gateway: GatewayClient,
     task: Annotated[str, typer.Argument(help="What is to be done.")] = DEFAULT_TASK,
     path: PathOption = None,
     repo: RepoOption = None,
@@ -45,15 +52,10 @@ def submit(
         print_line(created["session_id"])
 
 
-def create_session(gateway: Gateway, request: NewSession, *, idempotency_key: str | None = None) -> Any:
-    # A key in any case: an answer that got lost must not make two sessions.
-    return gateway.post("/sessions", request.body(), idempotency_key=idempotency_key or str(uuid4()), patient=True)
-
-
 @commands.command(epilog=examples("stellwerk sessions --status running", "stellwerk sessions --all --json"))
 @with_gateway
 def sessions(
-    gateway: Gateway,
+    gateway: GatewayClient,
     status: Annotated[str | None, typer.Option(help="Only those that are running, waiting, failed …")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only those of this workflow.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
@@ -83,7 +85,7 @@ def sessions(
 
 @commands.command(epilog=examples("stellwerk show 019b5a3e", "stellwerk show 019b5a3e --json | jq .result.summary"))
 @with_gateway
-def show(gateway: Gateway, session: Session, as_json: Json = False) -> None:
+def show(gateway: GatewayClient, session: Session, as_json: Json = False) -> None:
     """Shows one session: its status, its steps, its result."""
     view = gateway.get(f"/sessions/{find_session(gateway, session)}")
     if as_json:
@@ -120,19 +122,19 @@ Reason = Annotated[str | None, typer.Option(help="Why; it is kept in the log.")]
 
 @commands.command(epilog=examples('stellwerk cancel 019b5a3e --reason "the wrong branch"'))
 @with_gateway
-def cancel(gateway: Gateway, session: Session, reason: Reason = None, as_json: Json = False) -> None:
+def cancel(gateway: GatewayClient, session: Session, reason: Reason = None, as_json: Json = False) -> None:
     """Ends a session and its open steps."""
     _control(gateway, session, "cancel", reason, as_json)
 
 
 @commands.command(epilog=examples("stellwerk retry 019b5a3e", 'stellwerk retry 019b5a3e --reason "room again"'))
 @with_gateway
-def retry(gateway: Gateway, session: Session, reason: Reason = None, as_json: Json = False) -> None:
+def retry(gateway: GatewayClient, session: Session, reason: Reason = None, as_json: Json = False) -> None:
     """Takes a failed session up from its failed step, in the same log."""
     _control(gateway, session, "retry", reason, as_json)
 
 
-def _control(gateway: Gateway, session: str, verb: str, reason: str | None, as_json: bool) -> None:
+def _control(gateway: GatewayClient, session: str, verb: str, reason: str | None, as_json: bool) -> None:
     session_id = find_session(gateway, session)
     view = gateway.post(f"/sessions/{session_id}/{verb}", {"reason": reason}, patient=True)
     if as_json:

@@ -10,8 +10,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from app.cli.console import clean, err, out, print_line, print_text, say
-from app.cli.describe import STATUS_STYLES, describe, is_news
-from app.cli.follow import Event
+from app.cli.support.describe import STATUS_STYLES, describe, is_news
+from app.cli.support.event_reader import Event
 
 MESSAGE_WIDTH = 60
 

@@ -3,35 +3,18 @@
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from app.cli.client import Gateway, with_gateway
+from app.cli.client import GatewayClient, with_gateway
 from app.cli.console import clean, examples, print_line, say
-from app.cli.lookup import Session, find_session
+from app.cli.support.lookup import Session, find_session
+from app.cli.support.result import top_of
 from app.errors import BadInput, BadPath, PatchRefused
 
 commands = typer.Typer()
-
-
-@dataclass(frozen=True, slots=True)
-class Top:
-    """Where a project's patch is applied: the top of its repository, or the project itself where there is none."""
-
-    directory: Path
-    is_repository: bool
-
-
-def top_of(project: Path) -> Top:
-    """As the workspace saw it when the project was read. Raises BadPath for what is no directory."""
-    # Imported here: the other commands need nothing of the workers.
-    from workers.workspace.project import find_source  # noqa: PLC0415
-
-    source = find_source(str(project.absolute()), (Path("/"),))
-    return Top(source.top, source.gitdir is not None)
 
 
 @commands.command(
@@ -39,7 +22,7 @@ def top_of(project: Path) -> Top:
 )
 @with_gateway
 def patch(
-    gateway: Gateway,
+    gateway: GatewayClient,
     session: Session,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A file instead of standard output.")] = None,
 ) -> None:
@@ -60,7 +43,7 @@ def patch(
 @commands.command(epilog=examples("stellwerk apply 019b5a3e --check", "stellwerk apply 019b5a3e --path ~/other-clone"))
 @with_gateway
 def apply(
-    gateway: Gateway,
+    gateway: GatewayClient,
     session: Session,
     path: Annotated[Path | None, typer.Option(help="The project; else the one that the session was given.")] = None,
     check: Annotated[bool, typer.Option("--check", help="Only say whether it would apply.")] = False,
@@ -81,11 +64,11 @@ def apply(
     print_line(f"applied to {top}; `git diff` shows it")
 
 
-def _read(gateway: Gateway, session_id: str) -> bytes | None:
+def _read(gateway: GatewayClient, session_id: str) -> bytes | None:
     return gateway.get_bytes(f"/sessions/{session_id}/patch")
 
 
-def _project_of(gateway: Gateway, session_id: str) -> Path:
+def _project_of(gateway: GatewayClient, session_id: str) -> Path:
     path = gateway.get(f"/sessions/{session_id}")["path"]
     if path is None:
         raise BadInput("the session was given no directory; say with --path where the patch belongs")

@@ -2,13 +2,30 @@
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from app.cli.console import clean, print_text
-from app.cli.patches import top_of
+
+
+@dataclass(frozen=True, slots=True)
+class Top:
+    """Where a project's patch is applied: the top of its repository, or the project itself where there is none."""
+
+    directory: Path
+    is_repository: bool
+
+
+def top_of(project: Path) -> Top:
+    """As the workspace saw it when the project was read. Raises BadPath for what is no directory."""
+    # Imported here: the other commands need nothing of the workers.
+    from workers.workspace.project import find_source  # noqa: PLC0415
+
+    source = find_source(str(project.absolute()), (Path("/"),))
+    return Top(source.top, source.gitdir is not None)
 
 
 def print_result(closing: Mapping[str, Any], project: Path | None) -> None:

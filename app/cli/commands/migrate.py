@@ -2,8 +2,8 @@
 
 import typer
 
-from app.cli.configured import settings
 from app.cli.console import examples, say
+from app.cli.support.configured import settings
 from app.errors import BadInput, Unavailable
 
 commands = typer.Typer()

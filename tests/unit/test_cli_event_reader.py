@@ -8,9 +8,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from app.cli import follow
-from app.cli.client import Address, Gateway
-from app.cli.follow import Follower
+from app.cli.client import Address, GatewayClient
+from app.cli.support import event_reader
+from app.cli.support.event_reader import EventReader
 from app.errors import GatewayRefused, Unavailable
 
 Answer = Callable[[BaseHTTPRequestHandler, int], None]
@@ -76,12 +76,12 @@ class Script:
 
 
 @contextmanager
-def scripted(*answers: Answer) -> Iterator[tuple[Script, Gateway]]:
+def scripted(*answers: Answer) -> Iterator[tuple[Script, GatewayClient]]:
     script = Script(list(answers))
     thread = threading.Thread(target=script.server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     try:
-        with Gateway(script.address) as gateway:
+        with GatewayClient(script.address) as gateway:
             yield script, gateway
     finally:
         script.server.shutdown()
@@ -91,14 +91,14 @@ def scripted(*answers: Answer) -> Iterator[tuple[Script, Gateway]]:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(follow, "FIRST_DELAY", 0.001)
-    monkeypatch.setattr(follow, "MAX_DELAY", 0.01)
+    monkeypatch.setattr(event_reader, "FIRST_DELAY", 0.001)
+    monkeypatch.setattr(event_reader, "MAX_DELAY", 0.01)
 
 
-def read(gateway: Gateway, *, after: int = 0, to_head: bool = False) -> tuple[list[int], list[str]]:
+def read(gateway: GatewayClient, *, after: int = 0, to_head: bool = False) -> tuple[list[int], list[str]]:
     notices: list[str] = []
-    follower = Follower(gateway, "id", after=after, notice=notices.append)
-    got = [event.offset for event in (follower.to_head() if to_head else follower.to_end())]
+    reader = EventReader(gateway, "id", after=after, notice=notices.append)
+    got = [event.offset for event in (reader.to_head() if to_head else reader.to_end())]
     return got, notices
 
 
@@ -176,7 +176,7 @@ def test_before_a_retry_the_caller_may_give_up() -> None:
         raise Unavailable("the stack has ended")
 
     with scripted(stream(opening(2), events(1, 1))) as (_, gateway):
-        follower = Follower(gateway, "id", notice=lambda _: None, before_retry=give_up)
+        reader = EventReader(gateway, "id", notice=lambda _: None, before_retry=give_up)
         with pytest.raises(Unavailable, match="the stack has ended"):
-            list(follower.to_end())
-        assert follower.cursor == 1
+            list(reader.to_end())
+        assert reader.cursor == 1

@@ -12,9 +12,9 @@ from rich.progress import Progress
 
 from app.cli.client import find_address
 from app.cli.console import clean, err, examples, print_text, say
-from app.cli.lookup import Session
-from app.cli.maintenance import session_id_of, settings_of
-from app.cli.stack import Home
+from app.cli.support.background_stack import Home
+from app.cli.support.configured import settings_of
+from app.cli.support.lookup import Session, session_id_of
 from app.errors import BadInput, BadPath
 from app.progress import SessionId
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from app.cli.finding import FAIL, OK, WARN, Finding
+from app.cli.support.finding import FAIL, OK, WARN, Finding
 from app.config import Settings
 
 PATIENCE = 5  # seconds for each provider

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from app.cli.client import Gateway
+from app.cli.client import GatewayClient
 from app.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -30,12 +30,12 @@ class Event:
         return content
 
 
-class Follower:
+class EventReader:
     """A cursor in a session's stream. `notice` is told what a person should know of the connection."""
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: GatewayClient,
         session_id: str,
         *,
         after: int = 0,

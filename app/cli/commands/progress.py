@@ -7,7 +7,7 @@ from uuid import uuid4
 import orjson
 import typer
 
-from app.cli.client import Address, Gateway
+from app.cli.client import Address, GatewayClient
 from app.cli.console import examples, print_line
 from app.errors import BadInput, NoCurrentStep
 
@@ -48,7 +48,7 @@ def progress(
         "total": None if unknown else total,
         "details": _details(detail or []),
     }
-    with Gateway(Address(url.rstrip("/"), step_token)) as gateway:
+    with GatewayClient(Address(url.rstrip("/"), step_token)) as gateway:
         path = f"/sessions/{session}/events"
         # The key lets it be sent again when an answer is lost, without a second event.
         appended = gateway.post(path, report, idempotency_key=str(uuid4()), patient=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 import psutil
 
-from app.cli.client import Address, chosen_address, chosen_home, stack_address
-from app.cli.display import busy
-from app.cli.stack import BackgroundStack, start_in_background, stop_stack
+from app.cli.client import Address, chosen_address, stack_address
+from app.cli.support.background_stack import BackgroundStack, start_in_background, stop_stack
+from app.cli.support.configured import chosen_home
+from app.cli.support.display import busy
 from app.embedded.home import make_home
 from app.embedded.running import supervisor_pid
 from app.errors import EmbeddedServerError, Unavailable
@@ -42,18 +43,18 @@ def use_stack(url: str | None, token: str | None, home: Path | None, *, keep: bo
         yield UsedStack(chosen)
         return
     directory = chosen_home(home)
-    tenancy = Tenancy(directory)
+    share = Share(directory)
     address, own = _join_or_start(directory, token)
     if keep:
-        tenancy.keep()
+        share.keep()
     elif own is not None:
-        tenancy.started(own)
+        share.started(own)
     is_fresh = own is not None or _age_seconds(directory) < FRESH_SECONDS
     stack = UsedStack(address, is_fresh=is_fresh, check=lambda: _check_running(directory))
     try:
         yield stack
     finally:
-        stack.stopped = tenancy.leave()
+        stack.stopped = share.leave()
 
 
 def _join_or_start(home: Path, token: str | None) -> tuple[Address, BackgroundStack | None]:
@@ -85,7 +86,7 @@ def _check_running(home: Path) -> None:
         raise Unavailable(f"the stack in {home} has ended; the session goes on at the next `stellwerk up`")
 
 
-class Tenancy:
+class Share:
     """One run's share in the stack of a home. The kernel ends it with its process, however that ends."""
 
     def __init__(self, home: Path) -> None:

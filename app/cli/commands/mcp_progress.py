@@ -27,6 +27,6 @@ def mcp_progress(
     if not (url and session and step_token):
         raise NoCurrentStep("STELLWERK_URL, STELLWERK_SESSION and STELLWERK_STEP_TOKEN are not all set")
     # Imported here: half a second that other commands need not wait.
-    from app.cli.mcp_server import serve  # noqa: PLC0415
+    from app.cli.support.mcp_server import serve  # noqa: PLC0415
 
     serve(f"{url.rstrip('/')}/sessions/{session}/events", step_token)

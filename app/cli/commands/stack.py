@@ -1,0 +1,81 @@
+"""`stellwerk up` and `stellwerk down`."""
+
+import signal
+import time
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import urlsplit
+
+import typer
+
+from app.cli.console import examples
+from app.cli.support.background_stack import Home, stop_stack
+from app.cli.support.configured import settings
+from app.embedded.running import StackInfo
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+commands = typer.Typer()
+
+
+@commands.command(epilog=examples("stellwerk up", "stellwerk up --port 8000 --workers 4"))
+def up(
+    port: Annotated[int | None, typer.Option(help="The gateway's port; else the one used before.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Worker processes.")] = 1,
+    home: Home = None,
+) -> None:
+    """Runs servers, workers and gateway in the foreground."""
+    # Imported here: with Alembic behind it, it would slow down every other command.
+    from app.embedded.supervisor import Stack  # noqa: PLC0415
+
+    stack = Stack(_settings(home, port), workers=workers, say=_say)
+
+    def end(number: int, frame: FrameType | None) -> None:
+        if stack.is_stopping and number == signal.SIGINT:
+            stack.kill()
+        stack.request_stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup sets it for SIGHUP
+            signal.signal(number, end)
+    with stack:
+        if not stack.is_stopping:
+            _say_ready(stack.info)
+        stack.watch()
+        _say("stopping")
+    _say("stopped")
+
+
+@commands.command(epilog=examples("stellwerk down"))
+def down(home: Home = None) -> None:
+    """Stops the stack that runs on this home."""
+    stop_stack(_settings(home).home)
+    _say("stopped")
+
+
+def _settings(home: Path | None, port: int | None = None) -> "Settings":
+    chosen = {"home": home and home.expanduser().absolute(), "port": port}
+    return settings().model_copy(update={name: value for name, value in chosen.items() if value is not None})
+
+
+def _say(message: str) -> None:
+    typer.echo(f"{time.strftime('%H:%M:%S')} {message}")
+
+
+def _say_ready(info: StackInfo) -> None:
+    _say("ready; Ctrl-C stops")
+    for name, value in (
+        ("page", f"{info.url}/?token={info.token}"),
+        ("gateway", info.url),
+        ("database", _without_password(info.database_url)),
+        ("redis", _without_password(info.redis_url)),
+    ):
+        typer.echo(f"  {name:<9} {value}")
+
+
+def _without_password(address: str) -> str:
+    """For the terminal and its scrollback; who needs the password reads it in stellwerk.json."""
+    parts = urlsplit(address)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
