@@ -11,6 +11,7 @@ from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_vali
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
+MAX_EVENT_BYTES = 256 * 1024
 _KEYS = ("OPENAI_API_KEY", "PERPLEXITY_API_KEY", "ANTHROPIC_API_KEY")
 PROVIDER_KEYS = frozenset([*_KEYS, *(f"STELLWERK_{name}" for name in _KEYS)])
 """Variables that only workers need; other processes are started without them."""
@@ -79,7 +80,7 @@ class Settings(BaseSettings):
     catch_up_page: int = Field(default=1000, ge=1, le=10_000)
 
     # --- the log
-    max_event_bytes: int = Field(default=256 * 1024, ge=1024)
+    max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
     push_inline_bytes: int = Field(default=64 * 1024, ge=0)
     """A publish larger than this names only the offsets; readers fetch them from Postgres."""
 

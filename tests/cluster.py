@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.database import Statements, create_engine, transaction
-from app.events import chain, log
+from app.events import chain, read
 from app.events.push import Push
 from app.events.types import EVENT
 from app.progress import SessionId
@@ -106,8 +106,8 @@ class Cluster:
     async def events(self, session_id: SessionId) -> list[dict[str, Any]]:
         """All of them, checked: offsets dense, the chain whole, each valid by the published schema."""
         async with transaction(self.services.engine) as db:
-            state = await log.stream_state(db, session_id)
-            page = await log.read_page(db, state, after=0, limit=10_000)
+            state = await read.stream_state(db, session_id)
+            page = await read.read_page(db, state, after=0, limit=10_000)
             # Up to the head that was read: the session may go on between the statements.
             columns = text(
                 'SELECT salt, chain FROM events WHERE stream_id = :id AND "offset" <= :head ORDER BY "offset"'
@@ -122,7 +122,7 @@ class Cluster:
             if event.t != OF_TOMORROW["t"]:
                 EVENT.validate_json(event.wire())
         assert state.head == len(page) == len(links) and state.head_chain == expected
-        return [log.parse(event) for event in page]
+        return [read.parse(event) for event in page]
 
     async def check(self) -> None:
         """What must hold of every session when a test ends."""

@@ -9,11 +9,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import Settings
 from app.database import create_engine, transaction
-from app.events import log
+from app.events import encoding, read
+from app.events.append import append as append_items
+from app.events.append import create_stream, set_closed
 from app.events.follow.follower import Batch, End, Follower, Update
 from app.events.follow.live import Take
-from app.events.log import EVERYTHING, Filter, StreamState
-from app.events.types import AgentEvent, Recorded, StreamId, agent_event, format_ts
+from app.events.read import EVERYTHING, Filter, StreamState
+from app.events.types import AgentEvent, Recorded, StreamId, format_ts
+from app.sessions.facts import agent_event
 
 NO_SERVER = "redis://127.0.0.1:1/0"
 
@@ -48,35 +51,35 @@ def progress(number: int, *, agent: str = "codesmith", size: int = 0) -> AgentEv
 async def new_stream(engine: AsyncEngine) -> StreamId:
     stream_id = StreamId(uuid4())
     async with transaction(engine) as db:
-        await log.create_stream(db, stream_id, "session")
+        await create_stream(db, stream_id, "session")
     return stream_id
 
 
 async def append(engine: AsyncEngine, stream_id: StreamId, numbers: Iterable[int], **shape: Any) -> list[Recorded]:
     async with transaction(engine) as db:
-        return await log.append(db, [log.item(stream_id, progress(n, **shape)) for n in numbers])
+        return await append_items(db, [encoding.item(stream_id, progress(n, **shape)) for n in numbers])
 
 
 async def close(engine: AsyncEngine, stream_id: StreamId) -> list[Recorded]:
     """The last event, and the end."""
     async with transaction(engine) as db:
-        events = await log.append(
-            db, [log.item(stream_id, {"t": "session_event", "status": "succeeded"}, kind="session")]
+        events = await append_items(
+            db, [encoding.item(stream_id, {"t": "session_event", "status": "succeeded"}, kind="session")]
         )
-        await log.set_closed(db, stream_id, True)
+        await set_closed(db, stream_id, True)
     return events
 
 
 async def state_of(engine: AsyncEngine, stream_id: StreamId) -> StreamState:
     async with engine.connect() as db:
-        return await log.stream_state(db, stream_id)
+        return await read.stream_state(db, stream_id)
 
 
 async def stored_frames(engine: AsyncEngine, stream_id: StreamId, after: int = 0) -> bytes:
     """The frames as they must arrive, put together here from the rows, not by the code under test."""
     async with engine.connect() as db:
-        state = await log.stream_state(db, stream_id)
-        events = await log.read_page(db, state, after=after, limit=1_000_000)
+        state = await read.stream_state(db, stream_id)
+        events = await read.read_page(db, state, after=after, limit=1_000_000)
     assert [e.offset for e in events] == list(range(after + 1, state.head + 1))
     return "".join(
         f"id: {e.offset}\nevent: {e.t.removesuffix('_event')}\n"

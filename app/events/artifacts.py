@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import InvalidEvent, NotFound
-from app.events.log import AnyStreamId
+from app.events.types import AnyStreamId
 
 _DIGEST = re.compile("[0-9a-f]{64}")
 

@@ -16,7 +16,8 @@ import structlog
 
 from app.database import KEEPALIVE, LimitedConnection, is_transient, libpq_url
 from app.errors import StellwerkError, Unavailable
-from app.events.log import Answer, Item, call_append, recorded
+from app.events.arrays import Answer, call_append, recorded
+from app.events.encoding import Item
 from app.events.types import Recorded
 
 logger = structlog.get_logger(__name__)

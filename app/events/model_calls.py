@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import artifacts
-from app.events.log import AnyStreamId
+from app.events.types import AnyStreamId
 
 BUDGET_QUESTION = "budget"
 """The `kind` of the question that asks to raise a budget."""

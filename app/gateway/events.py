@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field
 
 from app.errors import AccessDenied
 from app.events.artifacts import get_artifact
-from app.events.log import read_page, stream_state
 from app.events.proof import export
+from app.events.read import read_page, stream_state
 from app.gateway.access import ByStep, Principal
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream

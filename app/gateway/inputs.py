@@ -7,7 +7,7 @@ from fastapi import Header, Path
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict
 
 from app.errors import InvalidEvent
-from app.events.types import check_json
+from app.events.encoding import check_json
 from app.progress import SessionId
 
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from app.config import settings
 from app.database import transaction
 from app.errors import LeaseLost
-from app.events import artifacts, log
+from app.events import artifacts, encoding
 from app.events.types import StepEvent
 from app.progress import SessionId
 from app.sessions import moves, overdue, repository, step_repository
@@ -98,11 +98,11 @@ async def read_claim(services: Services, session_id: SessionId, step: int, lease
         return Claim(await repository.session_row(db, session_id), row) if row.lease_token == lease else None
 
 
-def _succeeded(row: StepRow, update: Any, commit: str | None) -> log.Item:
+def _succeeded(row: StepRow, update: Any, commit: str | None) -> encoding.Item:
     event = _event(row, "succeeded", update=update)
     if commit is not None:
         event["commit"] = commit
-    return log.item(row.session_id, event)
+    return encoding.item(row.session_id, event)
 
 
 async def complete_step(services: Services, claim: Claim, update: Any, *, commit: str | None) -> Owed | None:

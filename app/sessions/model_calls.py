@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from app.database import transaction
-from app.events import log, model_calls
+from app.events import append, encoding, model_calls
 from app.events.model_calls import PastAnswer, Spent
 from app.events.types import ModelEvent
 from app.progress import ModelCall, SessionId
@@ -25,8 +25,8 @@ async def record_call(services: Services, claim: Claim, call: ModelCall, *, key:
         fields["request"] = await work.outsource(row.session_id, call.request, share=2)
         fields["response"] = await work.outsource(row.session_id, call.response, share=2)
         event: ModelEvent = {"t": "model_event", **fields, "step": row.step, "attempt": row.attempt}  # type: ignore[typeddict-item]  # ModelCall's fields are the event's
-        entry = log.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
-        recorded, is_new = await log.append_once(work.db, entry)
+        entry = encoding.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
+        recorded, is_new = await append.append_once(work.db, entry)
         if is_new:
             work.recorded.append(recorded)
         return recorded.offset

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import Statements
 from app.errors import LeaseLost
-from app.events import log
-from app.events.log import Item
+from app.events import arrays, encoding
+from app.events.encoding import Item
 from app.events.types import Recorded, SessionEvent
 from app.progress import SessionId
 from app.sessions.repository import SessionRow
@@ -60,7 +60,7 @@ async def _call(db: Moving, query: LiteralString, arguments: tuple[Any, ...]) ->
 
 def _recorded(items: Sequence[Item], first_offset: int, ts: datetime) -> list[Recorded]:
     return [
-        log.recorded(entry, log.Answer("appended", offset, ts, None))
+        arrays.recorded(entry, arrays.Answer("appended", offset, ts, None))
         for offset, entry in enumerate(items, first_offset)
     ]
 
@@ -86,12 +86,12 @@ async def claim(
     alone: bool,
 ) -> Claimed | None:
     """None when another worker was quicker, the step is not due, or `served` or `alone` do not fit it."""
-    goes_on = log.item(session_id, _GOES_ON)
+    goes_on = encoding.item(session_id, _GOES_ON)
     workflows, versions = [name for name, _ in served], [version for _, version in served]
     found = await _call(
         db,
         _CLAIM,
-        (session_id, step, attempt, lease, lasts, worker, workflows, versions, alone, goes_on.data, log.salts(2)),
+        (session_id, step, attempt, lease, lasts, worker, workflows, versions, alone, goes_on.data, arrays.salts(2)),
     )
     for is_new, has_gone_on, event, first, ts, *columns in found:
         session, step_row = SessionRow(*columns[:_SESSION_WIDTH]), StepRow(*columns[_SESSION_WIDTH:])
@@ -113,13 +113,13 @@ class Completed(NamedTuple):
 
 async def complete(db: Moving, row: StepRow, *, update: str, commit: str | None, event: Item) -> Completed:
     """Raises LeaseLost when the lease in `row` is not (any more) its step's."""
-    waits = log.item(row.session_id, _WAITS)
+    waits = encoding.item(row.session_id, _WAITS)
     found = await _call(
         db,
         _COMPLETE,
         (
             *(row.session_id, row.step, row.lease_token, update, commit, row.agent, row.attempt, event.data),
-            *(_WAITS_FOR, waits.data, log.salts(2)),
+            *(_WAITS_FOR, waits.data, arrays.salts(2)),
         ),
     )
     if not found:
@@ -133,8 +133,8 @@ async def complete(db: Moving, row: StepRow, *, update: str, commit: str | None,
 
 async def settle(db: AsyncConnection, row: StepRow) -> list[Recorded]:
     """After an attempt that ended in a question: whether the session waits now. The caller holds the lock."""
-    waits = log.item(row.session_id, _WAITS)
-    found = await _call(db, _SETTLE, (row.session_id, row.superstep, _WAITS_FOR, waits.data, *log.salts(1)))
+    waits = encoding.item(row.session_id, _WAITS)
+    found = await _call(db, _SETTLE, (row.session_id, row.superstep, _WAITS_FOR, waits.data, *arrays.salts(1)))
     ((has_to_wait, first, ts),) = found
     return _recorded([waits], first, ts) if has_to_wait else []
 
@@ -165,7 +165,7 @@ async def commit_fold(
 
     The new steps are numbered from `session.last_step` + 1.
     """
-    goes_on = log.item(session.session_id, _GOES_ON)
+    goes_on = encoding.item(session.session_id, _GOES_ON)
     found = await _call(
         db,
         _COMMIT_FOLD,
@@ -179,8 +179,8 @@ async def commit_fold(
             [step.input for step in steps],
             [step.max_attempts for step in steps],
             [step.time_limit // timedelta(milliseconds=1) for step in steps],
-            *(goes_on.data, *log.salts(1)),
-            *log.columns(events),
+            *(goes_on.data, *arrays.salts(1)),
+            *arrays.columns(events),
         ),
     )
     for has_gone_on, first, ts in found:

@@ -11,10 +11,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import transaction
 from app.errors import Conflict, IdempotencyMismatch, NotFound, NotWaiting, UnknownWorkflow
-from app.events import artifacts, log
-from app.events.types import SessionEvent, SessionStatus, StepEvent, agent_event, printable
+from app.events import append, artifacts, encoding
+from app.events.encoding import printable
+from app.events.types import SessionEvent, SessionStatus, StepEvent
 from app.progress import Report, SessionId
 from app.sessions import repository, step_repository
+from app.sessions.facts import agent_event
 from app.sessions.model import (
     TERMINAL,
     Approval,
@@ -72,7 +74,7 @@ async def _insert(work: Unit, new: NewSession, principal: str, key: str | None, 
     merged = {"task": new.task, "path": new.path}
     graph_input = {k: v for k, v in merged.items() if k in workflow.input_fields and v is not None} | new.input
     session_id = new_session_id()
-    await log.create_stream(work.db, session_id, "session")
+    await append.create_stream(work.db, session_id, "session")
     await repository.insert_session(
         work.db,
         session_id,
@@ -141,7 +143,7 @@ async def end_session(
     if status == "succeeded":
         event["result"] = await _outsource_result(work, session_id, result)
     await work.append(session_id, event)
-    await log.set_closed(work.db, session_id, True)
+    await append.set_closed(work.db, session_id, True)
     work.makes_room = True
     await repository.update_session(
         work.db,
@@ -189,7 +191,7 @@ async def retry_session(
         session = await repository.session_row(work.db, session_id)
         if session.status != "failed":
             raise Conflict(f"the session is {session.status}; only a failed one can be retried")
-        await log.set_closed(work.db, session_id, False)
+        await append.set_closed(work.db, session_id, False)
         await repository.update_session(work.db, session_id, status="running", reason=None, ended_at=None)
         event: SessionEvent = {"t": "session_event", "status": "running", "reason": reason, "principal": principal}
         await work.append(session_id, event)
@@ -297,9 +299,9 @@ async def append_report(services: Services, token: StepToken, report: Report, *,
         step=token.step,
         attempt=token.attempt,
     )
-    entry = log.item(token.session_id, event, lease=token.lease, dedupe_key=dedupe_key)
+    entry = encoding.item(token.session_id, event, lease=token.lease, dedupe_key=dedupe_key)
     async with unit(services) as work:
-        event_recorded, is_new = await log.append_once(work.db, entry)
+        event_recorded, is_new = await append.append_once(work.db, entry)
         if is_new:
             work.recorded.append(event_recorded)
         return event_recorded.offset

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.config import settings
 from app.database import transaction
-from app.events import artifacts, log
+from app.events import artifacts, encoding, read
 from app.events.types import Recorded, StepEvent, WorkflowEvent
 from app.progress import SessionId
 from app.sessions import moves, repository, step_repository
@@ -109,7 +109,7 @@ async def _commit_fold(
         snapshot=advance.snapshot,
         base_commit=advance.base_commit,
         steps=advance.steps,
-        events=[log.item(session.session_id, event) for event in events],
+        events=[encoding.item(session.session_id, event) for event in events],
     )
 
 
@@ -179,13 +179,13 @@ async def read_history(services: Services, session_id: SessionId) -> History:
     queued: dict[int, tuple[int, str]] = {}
     results: dict[int, dict[str, Any]] = {}
     async with transaction(services.engine) as db:
-        state = await log.stream_state(db, session_id)
-        only = log.Filter(t=frozenset({"session_event", "step_event"}))
+        state = await read.stream_state(db, session_id)
+        only = read.Filter(t=frozenset({"session_event", "step_event"}))
         after = 0
-        while page := await log.read_page(db, state, after=after, limit=1000, only=only):
+        while page := await read.read_page(db, state, after=after, limit=1000, only=only):
             after = page[-1].offset
             for entry in page:
-                event = log.parse(entry)
+                event = read.parse(entry)
                 if event["t"] == "session_event" and event["status"] == "created":
                     started = event
                 elif event["t"] == "step_event" and "task_path" in event:
@@ -207,11 +207,11 @@ async def read_answers(services: Services, session_id: SessionId, step: int) -> 
     """All answers that a step got, in order."""
     answers = []
     async with transaction(services.engine) as db:
-        state = await log.stream_state(db, session_id)
-        after, only = 0, log.Filter(t=frozenset({"approval_event"}))
-        while page := await log.read_page(db, state, after=after, limit=1000, only=only):
+        state = await read.stream_state(db, session_id)
+        after, only = 0, read.Filter(t=frozenset({"approval_event"}))
+        while page := await read.read_page(db, state, after=after, limit=1000, only=only):
             after = page[-1].offset
-            for event in map(log.parse, page):
+            for event in map(read.parse, page):
                 if event["step"] == step and event["status"] in {"approved", "rejected"}:
                     answers.append(await artifacts.fetch(db, session_id, event["answer"]))
     return answers

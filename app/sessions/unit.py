@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import settings
 from app.database import Statements, transaction
-from app.events import artifacts, log
+from app.events import append, artifacts, encoding
 from app.events.types import Recorded, type_of_stored
 from app.progress import SessionId
 from app.sessions import repository
@@ -55,8 +55,8 @@ class Unit:
         """The caller holds the stream's lock (or is appending to a stream that nobody knows yet)."""
         new = []
         for first in range(0, len(events), MAX_EVENTS):
-            items = [log.item(session_id, event) for event in events[first : first + MAX_EVENTS]]
-            new += await log.append(self.db, items)
+            items = [encoding.item(session_id, event) for event in events[first : first + MAX_EVENTS]]
+            new += await append.append(self.db, items)
         self.recorded += new
         return new
 
@@ -75,7 +75,7 @@ async def unit(services: Services, *locked: SessionId) -> AsyncIterator[Unit]:
     """Takes the locks of the `locked` sessions first; publishes and rings after the commit."""
     async with transaction(services.engine) as db:
         if locked:
-            await log.lock_streams(db, *locked)
+            await append.lock_streams(db, *locked)
         work = Unit(db)
         yield work
     if work.recorded:

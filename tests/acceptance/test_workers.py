@@ -17,7 +17,7 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import Conflict, LeaseLost
-from app.events import log
+from app.events import append, encoding
 from app.events.proof.entries import verify_stream
 from app.progress import Report, SessionId
 from app.schema import migrate
@@ -279,7 +279,7 @@ async def test_what_a_newer_version_stores_and_sends_breaks_nobody(
         session_id = await cluster.create("patient", directory=str(tmp_path))
         await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
         async with transaction(cluster.services.engine) as db:
-            await log.append(db, [log.item(session_id, cast("Any", OF_TOMORROW))])
+            await append.append(db, [encoding.item(session_id, cast("Any", OF_TOMORROW))])
         (tmp_path / "go").touch()
         assert (await cluster.ended(session_id)).status == "succeeded"
         assert [fault async for fault in verify_stream(cluster.services.engine, session_id)] == []

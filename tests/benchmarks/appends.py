@@ -13,7 +13,7 @@ from uuid import UUID
 import psycopg
 
 from app.database import create_engine, libpq_url
-from app.events import log
+from app.events import arrays, encoding
 from app.events.group_commit import GroupCommit
 from app.events.types import StreamId
 from tests.benchmarks.figure import RUNS, Figure, Goal, Sample, in_turns
@@ -62,11 +62,11 @@ class RawGroupCommit:
 
     def __init__(self, url: str, flushers: int) -> None:
         self._url = libpq_url(url)
-        self._lines: list[list[tuple[log.Item, asyncio.Future[None]]]] = [[] for _ in range(flushers)]
+        self._lines: list[list[tuple[encoding.Item, asyncio.Future[None]]]] = [[] for _ in range(flushers)]
         self._wakes = [asyncio.Event() for _ in range(flushers)]
         self._tasks = [asyncio.create_task(self._run(number)) for number in range(flushers)]
 
-    async def append(self, item: log.Item) -> None:
+    async def append(self, item: encoding.Item) -> None:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         number = item.stream_id.int % len(self._lines)
         self._lines[number].append((item, done))
@@ -148,10 +148,10 @@ async def appended_in_calls(house: House) -> float:
 
     async def produce(stream_id: StreamId, until: float) -> int:
         count = 0
-        items = [log.item(stream_id, progress(number, size=EVENT_BYTES)) for number in range(IN_A_CALL)]
+        items = [encoding.item(stream_id, progress(number, size=EVENT_BYTES)) for number in range(IN_A_CALL)]
         async with await psycopg.AsyncConnection.connect(libpq_url(url), autocommit=True) as db:
             while time.monotonic() < until:
-                count += len(await log.call_append(db, items))
+                count += len(await arrays.call_append(db, items))
         return count
 
     started = time.monotonic()
@@ -175,8 +175,8 @@ async def beside_eventsourcing(house: House, one_a_call: Sample) -> AsyncIterato
     yield Figure(what, "events/s", Sample(tuple(ours)), peer, batches, Goal("≥", 1.0), meaning)
 
 
-def event(ids: Sequence[StreamId], number: int) -> log.Item:
-    return log.item(ids[number], progress(number, size=EVENT_BYTES))
+def event(ids: Sequence[StreamId], number: int) -> encoding.Item:
+    return encoding.item(ids[number], progress(number, size=EVENT_BYTES))
 
 
 async def bench(house: House) -> AsyncIterator[Figure]:

@@ -11,7 +11,7 @@ import psutil
 import psycopg
 
 from app.database import create_engine
-from app.events import log
+from app.events import arrays, encoding
 from app.events.types import StreamId
 from tests.benchmarks.appends import EVENTSOURCING
 from tests.benchmarks.crowd import Crowd, Load, crowd
@@ -39,10 +39,10 @@ async def filled(url: str, events: int) -> StreamId:
     engine = create_engine(url)
     stream_id = await new_stream(engine)
     await engine.dispose()
-    items = [log.item(stream_id, progress(number, size=EVENT_BYTES)) for number in range(PAGE)]
+    items = [encoding.item(stream_id, progress(number, size=EVENT_BYTES)) for number in range(PAGE)]
     async with await psycopg.AsyncConnection.connect(url, autocommit=True) as db:
         for _ in range(events // PAGE):
-            await log.call_append(db, items)
+            await arrays.call_append(db, items)
         await db.execute("VACUUM ANALYZE events")
     return stream_id
 

@@ -14,7 +14,7 @@ import psycopg
 from sqlalchemy import text
 
 from app.database import transaction
-from app.events import log
+from app.events import encoding
 from app.events.group_commit import GroupCommit
 from app.events.types import StreamId
 from app.progress import SessionId
@@ -118,7 +118,7 @@ async def produce(commit: GroupCommit, stream: StreamId, latencies: list[float])
     await asyncio.sleep(random.uniform(0, EACH_SECONDS))
     for number in count():
         started = time.perf_counter()
-        await commit.append(log.item(stream, progress(number)))
+        await commit.append(encoding.item(stream, progress(number)))
         latencies.append(time.perf_counter() - started)
         await asyncio.sleep(EACH_SECONDS)
 

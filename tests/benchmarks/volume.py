@@ -8,9 +8,9 @@ import psycopg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import create_engine
-from app.events import log
+from app.events import read
 from app.events.group_commit import GroupCommit
-from app.events.log import Filter, StreamState
+from app.events.read import Filter, StreamState
 from tests.benchmarks.appends import appended_each_second, event
 from tests.benchmarks.figure import Figure, Goal, in_turns
 from tests.benchmarks.house import House
@@ -62,7 +62,7 @@ async def catching_up(engine: AsyncEngine, state: StreamState) -> float:
     """Events a second of one whole stream, page by page."""
     started, after = time.monotonic(), 0
     async with engine.connect() as db:
-        while page := await log.read_page(db, state, after=after, limit=PAGE):
+        while page := await read.read_page(db, state, after=after, limit=PAGE):
             after = page[-1].offset
     assert after == STREAM_EVENTS
     return STREAM_EVENTS / (time.monotonic() - started)
@@ -74,7 +74,7 @@ async def filtering(engine: AsyncEngine, state: StreamState) -> float:
     async with engine.connect() as db:
         for number in range(FILTERED_PAGES):
             after = number * STREAM_EVENTS // (FILTERED_PAGES + 1)
-            page = await log.read_page(db, state, after=after, limit=20, only=FILTER)
+            page = await read.read_page(db, state, after=after, limit=20, only=FILTER)
             assert len(page) == 20
     return FILTERED_PAGES / (time.monotonic() - started)
 

@@ -16,7 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import create_engine, transaction
-from app.events import log
+from app.events import append, arrays, encoding, read
 from app.events.proof import entries
 from app.events.types import StreamId
 from app.sessions.model import new_session_id
@@ -112,7 +112,7 @@ class Real:
     def __init__(self, engine: AsyncEngine, streams: list[StreamId], lease: UUID) -> None:
         self.engine, self.streams, self.lease = engine, streams, lease
         self.writer, self.call_no = uuid4(), 0
-        self.items: list[log.Item] = []
+        self.items: list[encoding.Item] = []
 
     async def call(self, items: Sequence[Append]) -> list[tuple[str, int | None]]:
         self.items = [self._item(item) for item in items]
@@ -126,16 +126,16 @@ class Real:
         (answer,) = await self._append([self._item(item)])
         return item.stream, *answer
 
-    async def _append(self, items: list[log.Item], **numbered: Any) -> list[tuple[str, int | None]]:
+    async def _append(self, items: list[encoding.Item], **numbered: Any) -> list[tuple[str, int | None]]:
         async with transaction(self.engine) as db:
             raw = await db.get_raw_connection()
             connection = cast("psycopg.AsyncConnection[Any]", raw.driver_connection)
-            answers = await log.call_append(connection, items, **numbered)
+            answers = await arrays.call_append(connection, items, **numbered)
         return [(answer.status, answer.offset) for answer in answers]
 
-    def _item(self, item: Append) -> log.Item:
+    def _item(self, item: Append) -> encoding.Item:
         leases = {None: None, "held": self.lease, "other": uuid4()}
-        return log.Item(
+        return encoding.Item(
             self.streams[item.stream],
             "session",
             data_of(item),
@@ -148,7 +148,7 @@ class Real:
 
     async def set_closed(self, stream: int, closed: bool) -> None:
         async with transaction(self.engine) as db:
-            await log.set_closed(db, self.streams[stream], closed)
+            await append.set_closed(db, self.streams[stream], closed)
 
     async def end_lease(self) -> None:
         async with transaction(self.engine) as db:
@@ -162,8 +162,8 @@ class Real:
         found = []
         for stream_id in self.streams[:STREAMS]:
             async with transaction(self.engine) as db:
-                state = await log.stream_state(db, stream_id)
-                page = await log.read_page(db, state, after=0, limit=1000)
+                state = await read.stream_state(db, stream_id)
+                page = await read.read_page(db, state, after=0, limit=1000)
             assert [fault async for fault in entries.verify_stream(self.engine, stream_id)] == []
             found.append([event.data for event in page])
         return found
@@ -180,7 +180,7 @@ async def begin(engine: AsyncEngine) -> tuple[list[StreamId], UUID]:
     streams, lease = [StreamId(new_session_id()) for _ in range(STREAMS)], uuid4()
     async with transaction(engine) as db:
         for stream_id in streams:
-            await log.create_stream(db, stream_id, "batch")  # which no session_event must close
+            await append.create_stream(db, stream_id, "batch")  # which no session_event must close
         await db.execute(
             text(
                 "INSERT INTO sessions (session_id, status, task, input, principal, workflow, workflow_version,"

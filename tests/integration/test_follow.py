@@ -12,12 +12,14 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from app.events import log
+from app.events import encoding
+from app.events.append import append as append_items
+from app.events.append import set_closed
 from app.events.follow import live, subscriptions
 from app.events.follow.follower import Batch, End, Follower, Reset
 from app.events.group_commit import GroupCommit
-from app.events.log import Filter
 from app.events.push import Frame, Push, channel_of, connect, encode_message
+from app.events.read import Filter
 from app.schema import migrate
 from tests.following import (
     NO_SERVER,
@@ -42,7 +44,7 @@ async def test_cut_and_resumed_under_concurrent_appends(database_url: str, redis
 
         async def produce(producer: int) -> None:
             for number in range(100):
-                await group_commit.append(log.item(stream_id, progress(number, agent=f"agent-{producer}")))
+                await group_commit.append(encoding.item(stream_id, progress(number, agent=f"agent-{producer}")))
 
         async def consume(cut_after: int) -> bytes:
             """A client whose line breaks after every few events, and which knows only its last id."""
@@ -274,8 +276,8 @@ async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> N
         first = Reader(follower, await state_of(engine, stream_id))
         assert (await first.read_all()).state.head == 1
         async with transaction(engine) as db:
-            await log.set_closed(db, stream_id, False)
-            await log.append(db, [log.item(stream_id, {"t": "session_event", "status": "running"})])
+            await set_closed(db, stream_id, False)
+            await append_items(db, [encoding.item(stream_id, {"t": "session_event", "status": "running"})])
         again = Reader(follower, await state_of(engine, stream_id), after=1)
         await again.read(to=2)
         await close(engine, stream_id)
@@ -344,10 +346,10 @@ async def test_postgres_restarts(home: Path, redis_url: str) -> None:
             group_commit = GroupCommit(server.url, push.publish)
             state = await state_of(engine, stream_id)
             reader = Reader(follower, state)
-            await group_commit.append(log.item(stream_id, progress(1)))
+            await group_commit.append(encoding.item(stream_id, progress(1)))
             await reader.read(to=1)
             await asyncio.to_thread(server.stop)
-            appending = asyncio.create_task(group_commit.append(log.item(stream_id, progress(2))))
+            appending = asyncio.create_task(group_commit.append(encoding.item(stream_id, progress(2))))
             late = asyncio.create_task(Reader(follower, state).read(to=2))  # has to read a page
             await asyncio.to_thread(server.start)
             await appending

@@ -20,7 +20,8 @@ import pytest
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
 
 from app.database import transaction
-from app.events import log
+from app.events import encoding
+from app.events.append import append as append_items
 from app.events.proof.entries import verify_stream
 from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
@@ -247,7 +248,7 @@ async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url:
 
     async def append_one() -> None:
         async with transaction(engine) as db:
-            push.publish(await log.append(db, [log.item(stream_id, cast("Any", OF_TOMORROW))]))
+            push.publish(await append_items(db, [encoding.item(stream_id, cast("Any", OF_TOMORROW))]))
 
     await append_one()
     async with sse(served, stream_id, t="weather") as events:

@@ -15,11 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import DATABASE_AWAY, create_engine, libpq_url, transaction
 from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
-from app.events import artifacts, chain, log
+from app.events import append, arrays, artifacts, chain, encoding, feed, read
 from app.events.group_commit import GroupCommit
-from app.events.types import Recorded, StreamKind, agent_event
+from app.events.types import Recorded, StreamKind
 from app.progress import SessionId
 from app.schema import check_schema, downgrade, migrate
+from app.sessions.facts import agent_event
 from app.sessions.model import new_session_id
 
 
@@ -33,33 +34,33 @@ async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
 async def new_stream(engine: AsyncEngine) -> SessionId:
     stream_id = new_session_id()
     async with transaction(engine) as db:
-        await log.create_stream(db, stream_id, "session")
+        await append.create_stream(db, stream_id, "session")
     return stream_id
 
 
-def entry(stream_id: SessionId, message: str = "hello", **options: Any) -> log.Item:
+def entry(stream_id: SessionId, message: str = "hello", **options: Any) -> encoding.Item:
     event = agent_event(
         agent="tester", phase="progress", msg=message, progress=0.5, total=1.0, details={}, step=1, attempt=1
     )
-    return log.item(stream_id, event, **options)
+    return encoding.item(stream_id, event, **options)
 
 
-async def call(engine: AsyncEngine, *items: log.Item, **options: Any) -> list[log.Answer]:
+async def call(engine: AsyncEngine, *items: encoding.Item, **options: Any) -> list[arrays.Answer]:
     async with transaction(engine) as db:
         raw = await db.get_raw_connection()
         assert isinstance(raw.driver_connection, psycopg.AsyncConnection)
-        return await log.call_append(raw.driver_connection, items, **options)
+        return await arrays.call_append(raw.driver_connection, items, **options)
 
 
 async def read_all(engine: AsyncEngine, stream_id: SessionId) -> list[Recorded]:
     async with transaction(engine) as db:
-        state = await log.stream_state(db, stream_id)
-        return await log.read_page(db, state, after=0, limit=100_000)
+        state = await read.stream_state(db, stream_id)
+        return await read.read_page(db, state, after=0, limit=100_000)
 
 
 async def verify_chain(engine: AsyncEngine, stream_id: SessionId) -> None:
     async with transaction(engine) as db:
-        state = await log.stream_state(db, stream_id)
+        state = await read.stream_state(db, stream_id)
         rows = await db.execute(
             text('SELECT "offset", ts, data::text, salt, digest, chain FROM events WHERE stream_id = :id ORDER BY 1'),
             {"id": stream_id},
@@ -85,8 +86,8 @@ async def test_what_is_stored_is_what_was_given_and_the_chain_holds(engine: Asyn
 async def test_one_item_that_is_refused_does_not_touch_the_others(engine: AsyncEngine) -> None:
     first, second, closed = [await new_stream(engine) for _ in range(3)]
     async with transaction(engine) as db:
-        await log.set_closed(db, closed, True)
-    broken = log.Item(first, "session", '{"x":1}', "agent_event")
+        await append.set_closed(db, closed, True)
+    broken = encoding.Item(first, "session", '{"x":1}', "agent_event")
     answers = await call(
         engine,
         entry(second, "a"),
@@ -175,15 +176,15 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
 async def test_group_commit_tells_each_producer_its_own_fate(database_url: str, engine: AsyncEngine) -> None:
     stream_id, closed = await new_stream(engine), await new_stream(engine)
     async with transaction(engine) as db:
-        await log.set_closed(db, closed, True)
+        await append.set_closed(db, closed, True)
     appends = GroupCommit(database_url)
     results = await asyncio.gather(
         appends.append(entry(stream_id)),
         appends.append(entry(closed)),
         appends.append(entry(stream_id, lease=uuid4())),
-        appends.append(log.Item(stream_id, "session", "{}", "agent_event")),
+        appends.append(encoding.Item(stream_id, "session", "{}", "agent_event")),
         # no JSON at all: the database refuses the whole call, which must not take the neighbours along
-        appends.append(log.Item(stream_id, "session", '{"t":"agent_event",', "agent_event")),
+        appends.append(encoding.Item(stream_id, "session", '{"t":"agent_event",', "agent_event")),
         appends.append(entry(stream_id, "last")),
         return_exceptions=True,
     )
@@ -203,7 +204,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
 
     async def stall() -> None:
         async with transaction(engine) as db:
-            await log.append(db, [entry(streams[0], "stalled"), entry(streams[1], "stalled")])
+            await append.append(db, [entry(streams[0], "stalled"), entry(streams[1], "stalled")])
             stalled.set()
             await go_on.wait()
 
@@ -212,13 +213,13 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
         for count in range(40):
             chosen = choice.sample(streams[2:] if count < 20 else streams, 3)
             async with transaction(engine) as db:
-                await log.append(db, [entry(stream_id, f"{number} {count}") for stream_id in chosen])
+                await append.append(db, [entry(stream_id, f"{number} {count}") for stream_id in chosen])
 
     async def follow() -> None:
-        cursor, rounds_after_end = log.FeedCursor(), 0
+        cursor, rounds_after_end = feed.FeedCursor(), 0
         while rounds_after_end < 2:
             async with transaction(engine) as db:
-                page = await log.read_feed(db, cursor, limit=50)
+                page = await feed.read_feed(db, cursor, limit=50)
             seen.extend(event for _, event in page)
             cursor = page[-1][0] if page else cursor
             if not page:
@@ -245,7 +246,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
 
 async def heads(engine: AsyncEngine, streams: list[SessionId]) -> list[int]:
     async with transaction(engine) as db:
-        states = {state.stream_id: state.head for state in await log.stream_states(db, streams)}
+        states = {state.stream_id: state.head for state in await read.stream_states(db, streams)}
     return [states[stream_id] for stream_id in streams]  # type: ignore[index]  # a session's id is its stream's
 
 
@@ -261,9 +262,9 @@ async def test_time_never_runs_backwards_within_a_stream(engine: AsyncEngine) ->
     first, second = await read_all(engine, stream_id)
     assert first.ts <= second.ts
     async with transaction(engine) as db:
-        assert await log.offset_before(db, stream_id, first.ts) == 0
+        assert await read.offset_before(db, stream_id, first.ts) == 0
         later = second.ts.replace(year=second.ts.year + 1)
-        assert await log.offset_before(db, stream_id, later) == 2
+        assert await read.offset_before(db, stream_id, later) == 2
 
 
 async def test_the_table_refuses_what_is_no_event(engine: AsyncEngine) -> None:
@@ -299,31 +300,31 @@ async def test_filters_and_pages(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
     await call(engine, *(entry(stream_id, str(number)) for number in range(10)))
     async with transaction(engine) as db:
-        state = await log.stream_state(db, stream_id)
-        page = await log.read_page(db, state, after=3, limit=4)
+        state = await read.stream_state(db, stream_id)
+        page = await read.read_page(db, state, after=3, limit=4)
         assert [event.offset for event in page] == [4, 5, 6, 7]
-        nothing = log.Filter(agent=frozenset({"somebody else"}))
-        assert await log.read_page(db, state, after=0, limit=10, only=nothing) == []
-        everything = log.Filter(
+        nothing = read.Filter(agent=frozenset({"somebody else"}))
+        assert await read.read_page(db, state, after=0, limit=10, only=nothing) == []
+        everything = read.Filter(
             t=frozenset({"agent_event"}), agent=frozenset({"tester"}), phase=frozenset({"progress"})
         )
-        assert len(await log.read_page(db, state, after=0, limit=100, only=everything)) == 10
+        assert len(await read.read_page(db, state, after=0, limit=100, only=everything)) == 10
 
 
 @pytest.mark.parametrize("kind", ["session", "batch", "operators"])
 async def test_frames_from_postgres_are_those_that_python_makes(engine: AsyncEngine, kind: StreamKind) -> None:
     stream_id = new_session_id()
     async with transaction(engine) as db:
-        await log.create_stream(db, stream_id, kind)
+        await append.create_stream(db, stream_id, kind)
     texts = ['{"t":"agent_event","msg":"é 🎯 \\u2028 %s %% :id"}', '{"t":"odd"}', '{"t":"a_event_b"}', '{"t":"_event"}']
-    items = [log.Item(stream_id, kind, data, data.split('"')[3], agent=f"%{n}") for n, data in enumerate(texts)]
+    items = [encoding.Item(stream_id, kind, data, data.split('"')[3], agent=f"%{n}") for n, data in enumerate(texts)]
     for one in items:
         await call(engine, one)
     async with transaction(engine) as db:
-        state = await log.stream_state(db, stream_id)
-        for only in (log.EVERYTHING, log.Filter(t=frozenset({"odd", "_event"}), agent=frozenset({"%1"}))):
-            events = await log.read_page(db, state, after=0, limit=10, only=only)
-            frames = await log.read_frames(db, state, after=0, until=4, limit=10, only=only)
+        state = await read.stream_state(db, stream_id)
+        for only in (read.EVERYTHING, read.Filter(t=frozenset({"odd", "_event"}), agent=frozenset({"%1"}))):
+            events = await read.read_page(db, state, after=0, limit=10, only=only)
+            frames = await read.read_frames(db, state, after=0, until=4, limit=10, only=only)
             assert frames == [(event.offset, event.frame()) for event in events]
             assert len(frames) == (1 if only else 4)
 
@@ -346,17 +347,17 @@ async def test_a_connection_that_dies_before_an_append_is_an_error_that_callers_
             pid = await db.scalar(text("SELECT pg_backend_pid()"))
             async with engine.connect() as other:
                 await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
-            await log.append(db, [entry(stream_id)])
+            await append.append(db, [entry(stream_id)])
     assert await read_all(engine, stream_id) == []
 
 
 async def test_a_connection_that_dies_before_frames_are_read_is_an_error_that_callers_know(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
     async with engine.connect() as db:
-        state = await log.stream_state(db, stream_id)
+        state = await read.stream_state(db, stream_id)
         pid = await db.scalar(text("SELECT pg_backend_pid()"))
         async with engine.connect() as other:
             await other.execute(text("SELECT pg_terminate_backend(:pid)"), {"pid": pid})
         with pytest.raises(DATABASE_AWAY):
-            await log.read_frames(db, state, after=0, until=1, limit=1, only=log.EVERYTHING)
+            await read.read_frames(db, state, after=0, until=1, limit=1, only=read.EVERYTHING)
         assert db.invalidated

@@ -10,8 +10,9 @@ import pytest
 
 from app.database import transaction
 from app.errors import LeaseLost
-from app.events import log
-from app.events.types import Recorded, encode
+from app.events import read
+from app.events.encoding import encode
+from app.events.types import Recorded
 from app.progress import SessionId
 from app.sessions import attempts, service, step_repository, supersteps
 from app.sessions.attempts import Claim
@@ -62,7 +63,7 @@ async def ask(services: Services, claim: Claim) -> None:
 
 async def events(services: Services, session_id: SessionId) -> list[Recorded]:
     async with transaction(services.engine) as db:
-        return await log.read_page(db, await log.stream_state(db, session_id), after=0, limit=1000)
+        return await read.read_page(db, await read.stream_state(db, session_id), after=0, limit=1000)
 
 
 async def told(services: Services, session_id: SessionId) -> list[tuple[str, str]]:

@@ -13,10 +13,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import InvalidEvent
-from app.events import log
-from app.events.log import StreamState
-from app.events.types import Recorded, StreamId, agent_event, encode
+from app.events import encoding
+from app.events.encoding import encode
+from app.events.read import StreamState
+from app.events.types import Recorded, StreamId
 from app.gateway.streaming.frames import end_frame, reset_frame, stream_frame
+from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
 BEGIN = datetime(2026, 11, 3, 12, 30, 1, 7, UTC)
@@ -54,7 +56,7 @@ def recorded(offset: int, **said: Any) -> Recorded:
         "total": 1.0,
     }
     event = agent_event(**(given | said), step=1, attempt=1)
-    item = log.item(STREAM, event, max_bytes=1_000_000)
+    item = encoding.item(STREAM, event, max_bytes=1_000_000)
     return Recorded(STREAM, "session", offset, BEGIN, item.t, item.agent, item.phase, item.data)
 
 

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from app.errors import LeaseLost
-from app.events.log import Item
+from app.events.encoding import Item
 from app.progress import CurrentStep, SessionId, running_step
 from app.redaction import Redactor
 from workers.steps.surroundings import STREAMED_AHEAD, AttemptReporter

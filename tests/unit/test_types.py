@@ -10,18 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import EventTooLarge, InvalidEvent
-from app.events.types import (
-    EVENT,
-    RESERVED_KEYS,
-    AgentEvent,
-    Recorded,
-    StreamId,
-    StreamKind,
-    agent_event,
-    encode,
-    format_ts,
-    type_of_stored,
-)
+from app.events.encoding import RESERVED_KEYS, encode
+from app.events.types import EVENT, AgentEvent, Recorded, StreamId, StreamKind, format_ts, type_of_stored
+from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
 LARGE = 1_000_000

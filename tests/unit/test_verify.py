@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from app.errors import BadExport
 from app.events import chain
 from app.events.artifacts import named_by
-from app.events.log import StreamState
+from app.events.encoding import beside, encode
 from app.events.proof import export
 from app.events.proof.export import ExportVerifier
 from app.events.proof.verify import ERASED, Entry, Verifier
-from app.events.types import AgentEvent, StreamId, agent_event, beside, encode, type_of_stored
+from app.events.read import StreamState
+from app.events.types import AgentEvent, StreamId, type_of_stored
+from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
 CONTENT = b'["something large"]'

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
-from app.events.types import printable
+from app.events.encoding import printable
 from workers.graph.serializer import ExactSerializer
 
 TAG = "$langgraph"

@@ -11,13 +11,14 @@ from typing import Any
 from uuid import uuid4
 
 from app.errors import EventTooLarge, InvalidEvent
-from app.events import log
+from app.events import encoding
+from app.events.encoding import printable
 from app.events.group_commit import GroupCommit
-from app.events.types import agent_event, printable
 from app.progress import CurrentStep, ModelCall, Report, report_progress
 from app.redaction import Redactor
 from app.sessions import model_calls
 from app.sessions.attempts import Claim
+from app.sessions.facts import agent_event
 from app.sessions.unit import Services
 from workers.steps.failures import patiently
 from workers.workspace.repository import Workspace, Workspaces
@@ -49,7 +50,7 @@ class AttemptReporter:
             step=step.step,
             attempt=step.attempt,
         )
-        return await self._write(self._append(log.item(step.session_id, event, lease=self.claim.lease)))
+        return await self._write(self._append(encoding.item(step.session_id, event, lease=self.claim.lease)))
 
     async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
         redacted = replace(
@@ -60,7 +61,7 @@ class AttemptReporter:
         )
         return await self._write(self._record(redacted))
 
-    async def _append(self, entry: log.Item) -> int:
+    async def _append(self, entry: encoding.Item) -> int:
         return (await self.appends.append(entry)).offset
 
     async def _record(self, call: ModelCall) -> int:

@@ -21,8 +21,8 @@ from app.progress import SessionId
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from app.events.log import AnyStreamId
     from app.events.proof.verify import Fault
+    from app.events.types import AnyStreamId
 
 commands = typer.Typer()
 
@@ -50,8 +50,8 @@ def export(
 async def _export(address: str, session_id: SessionId, file: BinaryIO) -> None:
     # Imported here, as below: SQLAlchemy takes a while, and --help needs none of it.
     from app.database import transaction  # noqa: PLC0415
-    from app.events.log import stream_state  # noqa: PLC0415
     from app.events.proof.export import export as lines_of  # noqa: PLC0415
+    from app.events.read import stream_state  # noqa: PLC0415
 
     async with engine_of(address) as engine:
         async with transaction(engine) as db:

@@ -23,8 +23,8 @@ from app.events.follow.live import LiveStream, Page, Take
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
-from app.events.log import EVERYTHING, Filter, StreamState
 from app.events.push import Message
+from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)

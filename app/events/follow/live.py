@@ -13,8 +13,8 @@ from app.database import DATABASE_AWAY
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.ring import Ring
 from app.events.follow.states import StateReads
-from app.events.log import EVERYTHING, Filter, StreamState, read_frames, read_page
 from app.events.push import Frame, Message
+from app.events.read import EVERYTHING, Filter, StreamState, read_frames, read_page
 from app.events.types import Recorded
 
 GAP_SECONDS = 0.02

@@ -7,7 +7,8 @@ from uuid import UUID
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.errors import NotFound
-from app.events.log import AnyStreamId, StreamState, stream_states
+from app.events.read import StreamState, stream_states
+from app.events.types import AnyStreamId
 
 
 class StateReads:

@@ -7,9 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import transaction
-from app.events.log import AnyStreamId, StreamState, stream_state
+from app.events.encoding import Beside
 from app.events.proof.verify import Entry, Fault, Verifier
-from app.events.types import Beside, StreamId
+from app.events.read import StreamState, stream_state
+from app.events.types import AnyStreamId, StreamId
 
 PAGE = 200
 """Entries held at once: at most 50 MiB with events of the largest size."""

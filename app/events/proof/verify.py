@@ -12,8 +12,9 @@ from uuid import UUID
 import orjson
 
 from app.events import artifacts, chain
-from app.events.log import StreamState
-from app.events.types import TERMINAL, Beside, beside
+from app.events.encoding import Beside, beside
+from app.events.read import StreamState
+from app.events.types import TERMINAL
 
 ERASED = '{"t":"erased_event"}'
 """The text of an event that was erased. Its salt is gone, too (empty); its digest stays, and so the chain holds."""

@@ -7,7 +7,8 @@ import structlog
 from fastapi import Response
 
 from app.database import DATABASE_AWAY
-from app.events.log import AnyStreamId, read_page
+from app.events.read import read_page
+from app.events.types import AnyStreamId
 from app.gateway.streaming.frames import opening_frames
 from app.gateway.streaming.start import Opening, Start, place, resolve
 from app.gateway.streaming.uvicorn_response import EventStream

@@ -7,7 +7,7 @@ import orjson
 from sse_starlette import ServerSentEvent
 
 from app.events.follow.follower import Batch, Beat, End, Reset, Update
-from app.events.log import StreamState
+from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
 
 RETRY_MS = (500, 2_500)

@@ -9,7 +9,8 @@ from fastapi import Depends, Header, Query
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.errors import BadCursor, CursorOutOfRange
-from app.events.log import EVERYTHING, AnyStreamId, Filter, StreamState, offset_before, stream_state
+from app.events.read import EVERYTHING, Filter, StreamState, offset_before, stream_state
+from app.events.types import AnyStreamId
 from app.gateway.inputs import Text, Timestamp
 
 _INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from app.database import create_engine
-from app.events.log import FeedCursor, read_feed
+from app.events.feed import FeedCursor, read_feed
 
 PAGE = 500
 

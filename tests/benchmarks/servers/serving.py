@@ -16,7 +16,7 @@ from uuid import UUID, uuid4
 import psutil
 
 from app.database import create_engine
-from app.events import log
+from app.events import encoding
 from app.events.group_commit import GroupCommit
 from app.events.push import Push
 from app.events.types import Recorded, StreamId
@@ -66,7 +66,7 @@ async def gateway(house: House, streams: int = 1) -> AsyncIterator[Server]:
     process, port = await house.start_gateway(url, HEARTBEAT=HEARTBEAT_SECONDS)
     push = Push(house.valkey.url, inline_bytes=INLINE_BYTES)
     commit = GroupCommit(url, push.publish)
-    items = [log.item(stream_id, progress(1, size=EVENT_BYTES)) for stream_id in ids]
+    items = [encoding.item(stream_id, progress(1, size=EVENT_BYTES)) for stream_id in ids]
     appending = set[asyncio.Task[Recorded]]()
     head = 0
 
@@ -222,7 +222,7 @@ def redis_command(*words: str | bytes) -> bytes:
 
 def recorded(offset: int) -> Recorded:
     """An event as ours has it in the log, for those that have no log: the same bytes for everybody."""
-    item = log.item(_STREAM, progress(1, size=EVENT_BYTES))
+    item = encoding.item(_STREAM, progress(1, size=EVENT_BYTES))
     return Recorded(item.stream_id, item.kind, offset, datetime.now(UTC), item.t, item.agent, item.phase, item.data)
 
 

@@ -1,0 +1,126 @@
+"""The one encoder: what an event is as text. What it refuses, the log never holds; what it writes, readers get."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import orjson
+
+from app.config import MAX_EVENT_BYTES
+from app.errors import EventTooLarge, InvalidEvent
+from app.events.types import AnyStreamId, StreamKind, type_of_stored
+
+RESERVED_KEYS = frozenset({"offset", "ts", "session_id", "batch_id", "stream_id"})
+"""Only the envelope holds these."""
+MAX_DEPTH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """The columns that stand beside an event's text, for queries."""
+
+    t: str
+    agent: str | None
+    phase: str | None
+    step: int | None
+    attempt: int | None
+
+
+def beside(event: Mapping[str, Any]) -> Beside:
+    return Beside(
+        t=event["t"],
+        agent=event.get("agent") or event.get("node"),
+        phase=event.get("phase"),
+        step=event.get("step"),
+        attempt=event.get("attempt"),
+    )
+
+
+def encode(event: type_of_stored, *, max_bytes: int) -> str:
+    """The text to store. Raises InvalidEvent and EventTooLarge; never changes a value silently."""
+    if reserved := RESERVED_KEYS & event.keys():
+        raise InvalidEvent(f"the keys {sorted(reserved)} are reserved for the log")
+    check_json(event)
+    try:
+        data = orjson.dumps(event)
+    except (TypeError, ValueError) as error:  # lone surrogates, integers beyond 64 bits
+        raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
+    if len(data) > max_bytes:
+        raise EventTooLarge(
+            f"the event has {len(data)} bytes, the log takes {max_bytes} (STELLWERK_MAX_EVENT_BYTES);"
+            " put the large part into a file or an artifact"
+        )
+    return data.decode()
+
+
+def printable(text: str) -> str:
+    """`text` as the log takes it: without NUL and lone surrogates, which Postgres does not store."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def check_json(value: object, *, where: str = "event", depth: int = 0) -> None:
+    """Raises InvalidEvent for what JSON or Postgres would change or refuse."""
+    if depth > MAX_DEPTH:
+        raise InvalidEvent(f"{where[:60]}… is nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case None | bool() | int() | datetime() | date() | time() | UUID():
+            pass
+        case str():
+            if "\x00" in value:
+                raise InvalidEvent(f"{where} holds a NUL character")
+        case float():
+            if not math.isfinite(value):
+                raise InvalidEvent(f"{where} is {value}; JSON has finite numbers only")
+        case dict():
+            for key, item in value.items():
+                if not isinstance(key, str) or "\x00" in key:
+                    raise InvalidEvent(f"{where} has the key {key!r}; keys are text without NUL")
+                check_json(item, where=f"{where}.{key}", depth=depth + 1)
+        case list() | tuple():
+            for index, item in enumerate(value):
+                check_json(item, where=f"{where}[{index}]", depth=depth + 1)
+        case _:
+            raise InvalidEvent(f"{where} is a {type(value).__name__}, which has no JSON form")
+
+
+class Item(NamedTuple):
+    """An event to append. With a `lease` it is refused unless that lease holds its step."""
+
+    stream_id: AnyStreamId
+    kind: StreamKind
+    data: str
+    t: str
+    agent: str | None = None
+    phase: str | None = None
+    step: int | None = None
+    attempt: int | None = None
+    lease: UUID | None = None
+    dedupe_key: str | None = None
+
+
+def item(
+    stream_id: AnyStreamId,
+    event: type_of_stored,
+    *,
+    kind: StreamKind = "session",
+    lease: UUID | None = None,
+    dedupe_key: str | None = None,
+    max_bytes: int = MAX_EVENT_BYTES,
+) -> Item:
+    """Encodes `event` for a stream. Raises InvalidEvent and EventTooLarge."""
+    columns = beside(event)
+    return Item(
+        stream_id=stream_id,
+        kind=kind,
+        data=encode(event, max_bytes=max_bytes),
+        t=columns.t,
+        agent=columns.agent,
+        phase=columns.phase,
+        step=columns.step,
+        attempt=columns.attempt,
+        lease=lease,
+        dedupe_key=dedupe_key,
+    )
