@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
 from typing import Any, LiteralString
 
 import psycopg
@@ -10,7 +12,6 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, exc, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.config import settings
 from app.errors import BadInput
 
 DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
@@ -52,15 +53,21 @@ SESSION_OPTIONS = (
 _CONNECTION: dict[str, Any] = {"application_name": "stellwerk", "options": SESSION_OPTIONS, **KEEPALIVE}
 
 
+STATEMENT_LIMIT = timedelta(seconds=40)
+"""The default of the setting `statement_limit`; longer than the wait for a lock (30 s)."""
+
+
 class LimitedConnection(psycopg.AsyncConnection[Any]):
     """Gives up, and closes, when Postgres does not answer a statement within the limit.
 
     A connection that is dead behind a proxy, a balancer or a firewall gives no error, and its kernel's keepalives
-    are answered; whoever waited for it would wait for ever.
+    are answered; a caller that waited for it would wait for ever.
     """
 
+    limit = STATEMENT_LIMIT
+
     async def wait(self, *arguments: Any, **options: Any) -> Any:
-        limit = settings().statement_limit.total_seconds()
+        limit = self.limit.total_seconds()
         try:
             return await super().wait(*arguments, **{"timeout": limit} | options)
         except psycopg.OperationalError:
@@ -68,6 +75,13 @@ class LimitedConnection(psycopg.AsyncConnection[Any]):
                 raise
             self.pgconn.finish()  # asking it to cancel would take ten seconds more
             raise psycopg.OperationalError(f"Postgres did not answer within {limit:g} s") from None
+
+
+async def connect(*arguments: Any, limit: timedelta = STATEMENT_LIMIT, **options: Any) -> LimitedConnection:
+    """As `psycopg.AsyncConnection.connect`."""
+    connection = await LimitedConnection.connect(*arguments, **options)
+    connection.limit = limit
+    return connection
 
 
 def sqlalchemy_url(address: str) -> URL:
@@ -83,14 +97,14 @@ def libpq_url(address: str) -> str:
     return sqlalchemy_url(address).set(drivername="postgresql").render_as_string(hide_password=False)
 
 
-def create_engine(address: str, *, pool_size: int = 8) -> AsyncEngine:
+def create_engine(address: str, *, pool_size: int = 8, limit: timedelta = STATEMENT_LIMIT) -> AsyncEngine:
     return create_async_engine(
         sqlalchemy_url(address),
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=False,  # a broken connection is retried by the caller; a ping would cost every call
-        connect_args={"async_creator_fn": LimitedConnection.connect, **_CONNECTION},
+        connect_args={"async_creator_fn": partial(connect, limit=limit), **_CONNECTION},
     )
 
 
@@ -114,15 +128,16 @@ async def driver_connection(db: AsyncConnection) -> AsyncIterator[psycopg.AsyncC
         raise exc.DBAPIError.instance(None, None, error, psycopg.Error) from error
 
 
-class Statements:
+class DriverPool:
     """Connections for statements that are transactions by themselves, straight on the driver.
 
     For those that every step makes: SQLAlchemy takes twice the driver's time for a statement, and BEGIN and COMMIT
     are two round trips more. Errors are SQLAlchemy's, so that nobody has to know both kinds.
     """
 
-    def __init__(self, address: str, *, size: int = 4) -> None:
+    def __init__(self, address: str, *, size: int = 4, limit: timedelta = STATEMENT_LIMIT) -> None:
         self._address = libpq_url(address)
+        self._limit = limit
         self._idle: list[LimitedConnection] = []
         self._room = asyncio.Semaphore(size)
 
@@ -148,4 +163,13 @@ class Statements:
             await self._idle.pop().close()
 
     async def _connect(self) -> LimitedConnection:
-        return await LimitedConnection.connect(self._address, autocommit=True, **_CONNECTION)
+        return await connect(self._address, limit=self._limit, autocommit=True, **_CONNECTION)
+
+
+async def call(
+    db: DriverPool | AsyncConnection, query: LiteralString, arguments: tuple[Any, ...]
+) -> list[tuple[Any, ...]]:
+    """All rows of one statement, made as a transaction of its own or as a part of a larger one."""
+    if isinstance(db, DriverPool):
+        return await db.execute(query, arguments)
+    return [tuple(row) for row in await db.exec_driver_sql(query, arguments)]

@@ -20,6 +20,7 @@ StellwerkError
 ├── CursorOutOfRange         carries earliest and head
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
+│   ├── NoWorkerYet          a new deployment, in which no worker has registered
 │   ├── ModelFaltered        a model's answer broke off or makes no sense
 │   └── NotNow               carries when; a step that meets it waits, and no attempt is counted
 ├── NoStack                  there is no gateway to talk to
@@ -134,6 +135,10 @@ class NoCurrentStep(StellwerkError):
 
 class Unavailable(StellwerkError):
     """A server that is needed does not answer; try again."""
+
+
+class NoWorkerYet(Unavailable):
+    """No worker has told yet which workflows it serves; try again in a moment, or start one."""
 
 
 class ModelFaltered(Unavailable):

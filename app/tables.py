@@ -59,6 +59,7 @@ streams = Table(
     Column("earliest", BigInteger, nullable=False, server_default=text("1")),
     _timestamp("last_ts", nullable=False, server_default=text("'epoch'")),
     Column("closed", Boolean, nullable=False, server_default=text("false")),
+    Column("status", Text, comment="what its last session_event or batch_event says"),
     CheckConstraint("kind IN ('session', 'batch', 'operators')", name="streams_kind"),
 )
 
@@ -124,6 +125,15 @@ workflows = Table(
     Column("input_fields", ARRAY(Text), nullable=False, comment="where task and path may be merged in"),
     _timestamp("registered_at", nullable=False, server_default=_now),
     _timestamp("last_seen", nullable=False, server_default=_now),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker", Text, primary_key=True),
+    _timestamp("started_at", nullable=False, server_default=_now),
+    _timestamp("last_seen", nullable=False, server_default=_now),
+    comment="worker processes that have told that they live",
 )
 
 sessions = Table(

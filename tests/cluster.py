@@ -15,15 +15,16 @@ import psutil
 from sqlalchemy import text
 
 from app.config import Settings
-from app.database import Statements, create_engine, transaction
+from app.database import DriverPool, create_engine, transaction
 from app.events import chain, read
 from app.events.push import Push
-from app.events.types import EVENT
+from app.events.types import EVENT, TERMINAL
+from app.principals.model import OWNER
 from app.progress import SessionId
-from app.sessions import repository, service
+from app.sessions import service, worker_repository
 from app.sessions.dispatch import Dispatch
-from app.sessions.model import TERMINAL, NewSession, SessionView
-from app.sessions.unit import Services
+from app.sessions.model import NewSession, SessionView
+from app.unit_of_work import Backends
 from tests.processes import is_alive
 from workers.process.rebuild import rebuild
 
@@ -42,7 +43,7 @@ OF_TOMORROW = {"t": "weather_event", "sky": "☁️", "step": 1}
 
 @dataclass
 class Cluster:
-    services: Services
+    backends: Backends
     environment: dict[str, str]
     directory: Path
     workers: list["subprocess.Popen[bytes]"] = field(default_factory=list)
@@ -78,12 +79,12 @@ class Cluster:
         """Waits until a worker has registered the workflow."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                async with transaction(self.services.engine) as db:
-                    if await repository.newest_workflow(db, workflow):
+                async with transaction(self.backends.engine) as db:
+                    if await worker_repository.newest_workflow(db, workflow):
                         break
                 await asyncio.sleep(0.05)
         new = NewSession(task=f"test {workflow}", workflow=workflow, input=graph_input)
-        view, _ = await service.create_session(self.services, new, principal="test")
+        view, _ = await service.create_session(self.backends, new, principal=OWNER)
         return view.session_id
 
     async def until(self, session_id: SessionId, condition: Callable[[SessionView], object]) -> SessionView:
@@ -91,7 +92,7 @@ class Cluster:
         try:
             async with asyncio.timeout(PATIENCE_SECONDS):
                 while True:
-                    view = await service.get_session(self.services, session_id)
+                    view = await service.get_session(self.backends, session_id, principal=OWNER)
                     if condition(view):
                         return view
                     assert view.status not in TERMINAL, f"ended {view.status}: {view.reason}"
@@ -105,7 +106,7 @@ class Cluster:
 
     async def events(self, session_id: SessionId) -> list[dict[str, Any]]:
         """All of them, checked: offsets dense, the chain whole, each valid by the published schema."""
-        async with transaction(self.services.engine) as db:
+        async with transaction(self.backends.engine) as db:
             state = await read.stream_state(db, session_id)
             page = await read.read_page(db, state, after=0, limit=10_000)
             # Up to the head that was read: the session may go on between the statements.
@@ -126,7 +127,7 @@ class Cluster:
 
     async def check(self) -> None:
         """What must hold of every session when a test ends."""
-        async with transaction(self.services.engine) as db:
+        async with transaction(self.backends.engine) as db:
             ids = list(await db.scalars(text("SELECT session_id FROM sessions")))
         for session_id in ids:
             await self.events(session_id)
@@ -165,8 +166,8 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
     }
     engine = create_engine(database_url)
     push, dispatch = Push(redis_url), Dispatch(redis_url)
-    statements = Statements(database_url)
-    cluster = Cluster(Services(engine, statements, push, dispatch), environment, directory)
+    pool = DriverPool(database_url)
+    cluster = Cluster(Backends(Settings(), engine, pool, push, dispatch), environment, directory)
     try:
         yield cluster
         await cluster.check()
@@ -174,7 +175,7 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
         cluster.stop()
         dispatch.close()
         await push.close()
-        await statements.close()
+        await pool.close()
         await engine.dispose()
 
 

@@ -5,17 +5,18 @@ from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.database import create_engine, transaction
 from app.events import encoding, read
 from app.events.append import append as append_items
-from app.events.append import create_stream, set_closed
-from app.events.follow.follower import Batch, End, Follower, Update
+from app.events.append import create_stream
+from app.events.follow.follower import End, Follower, Frames, Update
 from app.events.follow.live import Take
 from app.events.read import EVERYTHING, Filter, StreamState
-from app.events.types import AgentEvent, Recorded, StreamId, format_ts
+from app.events.types import AgentEvent, AnyStreamId, Recorded, StreamId, format_ts
 from app.sessions.facts import agent_event
 
 NO_SERVER = "redis://127.0.0.1:1/0"
@@ -63,11 +64,16 @@ async def append(engine: AsyncEngine, stream_id: StreamId, numbers: Iterable[int
 async def close(engine: AsyncEngine, stream_id: StreamId) -> list[Recorded]:
     """The last event, and the end."""
     async with transaction(engine) as db:
-        events = await append_items(
+        return await append_items(
             db, [encoding.item(stream_id, {"t": "session_event", "status": "succeeded"}, kind="session")]
         )
-        await set_closed(db, stream_id, True)
-    return events
+
+
+async def set_closed(db: AsyncConnection, stream_id: AnyStreamId, closed: bool) -> None:
+    """Closes or reopens a stream without an event."""
+    await db.execute(
+        text("UPDATE streams SET closed = :closed WHERE stream_id = :id"), {"id": stream_id, "closed": closed}
+    )
 
 
 async def state_of(engine: AsyncEngine, stream_id: StreamId) -> StreamState:
@@ -107,14 +113,14 @@ class Reader:
         """Until the cursor is at `to` or beyond."""
         while self.cursor < to:
             update = await anext(self.updates)
-            assert isinstance(update, Batch), update
+            assert isinstance(update, Frames), update
             self._take(update)
 
     async def read_all(self) -> End:
         """Until the end."""
         async for update in self.updates:
             match update:
-                case Batch():
+                case Frames():
                     self._take(update)
                 case End():
                     return update
@@ -125,7 +131,7 @@ class Reader:
     async def next(self) -> Update:
         return await anext(self.updates)
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Frames) -> None:
         assert batch.cursor > self.cursor
         self.cursor = batch.cursor
         self.frames += batch.frames

@@ -7,67 +7,67 @@ from uuid import uuid4
 
 from app.database import transaction
 from app.events.artifacts import put_artifact
+from app.principals.model import OWNER
 from app.progress import Report, SessionId
-from app.sessions import attempts, service, supersteps
+from app.sessions import attempts, control, service, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.model import NewSession
-from app.sessions.moves import NewStep
+from app.sessions.model import NewSession, NewStep
 from app.sessions.supersteps import Advance
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 
 # As the test's gateway registers it (serving.py).
 SERVED = frozenset({("repair", "1")})
 
 
-async def created(services: Services, task: str = "fix the lint errors", **graph_input: Any) -> SessionId:
-    view, _ = await service.create_session(services, NewSession(task=task, input=graph_input), principal="owner")
+async def created(backends: Backends, task: str = "fix the lint errors", **graph_input: Any) -> SessionId:
+    view, _ = await service.create_session(backends, NewSession(task=task, input=graph_input), principal=OWNER)
     return view.session_id
 
 
-async def running(services: Services, task: str = "fix the lint errors", **graph_input: Any) -> Claim:
+async def running(backends: Backends, task: str = "fix the lint errors", **graph_input: Any) -> Claim:
     """A session whose first step is held by a worker, and has reported once."""
-    session_id = await created(services, task, **graph_input)
+    session_id = await created(backends, task, **graph_input)
     step = NewStep("architect", "architect", "default", "interrupt-1", None, 3, timedelta(hours=1))
-    await advance(services, session_id, steps=[step])
+    await advance(backends, session_id, steps=[step])
     claim = await attempts.claim_step(
-        services, session_id, 1, 1, lease=uuid4(), worker="worker-1", served=SERVED, alone=False
+        backends, session_id, 1, 1, agent="architect", lease=uuid4(), worker="worker-1", served=SERVED, alone=False
     )
     assert claim is not None
-    await report(services, claim, 0.5)
+    await report(backends, claim, 0.5)
     return claim
 
 
 async def report(
-    services: Services, claim: Claim, progress: float, message: str = "📡 half way", **details: Any
+    backends: Backends, claim: Claim, progress: float, message: str = "📡 half way", **details: Any
 ) -> int:
     said = Report(claim.step.agent, message, progress, details=details)
-    return await service.append_report(services, claim.token, said)
+    return await service.append_report(backends, claim.token, said)
 
 
-async def waiting(services: Services, question: Any = "may I?") -> SessionId:
-    claim = await running(services, "ask first")
-    await attempts.wait_step(services, claim, question=question, interrupt_id="interrupt-2", node_snapshot=b"state")
+async def waiting(backends: Backends, question: Any = "may I?") -> SessionId:
+    claim = await running(backends, "ask first")
+    await attempts.wait_step(backends, claim, question=question, interrupt_id="interrupt-2", node_snapshot=b"state")
     return claim.session.session_id
 
 
 async def ended(
-    services: Services, status: Literal["succeeded", "failed", "cancelled"] = "succeeded", *, update: Any = None
+    backends: Backends, status: Literal["succeeded", "failed", "cancelled"] = "succeeded", *, update: Any = None
 ) -> SessionId:
-    claim = await running(services)
+    claim = await running(backends)
     session_id = claim.session.session_id
     match status:
         case "succeeded":
-            await attempts.complete_step(services, claim, update or {"plan": ["ruff"]}, commit="c0ffee")
-            await advance(services, session_id, finished=True, patch=b"--- a/x.py\n+++ b/x.py\n")
+            await attempts.complete_step(backends, claim, update or {"plan": ["ruff"]}, commit="c0ffee")
+            await advance(backends, session_id, finished=True, patch=b"--- a/x.py\n+++ b/x.py\n")
         case "failed":
-            await attempts.fail_step(services, claim, "no such tool", retryable=False)
+            await attempts.fail_step(backends, claim, "no such tool", retryable=False)
         case "cancelled":
-            await service.cancel_session(services, session_id, principal="owner", reason="enough")
+            await control.cancel_session(backends, session_id, principal=OWNER, reason="enough")
     return session_id
 
 
-async def advance(services: Services, session_id: SessionId, **found: Any) -> None:
-    owed = await supersteps.read_owed(services, session_id)
+async def advance(backends: Backends, session_id: SessionId, **found: Any) -> None:
+    owed = await supersteps.read_owed(backends, session_id)
     assert owed is not None
     deltas = [(step.agent, step.update_data) for step in owed.steps]
     fold = Advance(
@@ -75,7 +75,7 @@ async def advance(services: Services, session_id: SessionId, **found: Any) -> No
         deltas=deltas,
         **({"steps": (), "base_commit": None, "finished": False, "result": {"summary": "done"}} | found),
     )
-    assert await supersteps.commit_advance(services, owed, fold)
+    assert await supersteps.commit_advance(backends, owed, fold)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,16 +99,16 @@ class Population:
         return self.created, self.running.session.session_id, self.waiting
 
 
-async def populate(services: Services) -> Population:
-    succeeded = await ended(services, "succeeded", update={"plan": ["x" * 400_000]})
-    async with transaction(services.engine) as db:
+async def populate(backends: Backends) -> Population:
+    succeeded = await ended(backends, "succeeded", update={"plan": ["x" * 400_000]})
+    async with transaction(backends.engine) as db:
         artifact = await put_artifact(db, succeeded, b'{"a":1}', media_type="application/json")
     return Population(
-        created=await created(services),
-        running=await running(services),
-        waiting=await waiting(services),
+        created=await created(backends),
+        running=await running(backends),
+        waiting=await waiting(backends),
         succeeded=succeeded,
-        failed=await ended(services, "failed"),
-        cancelled=await ended(services, "cancelled"),
+        failed=await ended(backends, "failed"),
+        cancelled=await ended(backends, "cancelled"),
         artifact=artifact,
     )

@@ -1,4 +1,5 @@
-"""The Celery tasks: parse, call, nothing else. Unknown arguments of newer senders are ignored."""
+"""The Celery tasks: parse, call, nothing else. Unknown arguments of newer senders are ignored;
+older senders do not name the agent."""
 
 from typing import Any
 from uuid import UUID
@@ -16,5 +17,5 @@ def add_tasks(celery: Celery, runtime: Runtime) -> None:
         runtime.advance_session(SessionId(UUID(session_id)))
 
     @celery.task(name=RUN_STEP)
-    def run_step(session_id: str, step: int, attempt: int, *_: Any, **__: Any) -> None:
-        runtime.run_step(SessionId(UUID(session_id)), step, attempt)
+    def run_step(session_id: str, step: int, attempt: int, agent: str | None = None, *_: Any, **__: Any) -> None:
+        runtime.run_step(SessionId(UUID(session_id)), step, attempt, agent)

@@ -60,8 +60,6 @@ async def create_stream(db: AsyncConnection, stream_id: AnyStreamId, kind: Strea
     )
 
 
-async def set_closed(db: AsyncConnection, stream_id: AnyStreamId, closed: bool) -> None:
-    """In the transaction that appends the terminal event (or, to reopen, the one after it)."""
-    await db.execute(
-        text("UPDATE streams SET closed = :closed WHERE stream_id = :id"), {"id": stream_id, "closed": closed}
-    )
+async def reopen(db: AsyncConnection, stream_id: AnyStreamId) -> None:
+    """Lets a closed stream take events again; the one that follows in this transaction says what it is now."""
+    await db.execute(text("UPDATE streams SET closed = false WHERE stream_id = :id"), {"id": stream_id})

@@ -173,3 +173,8 @@ def recorded(entry: Item, answer: Answer) -> Recorded:
     return Recorded(
         entry.stream_id, entry.kind, answer.offset, answer.ts, entry.t, entry.agent, entry.phase, entry.data
     )
+
+
+def numbered(items: Sequence[Item], first_offset: int, ts: datetime) -> list[Recorded]:
+    """What was appended in one go from `first_offset` on, as append_all answers it."""
+    return [recorded(entry, Answer("appended", offset, ts, None)) for offset, entry in enumerate(items, first_offset)]

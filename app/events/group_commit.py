@@ -5,16 +5,18 @@ flusher, and a flusher has one call in flight, which keeps a producer's events i
 """
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import structlog
 
-from app.database import KEEPALIVE, LimitedConnection, is_transient, libpq_url
+from app.database import KEEPALIVE, STATEMENT_LIMIT, connect, is_transient, libpq_url
 from app.errors import StellwerkError, Unavailable
 from app.events.arrays import Answer, call_append, recorded
 from app.events.encoding import Item
@@ -42,8 +44,9 @@ class _Pending:
 class _Flusher:
     """One connection, one call at a time, numbered so that a repeated call is answered, not run again."""
 
-    def __init__(self, address: str, on_append: OnAppend) -> None:
+    def __init__(self, address: str, on_append: OnAppend, limit: timedelta) -> None:
         self._address = libpq_url(address)
+        self._limit = limit
         self._on_append = on_append
         self._connection: psycopg.AsyncConnection[Any] | None = None
         self._loop = asyncio.get_running_loop()
@@ -123,7 +126,7 @@ class _Flusher:
     async def _call(self, items: list[Item]) -> list[Answer]:
         """Repeats the same numbered call until its outcome is known."""
         self._call_no += 1
-        for attempt in range(1_000_000_000):
+        for attempt in itertools.count():
             try:
                 connection = await self._connect()
                 return await call_append(connection, items, writer=self._writer, call_no=self._call_no)
@@ -134,12 +137,13 @@ class _Flusher:
                 logger.warning("append waits for the database", error=str(error).strip(), retry_in=wait)
                 await self._disconnect()
                 await asyncio.sleep(wait)
-        raise AssertionError("unreachable")
+        raise AssertionError("an endless loop has ended")
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         if self._connection is None or self._connection.closed:
-            self._connection = await LimitedConnection.connect(
+            self._connection = await connect(
                 self._address,
+                limit=self._limit,
                 autocommit=True,  # the call is a transaction of its own: one round trip
                 application_name="stellwerk-log",
                 **KEEPALIVE,
@@ -162,9 +166,16 @@ def _may_pass(error: psycopg.Error) -> bool:
 class GroupCommit:
     """Appends single events durably; concurrent ones share a round trip. Belongs to one event loop."""
 
-    def __init__(self, address: str, on_append: OnAppend = lambda events: None, *, flushers: int = 2) -> None:
+    def __init__(
+        self,
+        address: str,
+        on_append: OnAppend = lambda events: None,
+        *,
+        flushers: int = 2,
+        limit: timedelta = STATEMENT_LIMIT,
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._flushers = [_Flusher(address, on_append) for _ in range(flushers)]
+        self._flushers = [_Flusher(address, on_append, limit) for _ in range(flushers)]
 
     async def append(self, item: Item) -> Recorded:
         """Returns when the event is durable.

@@ -29,10 +29,8 @@ class StreamState:
 
 
 _STATE = """
-SELECT s.stream_id, s.kind, s.head, s.head_chain, s.earliest, s.closed, x.status,
-       (SELECT max(epoch) FROM epochs) AS epoch
-FROM streams s LEFT JOIN sessions x ON x.session_id = s.stream_id
-WHERE s.stream_id = ANY(:ids)
+SELECT stream_id, kind, head, head_chain, earliest, closed, status, (SELECT max(epoch) FROM epochs) AS epoch
+FROM streams WHERE stream_id = ANY(:ids)
 """
 
 

@@ -1,4 +1,4 @@
-"""Who may do what: the owner by token (or the page's cookie), a step by its own token."""
+"""Who may do what: a principal by the stack's token (or the page's cookie), a step by its own token."""
 
 import hashlib
 import hmac
@@ -11,12 +11,27 @@ from starlette.requests import HTTPConnection
 from app.config import Settings
 from app.errors import AccessDenied
 from app.gateway.wiring import Wired
+from app.principals.model import OWNER, Principal
 from app.sessions.model import StepToken
 
-OWNER = "owner"
 _SAFE = frozenset({"GET", "HEAD"})
 _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="The stack's token, or a step's.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+
+
+def principal_of(request: HTTPConnection, settings: Settings) -> Principal:
+    """The one rule of access: for FastAPI's endpoints and for the fast path of streams. Raises AccessDenied.
+
+    A client that shows a token is not asked for a cookie. The middleware let only our own origin through; to change
+    something with a cookie it must be shown, too.
+    """
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        if is_token(token, settings):
+            return OWNER
+    elif has_cookie(request, settings) and (request.scope["method"] in _SAFE or "origin" in request.headers):
+        return OWNER
+    raise AccessDenied
 
 
 def cookie_name(request: HTTPConnection) -> str:
@@ -30,12 +45,7 @@ def cookie_value(settings: Settings) -> str:
 
 
 def is_token(given: str, settings: Settings) -> bool:
-    return hmac.compare_digest(given.encode(), _token(settings))
-
-
-def authorization(settings: Settings) -> bytes:
-    """The header, as most clients spell it."""
-    return b"Bearer " + _token(settings)
+    return hmac.compare_digest(given.encode(errors="replace"), _token(settings))
 
 
 def has_cookie(request: HTTPConnection, settings: Settings) -> bool:
@@ -43,16 +53,9 @@ def has_cookie(request: HTTPConnection, settings: Settings) -> bool:
     return hmac.compare_digest(given.encode(), cookie_value(settings).encode())
 
 
-async def _owner(request: Request, gateway: Wired, credentials: Credentials) -> str:
-    """Raises AccessDenied."""
-    if credentials is not None:
-        if is_token(credentials.credentials, gateway.settings):
-            return OWNER
-        raise AccessDenied
-    # The middleware let only our own origin through; to change something it must be shown, too.
-    if has_cookie(request, gateway.settings) and (request.method in _SAFE or "origin" in request.headers):
-        return OWNER
-    raise AccessDenied
+async def _principal(request: Request, gateway: Wired, _: Credentials) -> Principal:
+    """Raises AccessDenied. The credentials are there for the OpenAPI document."""
+    return principal_of(request, gateway.settings)
 
 
 async def _step_token(gateway: Wired, credentials: Credentials) -> StepToken:
@@ -67,5 +70,5 @@ def _token(settings: Settings) -> bytes:
     return settings.token.get_secret_value().encode()
 
 
-Principal = Annotated[str, Depends(_owner)]
+ByPrincipal = Annotated[Principal, Depends(_principal)]
 ByStep = Annotated[StepToken, Depends(_step_token)]

@@ -5,12 +5,12 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
-from app.gateway.access import Principal
+from app.gateway.access import ByPrincipal
 from app.gateway.events import Appended
 from app.gateway.inputs import Body, Json, SessionIdInPath, StepInPath, Text
 from app.gateway.wiring import Wired
 from app.progress import SessionId
-from app.sessions import service
+from app.sessions import approvals
 from app.sessions.model import Approval
 
 router = APIRouter(tags=["approvals"])
@@ -35,19 +35,19 @@ class Answer(Body):
 
 
 @router.get("/approvals")
-async def list_approvals(gateway: Wired, principal: Principal, session_id: SessionId | None = None) -> Approvals:
+async def list_approvals(gateway: Wired, principal: ByPrincipal, session_id: SessionId | None = None) -> Approvals:
     """The questions that wait, longest first."""
-    waiting = await service.list_approvals(gateway.services, session_id=session_id)
+    waiting = await approvals.list_approvals(gateway.backends, principal=principal, session_id=session_id)
     return Approvals(approvals=waiting)
 
 
 @router.post("/sessions/{session_id}/approvals/{step}")
 async def answer_approval(
-    gateway: Wired, principal: Principal, session_id: SessionIdInPath, step: StepInPath, given: Answer
+    gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath, step: StepInPath, given: Answer
 ) -> Appended:
     """Answers a step's question; the step goes on with the answer."""
-    offset = await service.answer_approval(
-        gateway.services,
+    offset = await approvals.answer_approval(
+        gateway.backends,
         session_id,
         step,
         verdict=given.verdict,

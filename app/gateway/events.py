@@ -11,7 +11,7 @@ from app.errors import AccessDenied
 from app.events.artifacts import get_artifact
 from app.events.proof import export
 from app.events.read import read_page, stream_state
-from app.gateway.access import ByStep, Principal
+from app.gateway.access import ByPrincipal, ByStep
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
 from app.gateway.streaming.start import StartOfReading, resolve
@@ -43,7 +43,7 @@ _CLOSED = {"description": "The stream is closed and holds nothing more: do not c
 )
 @router.head("/events", include_in_schema=False)
 async def follow_events(
-    gateway: Wired, principal: Principal, session_id: Annotated[SessionId, Query()], start: StartOfReading
+    gateway: Wired, principal: ByPrincipal, session_id: Annotated[SessionId, Query()], start: StartOfReading
 ) -> Response:
     """Follows a session from any offset: what there is, then what comes."""
     return await event_stream(gateway, session_id, start)
@@ -64,7 +64,7 @@ async def follow_events(
 async def read_events(
     request: Request,
     gateway: Wired,
-    principal: Principal,
+    principal: ByPrincipal,
     session_id: SessionIdInPath,
     start: StartOfReading,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
@@ -124,7 +124,7 @@ async def report(
         phase=new.phase or "progress",
         details=new.details,
     )
-    return Appended(offset=await service.append_report(gateway.services, token, said, dedupe_key=key))
+    return Appended(offset=await service.append_report(gateway.backends, token, said, dedupe_key=key))
 
 
 @router.get(
@@ -134,7 +134,7 @@ async def report(
 )
 async def read_artifact(
     gateway: Wired,
-    principal: Principal,
+    principal: ByPrincipal,
     session_id: SessionIdInPath,
     digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in hexadecimal.")],
 ) -> Response:
@@ -149,7 +149,7 @@ async def read_artifact(
     response_class=Response,
     responses={200: {"description": "JSON lines for `stellwerk verify`", "content": {export.MEDIA_TYPE: {}}}},
 )
-async def export_session(gateway: Wired, principal: Principal, session_id: SessionIdInPath) -> Response:
+async def export_session(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> Response:
     """All events with digests, salts, chain and artifacts: a file that proves itself."""
     async with gateway.engine.connect() as db:
         state = await stream_state(db, session_id)

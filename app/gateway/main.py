@@ -11,7 +11,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.types import ASGIApp
 
 from app.config import Settings
-from app.database import DATABASE_AWAY, Statements, create_engine
+from app.database import DATABASE_AWAY, DriverPool, create_engine
 from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
@@ -22,7 +22,7 @@ from app.gateway.streaming.fast_path import FastPath
 from app.gateway.streaming.uvicorn_response import OpenStreams
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 
 logger = structlog.get_logger(__name__)
 
@@ -64,8 +64,8 @@ def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
 
 @asynccontextmanager
 async def _gateway(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Gateway]:
-    engine = create_engine(database_url, pool_size=settings.database_pool_size)
-    statements = Statements(database_url)
+    engine = create_engine(database_url, pool_size=settings.database_pool_size, limit=settings.statement_limit)
+    pool = DriverPool(database_url, limit=settings.statement_limit)
     push = Push(redis_url, inline_bytes=settings.push_inline_bytes)
     dispatch = Dispatch(settings.broker_url or redis_url)
     redis = connect(redis_url)
@@ -77,12 +77,12 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
         async with Follower(engine, redis_url, settings) as follower:
             streams = OpenStreams(settings.send_timeout.total_seconds())
             watching = asyncio.create_task(streams.watch(), name="open-streams")
-            services = Services(engine, statements, push, dispatch)
-            yield Gateway(settings, engine, services, follower, redis, streams)
+            backends = Backends(settings, engine, pool, push, dispatch)
+            yield Gateway(settings, engine, backends, follower, redis, streams)
             watching.cancel()
     finally:
         await push.close()
         await redis.aclose()
         await asyncio.to_thread(dispatch.close)
-        await statements.close()
+        await pool.close()
         await engine.dispose()

@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from app.events.types import EVENT
-from app.gateway.access import Principal
+from app.gateway.access import ByPrincipal
 from app.gateway.problems import Problem
 
 router = APIRouter(include_in_schema=False)
@@ -38,7 +38,7 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 @router.get("/openapi.json")
-async def openapi(request: Request, principal: Principal) -> dict[str, Any]:
+async def openapi(request: Request, principal: ByPrincipal) -> dict[str, Any]:
     app: FastAPI = request.app
     if app.openapi_schema is None:
         app.openapi_schema = document(app)

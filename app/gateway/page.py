@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from app.errors import AccessDenied
-from app.gateway.access import Principal, cookie_name, cookie_value, has_cookie, is_token
+from app.gateway.access import ByPrincipal, cookie_name, cookie_value, has_cookie, is_token
 from app.gateway.wiring import Wired
 
 router = APIRouter(include_in_schema=False)
@@ -44,5 +44,5 @@ async def index(request: Request, gateway: Wired, token: str | None = None) -> R
 
 
 @router.get("/dashboard/{name}")
-async def asset(principal: Principal, name: Literal["app.js", "style.css"]) -> Response:
+async def asset(principal: ByPrincipal, name: Literal["app.js", "style.css"]) -> Response:
     return FileResponse(DASHBOARD / name, headers=_HEADERS)

@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field, model_validator
 from app.config import Settings
 from app.errors import BadPath
 from app.events.types import SessionStatus
-from app.gateway.access import Principal
+from app.gateway.access import ByPrincipal
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.wiring import Wired
 from app.progress import SessionId
-from app.sessions import service
+from app.sessions import control, service
 from app.sessions.model import NewSession, SessionView
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
@@ -56,13 +56,13 @@ class Reason(Body):
 
 @router.post("", status_code=201, responses={200: {"description": "Repeated key", "model": CreatedSession}})
 async def create_session(
-    gateway: Wired, principal: Principal, new: SessionRequest, response: Response, key: IdempotencyKey = None
+    gateway: Wired, principal: ByPrincipal, new: SessionRequest, response: Response, key: IdempotencyKey = None
 ) -> CreatedSession:
     """Starts a workflow on a task."""
     if new.path is not None:
         await asyncio.to_thread(check_path, new.path, gateway.settings)
     view, is_new = await service.create_session(
-        gateway.services, NewSession(**dict(new)), principal=principal, idempotency_key=key
+        gateway.backends, NewSession(**dict(new)), principal=principal, idempotency_key=key
     )
     response.status_code = 201 if is_new else 200
     events = f"/sessions/{view.session_id}/events"
@@ -73,39 +73,41 @@ async def create_session(
 @router.get("")
 async def list_sessions(
     gateway: Wired,
-    principal: Principal,
+    principal: ByPrincipal,
     before: Annotated[SessionId | None, Query(description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     status: SessionStatus | None = None,
     workflow: Annotated[Text | None, Query(max_length=200)] = None,
 ) -> SessionPage:
     """Newest first, without their steps."""
-    found = await service.list_sessions(gateway.services, before=before, limit=limit, status=status, workflow=workflow)
+    found = await service.list_sessions(
+        gateway.backends, principal=principal, before=before, limit=limit, status=status, workflow=workflow
+    )
     return SessionPage(sessions=found, next=found[-1].session_id if len(found) == limit else None)
 
 
 @router.get("/{session_id}")
-async def get_session(gateway: Wired, principal: Principal, session_id: SessionIdInPath) -> SessionView:
+async def get_session(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> SessionView:
     """One session with its steps."""
-    return await service.get_session(gateway.services, session_id)
+    return await service.get_session(gateway.backends, session_id, principal=principal)
 
 
 @router.post("/{session_id}/cancel")
 async def cancel_session(
-    gateway: Wired, principal: Principal, session_id: SessionIdInPath, new: Reason | None = None
+    gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath, new: Reason | None = None
 ) -> SessionView:
     """Ends it, and its open steps with it."""
     reason = new.reason if new else None
-    return await service.cancel_session(gateway.services, session_id, principal=principal, reason=reason)
+    return await control.cancel_session(gateway.backends, session_id, principal=principal, reason=reason)
 
 
 @router.post("/{session_id}/retry")
 async def retry_session(
-    gateway: Wired, principal: Principal, session_id: SessionIdInPath, new: Reason | None = None
+    gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath, new: Reason | None = None
 ) -> SessionView:
     """Takes a failed session up from its failed step, in the same log."""
     reason = new.reason if new else None
-    return await service.retry_session(gateway.services, session_id, principal=principal, reason=reason)
+    return await control.retry_session(gateway.backends, session_id, principal=principal, reason=reason)
 
 
 @router.get(
@@ -116,9 +118,9 @@ async def retry_session(
         204: {"description": "Nothing was changed"},
     },
 )
-async def read_patch(gateway: Wired, principal: Principal, session_id: SessionIdInPath) -> Response:
+async def read_patch(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> Response:
     """What the session changed."""
-    patch = await service.read_patch(gateway.services, session_id)
+    patch = await service.read_patch(gateway.backends, session_id, principal=principal)
     if patch is None:
         return Response(status_code=204)
     return Response(patch, media_type="text/x-diff")

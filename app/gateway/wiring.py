@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.config import Settings
 from app.events.follow.follower import Follower
 from app.gateway.streaming.uvicorn_response import OpenStreams
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
     settings: Settings
     engine: AsyncEngine
-    services: Services
+    backends: Backends
     follower: Follower
     redis: Redis
     open_streams: OpenStreams

@@ -71,12 +71,12 @@ class Dispatch:
             )
         )
 
-    def run_step(self, session_id: SessionId, step: int, attempt: int, *, queue: str) -> None:
+    def run_step(self, session_id: SessionId, step: int, attempt: int, *, queue: str, agent: str) -> None:
         # Celery discards ids that were revoked, so the attempt belongs into the id.
         self._submit(
             lambda: self._celery.send_task(
                 RUN_STEP,
-                args=[str(session_id), step, attempt],
+                args=[str(session_id), step, attempt, agent],
                 task_id=f"{session_id}:{step}:{attempt}",
                 queue=queue,
                 retry=False,

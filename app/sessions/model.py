@@ -1,13 +1,6 @@
-"""Sessions and steps: statuses and what may follow what. Pure.
+"""Sessions and steps: what clients ask for and see, and what workers need of a row. Pure."""
 
-session   created → running ⇄ waiting → succeeded | failed | cancelled
-step      queued → running → succeeded | failed
-             ↑        ├→ waiting (for an answer) → queued
-             └────────┴→ (attempt failed or lost: the next one is queued)
-          any open step → cancelled, when its session ends
-"""
-
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -15,12 +8,8 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from app.errors import AccessDenied
-from app.events import types
 from app.events.types import SessionStatus, StepStatus
 from app.progress import SessionId
-
-TERMINAL = types.TERMINAL
-OPEN: frozenset[StepStatus] = frozenset({"queued", "running", "waiting"})
 
 
 def new_session_id() -> SessionId:
@@ -38,6 +27,88 @@ class NewSession:
     repo: str | None = None
     priority: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RegisteredWorkflow:
+    """A workflow that a worker has told it serves."""
+
+    name: str
+    version: str
+    langgraph_version: str
+    input_fields: list[str]
+    """The names in its input schema: where task and path may be merged in."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRow:
+    """What workers need of a session. The names are those of the columns, which repository.py reads by them."""
+
+    session_id: SessionId
+    status: SessionStatus
+    reason: str | None
+    workflow: str
+    workflow_version: str
+    task: str
+    input: Any
+    path: str | None
+    repo: str | None
+    snapshot: bytes | None
+    snapshot_version: int
+    folded_superstep: int | None
+    last_step: int
+    base_commit: str | None
+
+    @property
+    def next_superstep(self) -> int:
+        """The one whose results are folded next; 0 is the graph's start."""
+        return 0 if self.folded_superstep is None else self.folded_superstep + 1
+
+
+@dataclass(frozen=True, slots=True)
+class StepRow:
+    """What workers need of a step. The names are those of the columns, which step_repository.py reads by them."""
+
+    session_id: SessionId
+    step: int
+    superstep: int
+    task_path: str
+    agent: str
+    queue: str
+    status: StepStatus
+    attempt: int
+    failures: int
+    lost: int
+    max_attempts: int
+    time_limit_ms: int
+    input: bytes | None
+    lease_token: UUID | None
+    node_snapshot: bytes | None
+    answer: Any
+    update_data: Any
+    commit: str | None
+
+    @property
+    def time_limit(self) -> timedelta:
+        return timedelta(milliseconds=self.time_limit_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class NewStep:
+    """A step that a fold found pending. `input` is None when the node reads the state."""
+
+    task_path: str
+    agent: str
+    queue: str
+    interrupt_id: str
+    input: bytes | None
+    max_attempts: int
+    time_limit: timedelta
+
+
+def columns_of(row: type, *, prefix: str = "") -> str:
+    """The columns that a row's fields name, for a SELECT."""
+    return ", ".join(f"{prefix}{column.name}" for column in fields(row))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.progress import SessionId
-from app.sessions.step_repository import OPEN_STEPS, StepRow, steps_where
+from app.sessions.model import StepRow
+from app.sessions.step_repository import OPEN_STEPS, steps_where
 
 
 async def expired_leases(db: AsyncConnection, *, limit: int) -> list[StepRow]:
@@ -22,9 +24,18 @@ async def expired_leases(db: AsyncConnection, *, limit: int) -> list[StepRow]:
 async def expired_lease(db: AsyncConnection, session_id: SessionId, step: int) -> StepRow | None:
     """The step, if it runs on a lease that has expired by the database's clock."""
     condition = "session_id = :id AND step = :step AND status = 'running' AND lease_until < clock_timestamp()"
-    for row in await steps_where(db, condition, id=session_id, step=step):
-        return row
-    return None
+    found = await steps_where(db, condition, id=session_id, step=step)
+    return found[0] if found else None
+
+
+class DueStep(NamedTuple):
+    """What a ring for a step names."""
+
+    session_id: SessionId
+    step: int
+    attempt: int
+    queue: str
+    agent: str
 
 
 Served = Collection[tuple[str, str]]
@@ -41,8 +52,8 @@ def _served(served: Served) -> dict[str, list[str]]:
 
 async def take_unclaimed(
     db: AsyncConnection, *, served: Served, ring_again_after: timedelta, limit: int
-) -> list[tuple[SessionId, int, int, str]]:
-    """Due steps that nobody claimed for long, marked as sent again; the wait doubles with every ring."""
+) -> list[DueStep]:
+    """Due steps that no worker claimed for long, marked as sent again; the wait doubles with every ring."""
     rows = await db.execute(
         text(
             "UPDATE steps p SET sent_at = clock_timestamp(), sends = sends + 1 FROM ("
@@ -51,11 +62,11 @@ async def take_unclaimed(
             "  AND greatest(q.sent_at, q.available_at - :wait) + :wait * (2 ^ least(q.sends, 5)) < clock_timestamp()"
             f"  AND {_SERVED} ORDER BY q.available_at LIMIT :limit FOR UPDATE OF q SKIP LOCKED) due"
             " WHERE p.session_id = due.session_id AND p.step = due.step"
-            " RETURNING p.session_id, p.step, p.attempt, p.queue"
+            " RETURNING p.session_id, p.step, p.attempt, p.queue, p.agent"
         ),
         {"wait": ring_again_after, "limit": limit, **_served(served)},
     )
-    return [(SessionId(row[0]), row[1], row[2], row[3]) for row in rows]
+    return [DueStep(*row) for row in rows]
 
 
 async def take_unadvanced(

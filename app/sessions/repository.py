@@ -1,114 +1,31 @@
-"""The SQL on sessions and workflows. Callers that write hold the stream's lock (events.log.lock_streams)."""
+"""The SQL on sessions. Callers that write hold the stream's lock (events.append.lock_streams)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.database import DriverPool, call
 from app.errors import NotFound
-from app.events.types import SessionStatus
+from app.events import arrays
+from app.events.encoding import Item
+from app.events.types import AnyStreamId, Recorded, SessionStatus
 from app.progress import SessionId
-from app.sessions.model import Approval, NewSession, SessionView, StepView
-
-ADMISSION_LOCK = 5_906_120_448_261_733
-"""Any constant that nothing else in the database takes as an advisory lock."""
-
-# --- workflows
-
-
-@dataclass(frozen=True, slots=True)
-class RegisteredWorkflow:
-    name: str
-    version: str
-    langgraph_version: str
-    input_fields: list[str]
-
-
-async def register_workflows(db: AsyncConnection, registered: Sequence[RegisteredWorkflow]) -> None:
-    """Also tells that this worker still serves them (`last_seen`)."""
-    for workflow in sorted(registered, key=lambda w: (w.name, w.version)):
-        await db.execute(
-            text(
-                "INSERT INTO workflows AS w (name, version, langgraph_version, input_fields)"
-                " VALUES (:name, :version, :langgraph, :fields)"
-                " ON CONFLICT (name, version) DO UPDATE SET last_seen = clock_timestamp(),"
-                " langgraph_version = excluded.langgraph_version, input_fields = excluded.input_fields"
-            ),
-            {
-                "name": workflow.name,
-                "version": workflow.version,
-                "langgraph": workflow.langgraph_version,
-                "fields": workflow.input_fields,
-            },
-        )
-
-
-async def newest_workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow | None:
-    """The version for new sessions: of those that a live worker serves, the one registered last."""
-    row = (
-        await db.execute(
-            text(
-                "SELECT name, version, langgraph_version, input_fields FROM workflows WHERE name = :name"
-                " ORDER BY last_seen > clock_timestamp() - interval '2 minutes' DESC, registered_at DESC LIMIT 1"
-            ),
-            {"name": name},
-        )
-    ).one_or_none()
-    return RegisteredWorkflow(*row) if row else None
-
-
-async def workflow_names(db: AsyncConnection) -> list[str]:
-    return list(await db.scalars(text("SELECT DISTINCT name FROM workflows ORDER BY name")))
-
-
-async def is_served(db: AsyncConnection, name: str, version: str) -> bool:
-    """Whether a live worker serves this version."""
-    return bool(
-        await db.scalar(
-            text(
-                "SELECT EXISTS (SELECT FROM workflows WHERE name = :name AND version = :version"
-                " AND last_seen > clock_timestamp() - interval '2 minutes')"
-            ),
-            {"name": name, "version": version},
-        )
-    )
-
-
-# --- sessions
-
-
-@dataclass(frozen=True, slots=True)
-class SessionRow:
-    """What the engine needs of a session."""
-
-    session_id: SessionId
-    status: SessionStatus
-    reason: str | None
-    workflow: str
-    workflow_version: str
-    task: str
-    input: Any
-    path: str | None
-    repo: str | None
-    snapshot: bytes | None
-    snapshot_version: int
-    folded_superstep: int | None
-    last_step: int
-    base_commit: str | None
-
-    @property
-    def next_superstep(self) -> int:
-        """The one whose results are folded next; 0 is the graph's start."""
-        return 0 if self.folded_superstep is None else self.folded_superstep + 1
-
-
-_SESSION_ROW = (
-    "SELECT session_id, status, reason, workflow, workflow_version, task, input, path, repo, snapshot,"
-    " snapshot_version, folded_superstep, last_step, base_commit FROM sessions WHERE session_id = :id"
+from app.sessions.model import (
+    Approval,
+    NewSession,
+    NewStep,
+    RegisteredWorkflow,
+    SessionRow,
+    SessionView,
+    StepView,
+    columns_of,
 )
+
+_SESSION_ROW = f"SELECT {columns_of(SessionRow)} FROM sessions WHERE session_id = :id"
 
 
 async def session_row(db: AsyncConnection, session_id: SessionId) -> SessionRow:
@@ -117,6 +34,12 @@ async def session_row(db: AsyncConnection, session_id: SessionId) -> SessionRow:
     if row is None:
         raise NotFound(f"there is no session {session_id}")
     return SessionRow(*row)
+
+
+async def status_of(db: AsyncConnection, session_id: AnyStreamId) -> str | None:
+    """None where there is no such session."""
+    found: str | None = await db.scalar(text("SELECT status FROM sessions WHERE session_id = :id"), {"id": session_id})
+    return found
 
 
 async def insert_session(
@@ -155,24 +78,6 @@ async def insert_session(
     )
 
 
-async def admit(db: AsyncConnection, *, max_active: int) -> list[SessionId]:
-    """Lets as many sessions begin as there is room for: by priority, then age. Those that wait do not count."""
-    # One at a time, or two would fill the same room. Nothing else is locked while it is held.
-    await db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADMISSION_LOCK})
-    rows = await db.scalars(
-        text(
-            "UPDATE sessions x SET admitted_at = clock_timestamp(), advance_sent_at = clock_timestamp() FROM ("
-            "  SELECT session_id FROM sessions WHERE ended_at IS NULL AND admitted_at IS NULL"
-            "  ORDER BY priority DESC, session_id LIMIT greatest(0, :max_active - ("
-            "    SELECT count(*) FROM sessions WHERE ended_at IS NULL AND admitted_at IS NOT NULL"
-            "    AND status IN ('created', 'running'))) FOR UPDATE SKIP LOCKED) first"
-            " WHERE x.session_id = first.session_id RETURNING x.session_id"
-        ),
-        {"max_active": max_active},
-    )
-    return [SessionId(row) for row in rows]
-
-
 async def session_by_key(db: AsyncConnection, principal: str, idempotency_key: str) -> tuple[SessionId, bytes] | None:
     row = (
         await db.execute(
@@ -186,16 +91,81 @@ async def session_by_key(db: AsyncConnection, principal: str, idempotency_key: s
     return (SessionId(row[0]), row[1]) if row else None
 
 
-async def update_session(db: AsyncConnection, session_id: SessionId, **columns: Any) -> None:
-    """Sets the given columns; `ended_at=True` stands for the database's clock."""
-    assignments = [
-        f"{name} = clock_timestamp()" if value is True else f"{name} = :{name}" for name, value in columns.items()
-    ]
-    values = {name: value for name, value in columns.items() if value is not True}
+async def set_status(db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None) -> None:
     await db.execute(
-        text(f"UPDATE sessions SET {', '.join(assignments)} WHERE session_id = :id"),
-        {"id": session_id, **values},
+        text("UPDATE sessions SET status = :status, reason = :reason WHERE session_id = :id"),
+        {"id": session_id, "status": status, "reason": reason},
     )
+
+
+async def set_ended(
+    db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None, result: Any
+) -> None:
+    await db.execute(
+        text(
+            "UPDATE sessions SET status = :status, reason = :reason, result = :result, ended_at = clock_timestamp()"
+            " WHERE session_id = :id"
+        ),
+        {"id": session_id, "status": status, "reason": reason, "result": None if result is None else as_json(result)},
+    )
+
+
+async def set_reopened(db: AsyncConnection, session_id: SessionId) -> None:
+    await db.execute(
+        text("UPDATE sessions SET status = 'running', reason = NULL, ended_at = NULL WHERE session_id = :id"),
+        {"id": session_id},
+    )
+
+
+async def set_snapshot(db: AsyncConnection, session_id: SessionId, snapshot: bytes) -> None:
+    await db.execute(
+        text("UPDATE sessions SET snapshot = :snapshot WHERE session_id = :id"),
+        {"id": session_id, "snapshot": snapshot},
+    )
+
+
+_COMMIT_FOLD = (
+    "SELECT goes_on, first_offset, ts FROM commit_fold(%b, %b, %b, %b, %b, %b,"
+    " %b::text[], %b::text[], %b::text[], %b::text[], %b::bytea[], %b::integer[], %b::bigint[], %b, %b,"
+    " %b::text[], %b::text[], %b::text[], %b::text[], %b::integer[], %b::integer[], %b::bytea[])"
+)
+
+
+async def commit_fold(
+    db: DriverPool | AsyncConnection,
+    session: SessionRow,
+    *,
+    snapshot: bytes,
+    base_commit: str | None,
+    steps: Sequence[NewStep],
+    goes_on: Item,
+    events: Sequence[Item],
+) -> list[Recorded] | None:
+    """Goes on from `session` as it was folded; None when it is not as it was, has ended or is paused.
+
+    The SQL function takes the stream's lock itself. The new steps are numbered from `session.last_step` + 1;
+    `goes_on` is appended first if the session did not run.
+    """
+    found = await call(
+        db,
+        _COMMIT_FOLD,
+        (
+            *(session.session_id, session.snapshot_version, snapshot, session.next_superstep, base_commit),
+            session.last_step + 1,
+            [step.task_path for step in steps],
+            [step.agent for step in steps],
+            [step.queue for step in steps],
+            [step.interrupt_id for step in steps],
+            [step.input for step in steps],
+            [step.max_attempts for step in steps],
+            [step.time_limit // timedelta(milliseconds=1) for step in steps],
+            *(goes_on.data, *arrays.salts(1)),
+            *arrays.columns(events),
+        ),
+    )
+    for has_gone_on, first, ts in found:
+        return arrays.numbered([goes_on, *events] if has_gone_on else events, first or 0, ts)
+    return None
 
 
 _VIEW = (
@@ -232,6 +202,16 @@ async def list_views(
         {"before": before, "status": status, "workflow": workflow, "limit": limit},
     )
     return [SessionView(*row) for row in rows]
+
+
+async def list_ids(db: AsyncConnection, *, before: SessionId | None, limit: int) -> list[SessionId]:
+    """Newest first; `before` is the last id of the page before."""
+    condition = "session_id < :before" if before else "true"
+    rows = await db.scalars(
+        text(f"SELECT session_id FROM sessions WHERE {condition} ORDER BY session_id DESC LIMIT :limit"),
+        {"before": before, "limit": limit},
+    )
+    return [SessionId(row) for row in rows]
 
 
 async def step_views(db: AsyncConnection, session_id: SessionId) -> tuple[StepView, ...]:

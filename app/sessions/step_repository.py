@@ -1,60 +1,34 @@
-"""The SQL on steps. Callers that write hold the stream's lock (events.log.lock_streams)."""
+"""The SQL on steps. Callers that write hold the stream's lock (events.append.lock_streams).
+
+claim, complete and the fold's commit (repository.py) are one SQL function each, which takes the lock itself: most of
+what a step costs are the round trips between.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import fields
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 import psycopg
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import NotFound
-from app.events.types import StepStatus
+from app.database import DriverPool, call
+from app.errors import LeaseLost, NotFound
+from app.events import arrays
+from app.events.encoding import Item
+from app.events.types import Recorded
 from app.progress import SessionId
+from app.sessions.model import SessionRow, StepRow, columns_of
 
 OPEN_STEPS = "status IN ('queued', 'running', 'waiting')"
-
-
-@dataclass(frozen=True, slots=True)
-class StepRow:
-    """What the engine needs of a step."""
-
-    session_id: SessionId
-    step: int
-    superstep: int
-    task_path: str
-    agent: str
-    queue: str
-    status: StepStatus
-    attempt: int
-    failures: int
-    lost: int
-    max_attempts: int
-    time_limit_ms: int
-    input: bytes | None
-    lease_token: UUID | None
-    node_snapshot: bytes | None
-    answer: Any
-    update_data: Any
-    commit: str | None
-
-    @property
-    def time_limit(self) -> timedelta:
-        return timedelta(milliseconds=self.time_limit_ms)
-
-
-_STEP_COLUMNS = (
-    "session_id, step, superstep, task_path, agent, queue, status, attempt, failures, lost, max_attempts,"
-    " time_limit_ms, input, lease_token, node_snapshot, answer, update_data, commit"
-)
 
 
 async def steps_where(db: AsyncConnection, condition: str, **parameters: Any) -> list[StepRow]:
     """`condition` is one of this project's own texts, never a user's."""
     rows = await db.execute(
-        text(f"SELECT {_STEP_COLUMNS} FROM steps WHERE {condition} ORDER BY session_id, step"), parameters
+        text(f"SELECT {columns_of(StepRow)} FROM steps WHERE {condition} ORDER BY session_id, step"), parameters
     )
     return [StepRow(*row) for row in rows]
 
@@ -74,9 +48,10 @@ async def unfinished_steps(db: AsyncConnection, session_id: SessionId) -> list[S
 
 async def step_row(db: AsyncConnection, session_id: SessionId, step: int) -> StepRow:
     """Raises NotFound."""
-    for row in await steps_where(db, "session_id = :id AND step = :step", id=session_id, step=step):
-        return row
-    raise NotFound(f"session {session_id} has no step {step}")
+    found = await steps_where(db, "session_id = :id AND step = :step", id=session_id, step=step)
+    if not found:
+        raise NotFound(f"session {session_id} has no step {step}")
+    return found[0]
 
 
 async def wait(db: AsyncConnection, row: StepRow, *, question: str, interrupt_id: str, node_snapshot: bytes) -> bool:
@@ -127,16 +102,18 @@ async def requeue(
     attempt: int,
     failures: int,
     lost: int,
-    delay: timedelta,
-    **columns: Any,
+    delay: timedelta = timedelta(0),
+    error: str | None = None,
+    answer: str | None = None,
 ) -> None:
-    """Makes the step's next attempt available after `delay`."""
-    assignments = "".join(f", {name} = :{name}" for name in columns)
+    """Makes the step's next attempt available after `delay`. An `answer` of None leaves the one that is there."""
     await db.execute(
         text(
             "UPDATE steps SET status = 'queued', lease_token = NULL, lease_until = NULL, attempt = :attempt,"
             " failures = :failures, lost = :lost, available_at = clock_timestamp() + :delay, sends = 0,"
-            f" sent_at = clock_timestamp(){assignments} WHERE session_id = :id AND step = :step"
+            " sent_at = clock_timestamp(), error = :error,"
+            " answer = coalesce(CAST(:answer AS json), answer)"
+            " WHERE session_id = :id AND step = :step"
         ),
         {
             "id": row.session_id,
@@ -145,7 +122,8 @@ async def requeue(
             "failures": failures,
             "lost": lost,
             "delay": delay,
-            **columns,
+            "error": error,
+            "answer": answer,
         },
     )
 
@@ -170,3 +148,108 @@ async def cancel_open_steps(db: AsyncConnection, session_id: SessionId) -> None:
         ),
         {"id": session_id},
     )
+
+
+_SESSION_WIDTH = len(fields(SessionRow))
+_CLAIM = (
+    "SELECT is_new, goes_on, first_offset, ts,"
+    f" {columns_of(SessionRow, prefix='(c.session).')}, {columns_of(StepRow, prefix='(c.step).')}"
+    " FROM claim_step(%b, %b, %b, %b, %b, %b, %b::text[], %b::text[], %b, %b, %b, %b, %b::bytea[]) AS c"
+)
+
+
+class Claimed(NamedTuple):
+    """What a claim got. `recorded` is empty when the same lease had the step already."""
+
+    session: SessionRow
+    step: StepRow
+    recorded: list[Recorded]
+
+
+async def claim(
+    pool: DriverPool,
+    session_id: SessionId,
+    step: int,
+    attempt: int,
+    *,
+    lease: UUID,
+    lasts: timedelta,
+    worker: str,
+    served: frozenset[tuple[str, str]],
+    alone: bool,
+    running: Item,
+    goes_on: Item,
+) -> Claimed | None:
+    """Gives a due step to a worker for the time that the lease `lasts`, and appends `running` (after `goes_on`, if
+    the session waited). None when another worker was quicker, the step is not due, or `served` or `alone` do not fit.
+    """
+    workflows, versions = [name for name, _ in served], [version for _, version in served]
+    found = await pool.execute(
+        _CLAIM,
+        (
+            *(session_id, step, attempt, lease, lasts, worker, workflows, versions, alone),
+            *(running.agent, running.data, goes_on.data, arrays.salts(2)),
+        ),
+    )
+    if not found:
+        return None
+    is_new, has_gone_on, first, ts, *columns = found[0]
+    events = [goes_on, running] if has_gone_on else [running]
+    return Claimed(
+        SessionRow(*columns[:_SESSION_WIDTH]),
+        StepRow(*columns[_SESSION_WIDTH:]),
+        arrays.numbered(events, first, ts) if is_new else [],
+    )
+
+
+_COMPLETE = (
+    f"SELECT first_offset, c.ts, waits, waits_ts, {columns_of(StepRow, prefix='s.')}"
+    " FROM complete_step(%b, %b, %b, %b::text::json, %b, %b, %b, %b, %b, %b, %b::bytea[]) AS c"
+    " LEFT JOIN LATERAL unnest(c.owed) AS s ON true"
+)
+
+
+class Completed(NamedTuple):
+    """What completing a step wrote. `owed` are the steps of its superstep, if that is complete now."""
+
+    recorded: list[Recorded]
+    owed: tuple[StepRow, ...]
+
+
+async def complete(
+    db: DriverPool | AsyncConnection,
+    row: StepRow,
+    *,
+    update: str,
+    commit: str | None,
+    succeeded: Item,
+    waits: Item,
+    waits_for: str,
+) -> Completed:
+    """Appends `succeeded`; where only answers are waited for now, the session waits for that, and says `waits`.
+
+    Raises LeaseLost when the lease in `row` is not (any more) its step's.
+    """
+    found = await call(
+        db,
+        _COMPLETE,
+        (
+            *(row.session_id, row.step, row.lease_token, update, commit, row.agent, row.attempt, succeeded.data),
+            *(waits_for, waits.data, arrays.salts(2)),
+        ),
+    )
+    if not found:
+        raise LeaseLost
+    first, ts, has_to_wait, waits_ts = found[0][:4]
+    recorded = arrays.numbered([succeeded], first, ts)
+    if has_to_wait:
+        recorded += arrays.numbered([waits], first + 1, waits_ts)
+    return Completed(recorded, tuple(StepRow(*row[4:]) for row in found if row[4] is not None))
+
+
+async def settle(db: AsyncConnection, row: StepRow, *, waits: Item, waits_for: str) -> list[Recorded]:
+    """After an attempt that ended in a question: says `waits` if nothing of the superstep runs any more."""
+    query = "SELECT waits, first_offset, ts FROM settle_superstep(%b, %b, %b, %b, %b)"
+    arguments = (row.session_id, row.superstep, waits_for, waits.data, *arrays.salts(1))
+    ((has_to_wait, first, ts),) = await call(db, query, arguments)
+    return arrays.numbered([waits], first, ts) if has_to_wait else []

@@ -19,9 +19,10 @@ from app.embedded.valkey import EmbeddedValkey
 from app.errors import Conflict, LeaseLost
 from app.events import append, encoding
 from app.events.proof.entries import verify_stream
+from app.principals.model import OWNER
 from app.progress import Report, SessionId
 from app.schema import migrate
-from app.sessions import service
+from app.sessions import approvals, control, history, service
 from app.sessions.dispatch import ADVANCE_QUEUE, ADVANCE_SESSION, RUN_STEP, Dispatch
 from app.sessions.model import NewSession, StepToken
 from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
@@ -52,9 +53,9 @@ async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(clus
     answers = {name: list(given) for name, given in everything.ANSWERS.items()}
     while any(answers.values()):
         view = await cluster.until(session_id, lambda view: view.status == "waiting")
-        (asked,) = await service.list_approvals(cluster.services, session_id=session_id)
+        (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
         answer = answers[asked.agent].pop(0)
-        await service.answer_approval(cluster.services, session_id, asked.step, answer=answer, principal="test")
+        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=answer, principal=OWNER)
     view = await cluster.ended(session_id)
     assert view.status == "succeeded"
 
@@ -72,9 +73,8 @@ async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(clus
 
 
 async def service_row(cluster: Cluster, session_id: Any) -> Any:
-    from app.sessions import supersteps
 
-    return await supersteps.read_session(cluster.services, session_id)
+    return await history.read_session(cluster.backends, session_id)
 
 
 async def test_another_worker_takes_over_what_a_killed_one_ran(cluster: Cluster, tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ async def test_a_renamed_node_makes_open_sessions_wait_and_the_old_version_takes
 
 async def forget_versions(cluster: Cluster) -> None:
     """As if the killed worker had been gone for two minutes."""
-    async with cluster.services.engine.begin() as db:
+    async with cluster.backends.engine.begin() as db:
         await db.exec_driver_sql("UPDATE workflows SET last_seen = last_seen - interval '5 minutes'")
 
 
@@ -213,17 +213,17 @@ async def test_cancelling_stops_what_runs_and_its_token(cluster: Cluster, tmp_pa
     cluster.start_worker(STEPS, STELLWERK_HEARTBEAT_STEPS="30", STELLWERK_LEASE="100")
     session_id = await cluster.create("patient", directory=str(tmp_path))
     await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
-    async with cluster.services.engine.begin() as db:
+    async with cluster.backends.engine.begin() as db:
         lease = await db.exec_driver_sql(
             "SELECT lease_token FROM steps WHERE session_id = %s AND step = 2", (session_id,)
         )
         token = StepToken(session_id, 2, 1, "patient", lease.scalar_one())
     report = Report("", "from outside", 0.5)
-    assert await service.append_report(cluster.services, token, report) > 0
-    view = await service.cancel_session(cluster.services, session_id, principal="me", reason="changed my mind")
+    assert await service.append_report(cluster.backends, token, report) > 0
+    view = await control.cancel_session(cluster.backends, session_id, principal=OWNER, reason="changed my mind")
     assert view.status == "cancelled"
     with pytest.raises(Exception, match="closed"):
-        await service.append_report(cluster.services, token, report)
+        await service.append_report(cluster.backends, token, report)
     async with asyncio.timeout(20):  # the doorbell, not the heartbeat, which is 30 s
         while processes_naming(f"# {tmp_path}"):
             await asyncio.sleep(0.05)
@@ -259,11 +259,11 @@ async def test_a_worker_ends_whatever_its_threads_do_and_gives_all_its_steps_bac
     worker.send_signal(signal.SIGTERM)
     assert await asyncio.to_thread(worker.wait, 15) == 0
     for session_id in (*sleeping, staying):
-        (step,) = (await service.get_session(cluster.services, session_id)).steps
+        (step,) = (await service.get_session(cluster.backends, session_id, principal=OWNER)).steps
         assert (step.status, step.attempt, step.lost, step.failures) == ("queued", 2, 0, 0)
-        await service.cancel_session(cluster.services, session_id, principal="test")
+        await control.cancel_session(cluster.backends, session_id, principal=OWNER)
     for session_id in hanging:
-        await service.cancel_session(cluster.services, session_id, principal="test")
+        await control.cancel_session(cluster.backends, session_id, principal=OWNER)
 
 
 async def test_what_a_newer_version_stores_and_sends_breaks_nobody(
@@ -271,25 +271,25 @@ async def test_what_a_newer_version_stores_and_sends_breaks_nobody(
 ) -> None:
     """Columns, a kind of event and arguments of messages that this version does not know."""
     async with cluster_on(database_url, own_valkey.url, tmp_path) as cluster:
-        async with cluster.services.engine.begin() as db:
+        async with cluster.backends.engine.begin() as db:
             tables = await db.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
             for (table,) in tables.all():
                 await db.exec_driver_sql(f'ALTER TABLE "{table}" ADD of_tomorrow text')
         cluster.start_worker(STEPS, STELLWERK_RING_AGAIN_AFTER="600")  # so that nobody else rings
         session_id = await cluster.create("patient", directory=str(tmp_path))
         await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
-        async with transaction(cluster.services.engine) as db:
+        async with transaction(cluster.backends.engine) as db:
             await append.append(db, [encoding.item(session_id, cast("Any", OF_TOMORROW))])
         (tmp_path / "go").touch()
         assert (await cluster.ended(session_id)).status == "succeeded"
-        assert [fault async for fault in verify_stream(cluster.services.engine, session_id)] == []
+        assert [fault async for fault in verify_stream(cluster.backends.engine, session_id)] == []
 
         newer = NewerDispatch(own_valkey.url)
-        cluster.services = replace(cluster.services, dispatch=newer)
+        cluster.backends = replace(cluster.backends, dispatch=newer)
         session_id = await cluster.create("mended", directory=str(tmp_path))
         assert (await cluster.ended(session_id)).status == "failed"
         (tmp_path / "there").touch()
-        await service.retry_session(cluster.services, session_id, principal="test")
+        await control.retry_session(cluster.backends, session_id, principal=OWNER)
         assert (await cluster.ended(session_id)).status == "succeeded"
         newer.close()
 
@@ -300,8 +300,8 @@ class NewerDispatch(Dispatch):
     def advance_session(self, session_id: SessionId) -> None:
         self._send(ADVANCE_SESSION, [str(session_id)], ADVANCE_QUEUE)
 
-    def run_step(self, session_id: SessionId, step: int, attempt: int, *, queue: str) -> None:
-        self._send(RUN_STEP, [str(session_id), step, attempt], queue)
+    def run_step(self, session_id: SessionId, step: int, attempt: int, *, queue: str, agent: str) -> None:
+        self._send(RUN_STEP, [str(session_id), step, attempt, agent], queue)
 
     def _send(self, name: str, args: list[Any], queue: str) -> None:
         more: dict[str, Any] = {"of_tomorrow": 1}
@@ -317,7 +317,7 @@ async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path
     await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
     with pytest.raises(LeaseLost):
         token = StepToken(session_id, 2, 1, "patient", uuid4())
-        await service.append_report(cluster.services, token, Report("patient", "I am late", 0.5))
+        await service.append_report(cluster.backends, token, Report("patient", "I am late", 0.5))
     (tmp_path / "go").touch()
     assert (await cluster.ended(session_id)).status == "succeeded"
 
@@ -331,11 +331,11 @@ async def test_a_failed_session_is_retried_in_the_same_log_also_after_a_restart(
     assert view.status == "failed" and view.reason == "step 2 (needs_file) failed: ValueError: the file is not there"
     head = view.head
     with pytest.raises(Conflict, match="failed already"):
-        await service.cancel_session(cluster.services, session_id, principal="me")
+        await control.cancel_session(cluster.backends, session_id, principal=OWNER)
     first.kill()
 
     (tmp_path / "there").touch()
-    view = await service.retry_session(cluster.services, session_id, principal="me", reason="it is there now")
+    view = await control.retry_session(cluster.backends, session_id, principal=OWNER, reason="it is there now")
     assert (view.status, view.ended_at) == ("running", None)
     cluster.start_worker(STEPS)
     view = await cluster.ended(session_id)
@@ -348,25 +348,25 @@ async def test_a_failed_session_is_retried_in_the_same_log_also_after_a_restart(
     succeeded = [e["agent"] for e in events if e["t"] == "step_event" and e["status"] == "succeeded"]
     assert sorted(succeeded) == ["beside_it", "needs_file", "quick"]
     with pytest.raises(Conflict, match="only a failed one"):
-        await service.retry_session(cluster.services, session_id, principal="me")
+        await control.retry_session(cluster.backends, session_id, principal=OWNER)
 
 
 async def test_the_backlog_is_admitted_by_priority_then_age(cluster: Cluster) -> None:
     """With room for two at a time, and all submitted before the worker comes."""
-    async with cluster.services.engine.begin() as db:
+    async with cluster.backends.engine.begin() as db:
         await db.exec_driver_sql("INSERT INTO workflows VALUES ('quick', %s, '1', '{}')", (quick_version(),))
     priorities = [0, 0, 5, -5, 5, 0, 9, 0] * 5
     created = []
     async with room_for(2):
         for priority in priorities:
             new = NewSession(task="wait", workflow="quick", priority=priority)
-            view, _ = await service.create_session(cluster.services, new, principal="test")
+            view, _ = await service.create_session(cluster.backends, new, principal=OWNER)
             created.append((-priority, view.session_id))
         begun_at_once, rest = created[:2], created[2:]
         cluster.start_worker(STEPS, STELLWERK_MAX_ACTIVE_SESSIONS="2")
         for _, session_id in created:
             assert (await cluster.ended(session_id)).status == "succeeded"
-    async with cluster.services.engine.begin() as db:
+    async with cluster.backends.engine.begin() as db:
         rows = await db.exec_driver_sql("SELECT session_id, admitted_at, ended_at FROM sessions ORDER BY 2, 1")
         admitted = [(row.session_id, row.admitted_at, row.ended_at) for row in rows]
     order = [session_id for session_id, _, _ in admitted]
@@ -433,10 +433,10 @@ async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable
     assert kept[0] != kept[0] and kept[1:] == ["a\x00b", 2**70, "caf\udce9", {1: (2, 3)}]
 
     await cluster.until(asks, lambda view: view.status == "waiting")
-    (asked,) = await service.list_approvals(cluster.services, session_id=asks)
+    (asked,) = await approvals.list_approvals(cluster.backends, session_id=asks, principal=OWNER)
     assert asked.question == {"how many": str(2**70)}
     lookalike = {"$langgraph": [1]}  # an answer is plain JSON, whatever it looks like
-    await service.answer_approval(cluster.services, asks, asked.step, answer=lookalike, principal="me")
+    await approvals.answer_approval(cluster.backends, asks, asked.step, answer=lookalike, principal=OWNER)
     assert (await cluster.ended(asks)).result == {"values": [lookalike]}
 
 

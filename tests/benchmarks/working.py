@@ -12,13 +12,15 @@ from typing import Any
 from sqlalchemy import text
 
 from app.config import Settings
-from app.database import Statements, create_engine, transaction
+from app.database import DriverPool, create_engine, transaction
 from app.events.push import Push
+from app.events.types import TERMINAL
+from app.principals.model import OWNER
 from app.progress import SessionId
-from app.sessions import repository, service
+from app.sessions import service, worker_repository
 from app.sessions.dispatch import Dispatch
-from app.sessions.model import TERMINAL, NewSession
-from app.sessions.unit import Services
+from app.sessions.model import NewSession, RegisteredWorkflow
+from app.unit_of_work import Backends
 from tests.benchmarks.house import House, end
 from workers.graph.loading import load_workflows
 from workers.steps.advancer import Advancer
@@ -50,11 +52,11 @@ class StepTimes:
 class Client:
     """Does what the gateway does, without HTTP."""
 
-    services: Services
+    backends: Backends
 
     async def create(self, workflow: str, **graph_input: Any) -> SessionId:
         new = NewSession(task="bench", workflow=workflow, input=graph_input)
-        view, _ = await service.create_session(self.services, new, principal="bench")
+        view, _ = await service.create_session(self.backends, new, principal=OWNER)
         return view.session_id
 
     async def run(self, workflow: str, **graph_input: Any) -> SessionId:
@@ -72,7 +74,7 @@ class Client:
                 await asyncio.sleep(0.2)
 
     async def _statuses(self, sessions: tuple[SessionId, ...]) -> list[str]:
-        async with transaction(self.services.engine) as db:
+        async with transaction(self.backends.engine) as db:
             query = text("SELECT status FROM sessions WHERE session_id = ANY(:ids)")
             return list(await db.scalars(query, {"ids": list(sessions)}))
 
@@ -84,15 +86,15 @@ class Client:
             " max(ts) FILTER (WHERE data ->> 'status' = 'succeeded')"
             " FROM events WHERE stream_id = :id AND t = 'step_event' GROUP BY step ORDER BY step"
         )
-        async with transaction(self.services.engine) as db:
+        async with transaction(self.backends.engine) as db:
             return [StepTimes(*row) for row in await db.execute(query, {"id": session_id})]
 
     async def served(self, workflow: str) -> None:
         """Waits until a worker serves it."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                async with transaction(self.services.engine) as db:
-                    if await repository.newest_workflow(db, workflow):
+                async with transaction(self.backends.engine) as db:
+                    if await worker_repository.newest_workflow(db, workflow):
                         return
                 await asyncio.sleep(0.05)
 
@@ -100,14 +102,14 @@ class Client:
 @asynccontextmanager
 async def client_of(house: House, database_url: str) -> AsyncIterator[Client]:
     engine = create_engine(database_url)
-    statements = Statements(database_url)
+    pool = DriverPool(database_url)
     push, dispatch = Push(house.valkey.url), Dispatch(house.valkey.url)
     try:
-        yield Client(Services(engine, statements, push, dispatch))
+        yield Client(Backends(Settings(), engine, pool, push, dispatch))
     finally:
         dispatch.close()
         await push.close()
-        await statements.close()
+        await pool.close()
         await engine.dispose()
 
 
@@ -129,15 +131,15 @@ class Local:
     """A workflow of the benches, served by this process: a worker's fold without a worker."""
 
     def __init__(self, client: Client, name: str) -> None:
-        self._engine = client.services.engine
+        self._engine = client.backends.engine
         self._workflow = load_workflows([WORKFLOWS])[name]
         served = {(name, self._workflow.version): self._workflow}
         settings = Settings()
-        self.advancer = Advancer(client.services, served, Workspaces.configured(settings), settings)
+        self.advancer = Advancer(client.backends, served, Workspaces.configured(settings), settings)
 
     async def register(self) -> None:
         """Sessions of the workflow can be created from now on."""
         workflow = self._workflow
-        known = repository.RegisteredWorkflow(workflow.name, workflow.version, "bench", sorted(workflow.input_fields))
+        known = RegisteredWorkflow(workflow.name, workflow.version, "bench", sorted(workflow.input_fields))
         async with transaction(self._engine) as db:
-            await repository.register_workflows(db, [known])
+            await worker_repository.register_workflows(db, [known])

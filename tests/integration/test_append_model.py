@@ -20,6 +20,7 @@ from app.events import append, arrays, encoding, read
 from app.events.proof import entries
 from app.events.types import StreamId
 from app.sessions.model import new_session_id
+from tests.following import set_closed
 
 STREAMS = 3
 UNKNOWN = STREAMS
@@ -148,7 +149,7 @@ class Real:
 
     async def set_closed(self, stream: int, closed: bool) -> None:
         async with transaction(self.engine) as db:
-            await append.set_closed(db, self.streams[stream], closed)
+            await set_closed(db, self.streams[stream], closed)
 
     async def end_lease(self) -> None:
         async with transaction(self.engine) as db:

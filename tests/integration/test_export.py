@@ -14,6 +14,7 @@ from app.events.proof.export import ExportVerifier
 from app.events.proof.verify import ERASED
 from app.events.types import StreamId
 from app.progress import SessionId
+from app.sessions import history
 from tests.populating import Population, populate
 from tests.serving import Served, serving
 from tests.stacks import stellwerk
@@ -27,11 +28,11 @@ async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def population(served: Served) -> Population:
-    return await populate(served.gateway.services)
+    return await populate(served.gateway.backends)
 
 
 async def faults(served: Served, stream_id: SessionId) -> list[str]:
-    return [str(fault) async for fault in entries.verify_stream(served.gateway.engine, stream_id)]
+    return [str(fault) async for fault in history.verify(served.gateway.engine, stream_id)]
 
 
 async def change(served: Served, statement: str, **parameters: Any) -> None:
@@ -103,6 +104,7 @@ async def test_a_changed_event_is_found(
         ("UPDATE streams SET head_chain = sha256('') WHERE stream_id = :id", "head: the chain at head"),
         ("UPDATE streams SET closed = false WHERE stream_id = :id", "status: the stream is open"),
         ("UPDATE sessions SET status = 'failed' WHERE session_id = :id", "status: the session is 'failed'"),
+        ("UPDATE streams SET status = 'failed' WHERE stream_id = :id", "status: the session is 'failed'"),
         ("UPDATE artifacts SET content = 'x' WHERE stream_id = :id AND media_type = 'text/x-diff'", "artifact "),
         ("DELETE FROM artifacts WHERE stream_id = :id AND media_type = 'text/x-diff'", "that it names is missing"),
     ],

@@ -14,9 +14,9 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
 from app.events import encoding
 from app.events.append import append as append_items
-from app.events.append import set_closed
+from app.events.append import reopen
 from app.events.follow import live, subscriptions
-from app.events.follow.follower import Batch, End, Follower, Reset
+from app.events.follow.follower import End, Follower, Frames, Reset
 from app.events.group_commit import GroupCommit
 from app.events.push import Frame, Push, channel_of, connect, encode_message
 from app.events.read import Filter
@@ -55,7 +55,7 @@ async def test_cut_and_resumed_under_concurrent_appends(database_url: str, redis
                     async for update in updates:
                         if isinstance(update, End):
                             return frames
-                        assert isinstance(update, Batch)
+                        assert isinstance(update, Frames)
                         offsets = offsets_in(update.frames)
                         kept = offsets[:cut_after]
                         frames += b"\n\n".join(update.frames.split(b"\n\n")[: len(kept)]) + b"\n\n"
@@ -124,7 +124,7 @@ async def test_frames_that_are_taken_while_waiting_do_not_come_again(
             async for update in updates:
                 if isinstance(update, End):
                     return
-                assert isinstance(update, Batch)
+                assert isinstance(update, Frames)
                 frames += update.frames
 
         reading = asyncio.create_task(read())
@@ -240,7 +240,7 @@ async def test_large_events_come_in_bounded_batches(database_url: str, redis_url
         await close(engine, stream_id)
         reader = Reader(follower, await state_of(engine, stream_id))
         sizes = []
-        while isinstance(update := await reader.next(), Batch):
+        while isinstance(update := await reader.next(), Frames):
             sizes.append(len(update.frames))
         assert max(sizes[2:]) < 2 * live.BATCH_BYTES  # the mean has to be learnt
         assert sum(sizes) == len(await stored_frames(engine, stream_id))
@@ -254,9 +254,9 @@ async def test_a_filter_moves_the_cursor(database_url: str, redis_url: str) -> N
         only = Filter(agent=frozenset({"architect"}))
         reader = Reader(follower, await state_of(engine, stream_id), only=only)
         first = await reader.next()
-        assert isinstance(first, Batch) and offsets_in(first.frames) == [1, 2, 3, 4, 5]
+        assert isinstance(first, Frames) and offsets_in(first.frames) == [1, 2, 3, 4, 5]
         assert first.cursor == 5  # the id that the client has now
-        assert await reader.next() == Batch(10, b"")
+        assert await reader.next() == Frames(10, b"")
         push = Push(redis_url)
         push.publish(await append(engine, stream_id, range(3), agent="research"))
         push.publish(await append(engine, stream_id, range(1), agent="architect"))
@@ -264,7 +264,7 @@ async def test_a_filter_moves_the_cursor(database_url: str, redis_url: str) -> N
         await reader.read(to=14)
         assert offsets_in(reader.frames) == [14]
         push.publish(await close(engine, stream_id))
-        assert await reader.next() == Batch(15, b"")
+        assert await reader.next() == Frames(15, b"")
         assert isinstance(await reader.next(), End)
         await push.close()
 
@@ -276,7 +276,7 @@ async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> N
         first = Reader(follower, await state_of(engine, stream_id))
         assert (await first.read_all()).state.head == 1
         async with transaction(engine) as db:
-            await set_closed(db, stream_id, False)
+            await reopen(db, stream_id)
             await append_items(db, [encoding.item(stream_id, {"t": "session_event", "status": "running"})])
         again = Reader(follower, await state_of(engine, stream_id), after=1)
         await again.read(to=2)
@@ -296,7 +296,7 @@ async def test_another_epoch_resets(database_url: str, redis_url: str, take: liv
         reset = await reader.next()
         assert isinstance(reset, Reset) and reset.reason == "other_epoch" and reset.state.epoch == 2
         again = await reader.next()
-        assert isinstance(again, Batch) and offsets_in(again.frames) == [1, 2, 3]
+        assert isinstance(again, Frames) and offsets_in(again.frames) == [1, 2, 3]
 
 
 async def test_commits_that_postgres_lost_reset(database_url: str, redis_url: str) -> None:
@@ -314,7 +314,7 @@ async def test_commits_that_postgres_lost_reset(database_url: str, redis_url: st
         reset = await reader.next()
         assert isinstance(reset, Reset) and reset.state.head == 1
         again = await reader.next()
-        assert isinstance(again, Batch) and offsets_in(again.frames) == [1]
+        assert isinstance(again, Frames) and offsets_in(again.frames) == [1]
 
 
 async def test_expired_events_reset_a_reader_behind_them(database_url: str, redis_url: str) -> None:

@@ -31,7 +31,7 @@ async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
 
 @pytest.fixture
 async def claim(served: Served) -> Claim:
-    return await running(served.gateway.services)
+    return await running(served.gateway.backends)
 
 
 def refused(answer: httpx.Response, *statuses: int) -> str:
@@ -57,7 +57,7 @@ async def report(served: Served, token: object, session_id: SessionId, body: Any
 
 
 async def test_a_step_token_opens_its_own_step_only(served: Served, claim: Claim) -> None:
-    other = await running(served.gateway.services)
+    other = await running(served.gateway.backends)
     before = await heads(served)
     token, session_id = claim.token, claim.session.session_id
     for wrong in (
@@ -115,12 +115,12 @@ async def test_a_step_token_writes_reports_and_nothing_else(served: Served, clai
 
 
 async def test_a_step_token_dies_with_its_lease(served: Served) -> None:
-    services = served.gateway.services
-    ended_claims = [await running(services) for _ in range(4)]
+    backends = served.gateway.backends
+    ended_claims = [await running(backends) for _ in range(4)]
     completed, failed, given_back, cancelled = ended_claims
-    await attempts.complete_step(services, completed, {"plan": []}, commit=None)
-    await attempts.fail_step(services, failed, "try again", retryable=True)
-    await attempts.give_back_step(services, given_back)
+    await attempts.complete_step(backends, completed, {"plan": []}, commit=None)
+    await attempts.fail_step(backends, failed, "try again", retryable=True)
+    await attempts.give_back_step(backends, given_back)
     await served.client.post(f"/sessions/{cancelled.session.session_id}/cancel")
     before = await heads(served)
     for claim in ended_claims:
@@ -179,8 +179,8 @@ BODIES = {
 
 
 async def test_bodies_that_are_no_json(served: Served) -> None:
-    services = served.gateway.services
-    claim, asking, failed = await running(services), await waiting(services), await ended(services, "failed")
+    backends = served.gateway.backends
+    claim, asking, failed = await running(backends), await waiting(backends), await ended(backends, "failed")
     before = await heads(served)
     paths = {
         "/sessions": BEARER,
@@ -214,8 +214,8 @@ VALUES = {
 
 @pytest.mark.parametrize("value", VALUES.values(), ids=list(VALUES))
 async def test_values_that_postgres_or_json_would_change(served: Served, value: Any) -> None:
-    services = served.gateway.services
-    claim, asking = await running(services), await waiting(services)
+    backends = served.gateway.backends
+    claim, asking = await running(backends), await waiting(backends)
     before = await heads(served)
 
     async def post(path: str, body: Any, **headers: str) -> httpx.Response:
@@ -254,7 +254,7 @@ async def test_what_is_said_never_becomes_a_frame(served: Served, claim: Claim, 
 
 
 async def test_header_and_query_that_contradict_each_other(served: Served) -> None:
-    session_id = await ended(served.gateway.services)
+    session_id = await ended(served.gateway.backends)
     page = f"/sessions/{session_id}/events"
 
     async def first(query: Mapping[str, str], last_event_id: str) -> int:
@@ -276,11 +276,11 @@ async def test_header_and_query_that_contradict_each_other(served: Served) -> No
 
 
 async def test_two_of_one_header_or_parameter(served: Served) -> None:
-    session_id = await ended(served.gateway.services)
+    session_id = await ended(served.gateway.backends)
     page = f"/sessions/{session_id}/events"
     twice = [("Last-Event-ID", "2"), ("Last-Event-ID", "5")]
     answer = await served.client.get(page, headers=httpx.Headers(twice))
     assert answer.json()["events"][0]["offset"] in {3, 6}  # one of them, not both joined
-    other = await created(served.gateway.services)
+    other = await created(served.gateway.backends)
     answer = await served.client.get(f"/events?session_id={other}&session_id=x")
     refused(answer, 422)

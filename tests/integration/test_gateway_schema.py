@@ -28,7 +28,7 @@ async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
 
 
 async def test_every_event_in_a_page_validates(served: Served) -> None:
-    population = await populate(served.gateway.services)
+    population = await populate(served.gateway.backends)
     document = (await served.client.get("/openapi.json")).json()
     schema = {"$ref": "#/components/schemas/Event", "components": document["components"]}
     validator = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
@@ -116,10 +116,10 @@ def closed_for_good(population: Population) -> list[str]:
 
 
 async def test_whatever_is_sent_nothing_breaks(served: Served) -> None:
-    services = served.gateway.services
-    population = await populate(services)
-    spare = [str(await created(services)) for _ in range(5)]
-    failed = [str(await ended(services, "failed")) for _ in range(5)]
+    backends = served.gateway.backends
+    population = await populate(backends)
+    spare = [str(await created(backends)) for _ in range(5)]
+    failed = [str(await ended(backends, "failed")) for _ in range(5)]
     document = (await served.client.get("/openapi.json")).json()
     configured = configuration(served.url, population, spare, failed)
     schema = schemathesis.openapi.from_dict(document, config=configured)
@@ -132,7 +132,7 @@ async def test_whatever_is_sent_nothing_breaks(served: Served) -> None:
 
     failures, answered = await asyncio.to_thread(explore, schema)
     assert not failures, "\n".join(failures)
-    engine = services.engine
+    engine = backends.engine
     assert [fault async for stream in stream_ids(engine) async for fault in verify_stream(engine, stream)] == []
     reached = {operation: statuses for operation, statuses in answered.items() if statuses & {200, 201}}
     assert reached.keys() == {f"{m.upper()} {path}" for path, methods in document["paths"].items() for m in methods}

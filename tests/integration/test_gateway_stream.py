@@ -81,9 +81,9 @@ async def test_the_bytes_of_a_whole_stream(served: Served) -> None:
     assert (stream["event"], stream["id"]) == ("stream", "0")
     assert 0 < int(stream["retry"]) < 10_000
     data = json.loads(stream["data"])
-    assert data == {"earliest": 1, "head": 11, "head_chain": data["head_chain"], "status": None, "epoch": 1}
+    assert data == {"earliest": 1, "head": 11, "head_chain": data["head_chain"], "status": "succeeded", "epoch": 1}
     assert (end["event"], end["id"]) == ("end", "11")
-    assert json.loads(end["data"]) == {"head": 11, "head_chain": data["head_chain"], "status": None}
+    assert json.loads(end["data"]) == {"head": 11, "head_chain": data["head_chain"], "status": "succeeded"}
 
 
 def fields(frame: bytes) -> dict[str, str]:
@@ -279,7 +279,7 @@ async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live:
 
         async def fill() -> None:
             for _ in range(20):
-                served.gateway.services.push.publish(await append(engine, stream_id, range(10), size=100_000))
+                served.gateway.backends.push.publish(await append(engine, stream_id, range(10), size=100_000))
 
         if not is_live:
             await fill()

@@ -22,6 +22,7 @@ from app.progress import SessionId
 from app.schema import check_schema, downgrade, migrate
 from app.sessions.facts import agent_event
 from app.sessions.model import new_session_id
+from tests.following import set_closed
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ async def test_what_is_stored_is_what_was_given_and_the_chain_holds(engine: Asyn
 async def test_one_item_that_is_refused_does_not_touch_the_others(engine: AsyncEngine) -> None:
     first, second, closed = [await new_stream(engine) for _ in range(3)]
     async with transaction(engine) as db:
-        await append.set_closed(db, closed, True)
+        await set_closed(db, closed, True)
     broken = encoding.Item(first, "session", '{"x":1}', "agent_event")
     answers = await call(
         engine,
@@ -176,7 +177,7 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
 async def test_group_commit_tells_each_producer_its_own_fate(database_url: str, engine: AsyncEngine) -> None:
     stream_id, closed = await new_stream(engine), await new_stream(engine)
     async with transaction(engine) as db:
-        await append.set_closed(db, closed, True)
+        await set_closed(db, closed, True)
     appends = GroupCommit(database_url)
     results = await asyncio.gather(
         appends.append(entry(stream_id)),

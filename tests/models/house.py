@@ -11,7 +11,7 @@ from uuid import UUID
 
 from app.database import transaction
 from app.progress import SessionId
-from app.sessions import repository
+from app.sessions import worker_repository
 from tests.cluster import PATIENCE_SECONDS, Cluster, cluster_on
 from tests.following import quick
 from tests.models.servers import ModelServer
@@ -35,8 +35,8 @@ class House:
         """Waits until a worker has registered."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                async with transaction(self.cluster.services.engine) as db:
-                    if await repository.newest_workflow(db, "repair"):
+                async with transaction(self.cluster.backends.engine) as db:
+                    if await worker_repository.newest_workflow(db, "repair"):
                         break
                 await asyncio.sleep(0.05)
         created = await self.served.create_session(task, **more)

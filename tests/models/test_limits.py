@@ -10,7 +10,8 @@ import pytest
 
 from app.config import Settings
 from app.errors import ModelFaltered, NotNow
-from app.sessions import service
+from app.principals.model import OWNER
+from app.sessions import approvals
 from tests.models.house import House
 from tests.models.scripts import TASK, decisions, found
 from tests.models.servers import Reply
@@ -35,17 +36,17 @@ async def test_a_session_at_its_budget_waits_for_a_person(house: House) -> None:
     session_id = await house.submit("review this", path=str(house.cluster.directory))
     # 1,100 tokens for each call: the first two are within the budget, the third asks
     view = await house.cluster.until(session_id, lambda view: view.status == "waiting")
-    (asked,) = await service.list_approvals(house.cluster.services, session_id=session_id)
+    (asked,) = await approvals.list_approvals(house.cluster.backends, session_id=session_id, principal=OWNER)
     assert (asked.step, asked.agent) == (3, "supervisor")
     assert asked.question["question"] == "raise the budget?"
     assert asked.question["spent"]["tokens"] == 2200 and asked.question["budget"]["tokens"] == 2000
-    answered = {"principal": "me", "comment": "go on"}
-    await service.answer_approval(
-        house.cluster.services, session_id, 3, verdict="approved", answer={"tokens": 1000}, **answered
+    answered: dict[str, Any] = {"principal": OWNER, "comment": "go on"}
+    await approvals.answer_approval(
+        house.cluster.backends, session_id, 3, verdict="approved", answer={"tokens": 1000}, **answered
     )
     # 3,000 now; after the third call there are 3,300, and the same research is in the log already
     view = await house.cluster.until(session_id, lambda view: view.status == "waiting" and view.steps[-1].step == 5)
-    await service.answer_approval(house.cluster.services, session_id, 5, verdict="rejected", principal="me")
+    await approvals.answer_approval(house.cluster.backends, session_id, 5, verdict="rejected", principal=OWNER)
     view = await house.cluster.ended(session_id)
     assert view.status == "failed" and "BudgetExhausted" in (view.reason or "")
     events = await house.cluster.events(session_id)

@@ -16,8 +16,9 @@ from app.config import Settings
 from app.database import DATABASE_AWAY, transaction
 from app.errors import StellwerkError
 from app.sessions import attempts, overdue
+from app.sessions.admission import admit_sessions
 from app.sessions.overdue import Served
-from app.sessions.unit import Services, admit_sessions
+from app.unit_of_work import Backends
 
 logger = structlog.get_logger(__name__)
 
@@ -27,7 +28,7 @@ REGISTER_EVERY_SECONDS = 30.0
 
 @dataclass
 class Rescuer:
-    services: Services
+    backends: Backends
     served: Served
     settings: Settings
     register: Callable[[], Awaitable[None]]
@@ -55,7 +56,7 @@ class Rescuer:
         while not asked_to_end():
             await asyncio.sleep(self.settings.rescue_every.total_seconds())
             try:
-                async with transaction(self.services.engine) as db:
+                async with transaction(self.backends.engine) as db:
                     await overdue.database_now(db)
             except (SQLAlchemyError, OSError):
                 continue
@@ -65,21 +66,21 @@ class Rescuer:
 
     async def rescue(self) -> None:
         """One round."""
-        async with transaction(self.services.engine) as db:
+        async with transaction(self.backends.engine) as db:
             expired = await overdue.expired_leases(db, limit=BATCH)
             wait = self.settings.ring_again_after
             unclaimed = await overdue.take_unclaimed(db, served=self.served, ring_again_after=wait, limit=BATCH)
             owed = await overdue.take_unadvanced(db, served=self.served, ring_again_after=wait, limit=BATCH)
         # The bells first: taking a step from its worker may wait for the stream's lock.
-        for session_id, step, attempt, queue in unclaimed:
-            self.services.dispatch.run_step(session_id, step, attempt, queue=queue)
+        for due in unclaimed:
+            self.backends.dispatch.run_step(due.session_id, due.step, due.attempt, queue=due.queue, agent=due.agent)
         for session_id in owed:
-            self.services.dispatch.advance_session(session_id)
+            self.backends.dispatch.advance_session(session_id)
         for row in expired:
             try:
-                await attempts.lose_step(self.services, row)
+                await attempts.lose_step(self.backends, row)
             except (StellwerkError, *DATABASE_AWAY) as error:  # the next round tries again
                 logger.warning("step not rescued", session=str(row.session_id), step=row.step, error=str(error))
-        admitted = await admit_sessions(self.services)
+        admitted = await admit_sessions(self.backends)
         if expired or unclaimed or owed or admitted:
             logger.info("rescued", lost=len(expired), rung_again=len(unclaimed), advanced=len(owed), admitted=admitted)

@@ -8,22 +8,20 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.config import Settings
-from app.database import Statements, create_engine
+from app.database import DriverPool, create_engine
 from app.errors import SnapshotVersionMismatch, WorkflowError
 from app.events.push import Push
 from app.progress import SessionId
-from app.sessions import service, supersteps
+from app.sessions import history
 from app.sessions.dispatch import Dispatch
-from app.sessions.repository import SessionRow
-from app.sessions.unit import Services
+from app.sessions.model import SessionRow
+from app.unit_of_work import Backends
 from workers.graph import fold
 from workers.graph.fold import Fold
 from workers.graph.loading import LoadedWorkflow, load_workflows
 from workers.process.runtime import Addresses
 from workers.steps.advancer import Advancer, Served
 from workers.workspace.repository import Workspaces
-
-PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,42 +40,36 @@ async def rebuild(
     served = {(w.name, w.version): w for w in workflows.values()}
     database = create_engine(addresses.database, pool_size=2)
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
-    statements = Statements(addresses.database)
-    services = Services(database, statements, push, dispatch)
-    advancer = Advancer(services, served, Workspaces.configured(settings), settings)
-    rebuilder = Rebuilder(services, served, advancer)
+    pool = DriverPool(addresses.database)
+    backends = Backends(settings, database, pool, push, dispatch)
+    advancer = Advancer(backends, served, Workspaces.configured(settings), settings)
+    rebuilder = Rebuilder(backends, served, advancer)
     try:
-        async for session_id in _ids(services, session_ids):
+        chosen = history.session_ids(backends) if session_ids is None else _these(session_ids)
+        async for session_id in chosen:
             yield await rebuilder.rebuild(session_id, check=check)
     finally:
         advancer.close()
         await push.close()
         dispatch.close()
-        await statements.close()
+        await pool.close()
         await database.dispose()
 
 
-async def _ids(services: Services, session_ids: Sequence[SessionId] | None) -> AsyncIterator[SessionId]:
-    if session_ids is not None:
-        for session_id in session_ids:
-            yield session_id
-        return
-    before = None
-    while page := await service.list_sessions(services, before=before, limit=PAGE):
-        before = page[-1].session_id
-        for view in page:
-            yield view.session_id
+async def _these(session_ids: Sequence[SessionId]) -> AsyncIterator[SessionId]:
+    for session_id in session_ids:
+        yield session_id
 
 
 @dataclass
 class Rebuilder:
-    services: Services
+    backends: Backends
     served: Served
     advancer: Advancer
 
     async def rebuild(self, session_id: SessionId, *, check: bool) -> Rebuilt:
         """Raises NotFound."""
-        session = await supersteps.read_session(self.services, session_id)
+        session = await history.read_session(self.backends, session_id)
         if session.folded_superstep is None:
             return Rebuilt(session_id, "skipped", "nothing is folded yet")
         workflow = self.served.get((session.workflow, session.workflow_version))
@@ -89,7 +81,7 @@ class Rebuilder:
         except WorkflowError as error:
             return Rebuilt(session_id, "different", f"the log cannot be folded: {error}")
         if not check:
-            replaced = await supersteps.replace_snapshot(self.services, session, folded.snapshot)
+            replaced = await history.replace_snapshot(self.backends, session, folded.snapshot)
             return Rebuilt(
                 session_id, "replaced" if replaced else "skipped", "" if replaced else "it moved on meanwhile"
             )

@@ -21,16 +21,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.cancelling import asked_to_end
 from app.config import Settings
-from app.database import Statements, create_engine, transaction
+from app.database import DriverPool, create_engine, transaction
 from app.errors import BadInput, describe
 from app.events.epochs import observe_cluster
 from app.events.group_commit import GroupCommit
 from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
-from app.sessions import overdue, repository
+from app.sessions import overdue, worker_repository
 from app.sessions.dispatch import Dispatch
-from app.sessions.repository import RegisteredWorkflow
-from app.sessions.unit import Services
+from app.sessions.model import RegisteredWorkflow
+from app.unit_of_work import Backends
 from workers.graph.loading import LoadedWorkflow
 from workers.maintenance.rescuer import Rescuer
 from workers.models.limits import ModelLimits
@@ -126,8 +126,8 @@ class Runtime:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(timeout=1)
 
-    def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
-        self.call(self.runner.run_step(session_id, step, attempt))
+    def run_step(self, session_id: SessionId, step: int, attempt: int, agent: str | None) -> None:
+        self.call(self.runner.run_step(session_id, step, attempt, agent))
 
     def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
         self.call(self.runner.run_leased(session_id, step, lease))
@@ -137,18 +137,20 @@ class Runtime:
 
     async def _start(self) -> None:
         settings, addresses = self._settings, self._addresses
-        self._push = Push(addresses.redis)
-        self._appends = GroupCommit(addresses.database, self._push.publish)
+        self._push = Push(addresses.redis, inline_bytes=settings.push_inline_bytes)
+        self._appends = GroupCommit(addresses.database, self._push.publish, limit=settings.statement_limit)
         self._dispatch = Dispatch(addresses.broker)
-        engine = create_engine(addresses.database, pool_size=settings.database_pool_size)
-        statements = Statements(addresses.database)
-        self.services = Services(engine, statements, self._push, self._dispatch)
+        engine = create_engine(
+            addresses.database, pool_size=settings.database_pool_size, limit=settings.statement_limit
+        )
+        pool = DriverPool(addresses.database, limit=settings.statement_limit)
+        self.backends = Backends(settings, engine, pool, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
         self._limits = ModelLimits(addresses.redis, settings)
-        self.advancer = Advancer(self.services, self._served, workspaces, settings)
+        self.advancer = Advancer(self.backends, self._served, workspaces, settings)
         self.runner = Runner(
-            services=self.services,
+            backends=self.backends,
             served=self._served,
             advancer=self.advancer,
             workspaces=workspaces,
@@ -156,7 +158,7 @@ class Runtime:
             heartbeat=self._heartbeat,
             limits=self._limits,
             settings=settings,
-            quarantine=Quarantine(self.services, settings),
+            quarantine=Quarantine(self.backends, settings),
             worker=f"{socket.gethostname()}:{os.getpid()}",
         )
         if not self._alone:
@@ -164,13 +166,13 @@ class Runtime:
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
-            rescuer = Rescuer(self.services, tuple(self._served), settings, self._register)
+            rescuer = Rescuer(self.backends, tuple(self._served), settings, self._register)
             self._background.append(asyncio.create_task(rescuer.run(), name="rescuer"))
 
     async def _register(self) -> None:
         langgraph_version = version("langgraph")
-        async with transaction(self.services.engine) as db:
-            await repository.register_workflows(
+        async with transaction(self.backends.engine) as db:
+            await worker_repository.register_workflows(
                 db,
                 [
                     RegisteredWorkflow(w.name, w.version, langgraph_version, sorted(w.input_fields))
@@ -181,9 +183,9 @@ class Runtime:
     async def _register_at_start(self) -> None:
         while True:
             try:
-                await observe_cluster(self.services.engine)
+                await observe_cluster(self.backends.engine)
                 await self._register()
-                async with transaction(self.services.engine) as db:
+                async with transaction(self.backends.engine) as db:
                     await overdue.wake_waiting(db, served=tuple(self._served))
             except (SQLAlchemyError, OSError) as error:
                 logger.warning("waiting for the database", error=str(error).splitlines()[0])
@@ -218,5 +220,5 @@ class Runtime:
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()
         await self._limits.close()
-        await self.services.statements.close()
-        await self.services.engine.dispose()
+        await self.backends.pool.close()
+        await self.backends.engine.dispose()

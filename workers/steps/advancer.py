@@ -20,11 +20,10 @@ from app.errors import (
     WorkflowError,
 )
 from app.progress import SessionId
-from app.sessions import supersteps
-from app.sessions.moves import NewStep
-from app.sessions.repository import SessionRow
+from app.sessions import history, supersteps
+from app.sessions.model import NewStep, SessionRow
 from app.sessions.supersteps import Advance, Owed
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 from workers.graph import fold
 from workers.graph.codec import readable
 from workers.graph.fold import Fold, PendingStep
@@ -45,7 +44,7 @@ Served = Mapping[tuple[str, str], LoadedWorkflow]
 
 @dataclass
 class Advancer:
-    services: Services
+    backends: Backends
     served: Served
     workspaces: Workspaces
     settings: Settings
@@ -55,7 +54,7 @@ class Advancer:
 
     async def advance_session(self, session_id: SessionId) -> None:
         """Does nothing when nothing is owed, so that doubled messages are harmless."""
-        if owed := await supersteps.read_owed(self.services, session_id):
+        if owed := await supersteps.read_owed(self.backends, session_id):
             await self.advance(owed)
 
     async def advance(self, owed: Owed | None) -> None:
@@ -64,32 +63,21 @@ class Advancer:
             session = owed.session
             workflow = self.served.get((session.workflow, session.workflow_version))
             if workflow is None:
-                await self.park_unserved(session)
+                await supersteps.park_session(self.backends, session)
                 return
             try:
                 advance = await self._advance(workflow, owed)
-                if await supersteps.commit_advance(self.services, owed, advance):
+                if await supersteps.commit_advance(self.backends, owed, advance):
                     return
             except (WorkflowError, BadPath, InvalidEvent, EventTooLarge, GitFailed) as error:
                 logger.warning("session fails", session=str(session.session_id), error=str(error))
-                await supersteps.fail_session(self.services, owed, f"{type(error).__name__}: {error}")
+                await supersteps.fail_session(self.backends, owed, f"{type(error).__name__}: {error}")
                 return
-            owed = await supersteps.read_owed(self.services, session.session_id)
-
-    async def park_unserved(self, session: SessionRow) -> bool:
-        """Where no worker has this version, the session waits and says so; False when another one has it."""
-        if await supersteps.is_served(self.services, session.workflow, session.workflow_version):
-            return False
-        reason = (
-            f"no worker serves version {session.workflow_version} of the workflow {session.workflow!r};"
-            " the session goes on when one does"
-        )
-        await supersteps.park_session(self.services, session.session_id, reason)
-        return True
+            owed = await supersteps.read_owed(self.backends, session.session_id)
 
     async def _advance(self, workflow: LoadedWorkflow, owed: Owed) -> Advance:
         session = owed.session
-        if supersteps.max_supersteps_reached(session):
+        if (session.folded_superstep or 0) >= self.settings.max_supersteps:
             raise TooManySupersteps
         if session.folded_superstep is None:
             folded = await self.fold(fold.start(workflow, session.input, session_id=str(session.session_id)))
@@ -133,9 +121,9 @@ class Advancer:
 
     async def rebuild(self, workflow: LoadedWorkflow, session: SessionRow) -> Fold:
         """Folds the session from its log alone, as far as the session has been folded."""
-        history = await supersteps.read_history(self.services, session.session_id)
-        folded = await self.fold(fold.start(workflow, history.input, session_id=str(session.session_id)))
-        for results in history.supersteps[: session.folded_superstep or 0]:
+        logged = await history.read_history(self.backends, session.session_id)
+        folded = await self.fold(fold.start(workflow, logged.input, session_id=str(session.session_id)))
+        for results in logged.supersteps[: session.folded_superstep or 0]:
             decoded = {path: workflow.codec.decode(update) for path, update in results.items()}
             folded = await self.fold(fold.fold(workflow, folded.snapshot, decoded))
         return folded

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from app.sessions import model_calls
 from app.sessions.attempts import Claim
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 from workers.models.gate import PaidAnswer, Provider, Spending
 from workers.models.limits import ModelLimits
 
@@ -13,7 +13,7 @@ from workers.models.limits import ModelLimits
 @dataclass(frozen=True, slots=True)
 class AttemptGate:
     claim: Claim
-    services: Services
+    backends: Backends
     limits: ModelLimits
 
     def admit(self, provider: Provider) -> AbstractAsyncContextManager[None]:
@@ -21,15 +21,15 @@ class AttemptGate:
 
     async def spending(self) -> Spending:
         row = self.claim.step
-        spent, raises = await model_calls.read_spending(self.services, row.session_id, asking_step=row.step)
+        spent, raises = await model_calls.read_spending(self.backends, row.session_id, asking_step=row.step)
         return Spending(spent.usd, spent.tokens, tuple(raises))
 
     async def paid_answer(self, digest: str, *, whole_session: bool) -> PaidAnswer | None:
         row = self.claim.step
         step = None if whole_session else row.step
-        found = await model_calls.find_answer(self.services, row.session_id, digest, step=step)
+        found = await model_calls.find_answer(self.backends, row.session_id, digest, step=step)
         return None if found is None else PaidAnswer(found.offset, found.response)
 
     async def started_response(self, digest: str) -> str | None:
         row = self.claim.step
-        return await model_calls.find_started_response(self.services, row.session_id, digest, step=row.step)
+        return await model_calls.find_started_response(self.backends, row.session_id, digest, step=row.step)

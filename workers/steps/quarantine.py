@@ -22,7 +22,7 @@ from app.errors import LeaseLost, StreamClosed
 from app.progress import SessionId
 from app.sessions import attempts
 from app.sessions.attempts import Claim
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 from workers.children.guarded import Tail, guarded
 from workers.steps.failures import patiently
 
@@ -45,7 +45,7 @@ def too_large(limit_bytes: int) -> str:
 
 @dataclass
 class Quarantine:
-    services: Services
+    backends: Backends
     settings: Settings
     _line: dict[AttemptId, Claiming] = field(default_factory=dict)
     _processes: "set[asyncio.Task[None]]" = field(default_factory=set)
@@ -118,8 +118,8 @@ class Quarantine:
             if status == TOO_LARGE_STATUS:
                 error = f"the step, alone in its process, {too_large(self.settings.worker_memory_bytes)}"
                 with suppress(LeaseLost, StreamClosed):
-                    await patiently(partial(attempts.fail_step, self.services, claim, error, retryable=False))
-                self.services.push.cancel(step.session_id)  # siblings elsewhere need not go on
+                    await patiently(partial(attempts.fail_step, self.backends, claim, error, retryable=False))
+                self.backends.push.cancel(step.session_id)  # siblings elsewhere need not go on
                 return
             why = f"the process in which it ran alone died with status {status}"
-            await patiently(partial(attempts.lose_step, self.services, step, dead=why))
+            await patiently(partial(attempts.lose_step, self.backends, step, dead=why))

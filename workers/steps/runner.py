@@ -30,11 +30,12 @@ from app.errors import (
 from app.events.group_commit import GroupCommit
 from app.progress import CurrentStep, SessionId, running_step
 from app.redaction import Redactor
-from app.sessions import attempts, supersteps
+from app.sessions import attempts, history, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.step_repository import StepRow
+from app.sessions.model import StepRow
 from app.sessions.supersteps import Owed
-from app.sessions.unit import Services
+from app.sessions.transitions import may
+from app.unit_of_work import Backends
 from workers.graph import fold
 from workers.graph.codec import readable
 from workers.graph.loading import LoadedWorkflow
@@ -76,7 +77,7 @@ class Attempt:
 
 @dataclass
 class Runner:
-    services: Services
+    backends: Backends
     served: Served
     advancer: Advancer
     workspaces: Workspaces
@@ -90,12 +91,17 @@ class Runner:
     _later: "set[asyncio.Task[None]]" = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def run_step(self, session_id: SessionId, step: int, attempt: int) -> None:
-        """Does nothing when there is nothing to claim, so that doubled messages are harmless."""
+    async def run_step(self, session_id: SessionId, step: int, attempt: int, agent: str | None) -> None:
+        """Does nothing when there is nothing to claim, so that doubled messages are harmless.
+
+        An older version's message does not name the agent; then it is looked up.
+        """
         try:
-            claim = await self._claim(session_id, step, attempt, alone=False)
+            if agent is None:
+                agent = (await attempts.read_step(self.backends, session_id, step))[1].agent
+            claim = await self._claim(session_id, step, attempt, agent, alone=False)
             if claim is None:
-                await self._not_claimed(session_id, step, attempt)
+                await self._not_claimed(session_id, step, attempt, agent)
                 return
         except NotFound as error:
             logger.warning("message for an unknown step", error=str(error))
@@ -105,17 +111,18 @@ class Runner:
 
     async def run_leased(self, session_id: SessionId, step: int, lease: UUID) -> None:
         """Runs an attempt that another process of this worker has claimed."""
-        claim = await patiently(partial(attempts.read_claim, self.services, session_id, step, lease))
+        claim = await patiently(partial(attempts.read_claim, self.backends, session_id, step, lease))
         if claim is not None:
             await self._run_claimed(claim)
 
-    async def _claim(self, session_id: SessionId, step: int, attempt: int, *, alone: bool) -> Claim | None:
+    async def _claim(self, session_id: SessionId, step: int, attempt: int, agent: str, *, alone: bool) -> Claim | None:
         claim = partial(
             attempts.claim_step,
-            self.services,
+            self.backends,
             session_id,
             step,
             attempt,
+            agent=agent,
             lease=uuid4(),
             worker=self.worker,
             served=frozenset(self.served),
@@ -123,16 +130,15 @@ class Runner:
         )
         return await patiently(claim)
 
-    async def _not_claimed(self, session_id: SessionId, step: int, attempt: int) -> None:
-        session = await supersteps.read_session(self.services, session_id)
-        row = await supersteps.read_step(self.services, session_id, step)
-        if session.status not in {"created", "running", "waiting"} or row.status != "queued" or row.attempt != attempt:
+    async def _not_claimed(self, session_id: SessionId, step: int, attempt: int, agent: str) -> None:
+        session, row = await attempts.read_step(self.backends, session_id, step)
+        if not may("claim", session.status) or row.status != "queued" or row.attempt != attempt:
             return
         if (session.workflow, session.workflow_version) not in self.served:
-            if not await self.advancer.park_unserved(session):
+            if not await supersteps.park_session(self.backends, session):
                 self._ring_later(row, BOUNCE)  # a worker that serves it shares our queues: it may get the next one
         elif row.lost > 0:
-            claiming = partial(self._claim, session_id, step, attempt, alone=True)
+            claiming = partial(self._claim, session_id, step, attempt, agent, alone=True)
             self.quarantine.put((session_id, step, attempt), claiming)
 
     async def _run_claimed(self, claim: Claim) -> None:
@@ -162,7 +168,7 @@ class Runner:
 
     async def _stopped(self, attempt: Attempt) -> None:
         if attempt.stopped == "shutdown":
-            await attempts.give_back_step(self.services, attempt.claim)
+            await attempts.give_back_step(self.backends, attempt.claim)
         elif attempt.stopped is None:  # the agent cancelled itself
             await self._fail(attempt.claim, "the agent was cancelled from inside", retryable=True)
         else:
@@ -171,7 +177,7 @@ class Runner:
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
         redactor = Redactor(self.settings.secrets())
-        reporter = AttemptReporter(claim, self.services, self.appends, asyncio.get_running_loop(), redactor)
+        reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with self._context(claim, reporter, workspace):
@@ -203,11 +209,11 @@ class Runner:
             case NodeReturned(value):
                 update = workflow.codec.encode(value)
                 commit = await workspace.commit()
-                return partial(attempts.complete_step, self.services, claim, update, commit=commit)
+                return partial(attempts.complete_step, self.backends, claim, update, commit=commit)
             case NodeInterrupted():
                 return partial(
                     attempts.wait_step,
-                    self.services,
+                    self.backends,
                     claim,
                     question=readable(outcome.question),
                     interrupt_id=outcome.interrupt_id,
@@ -244,7 +250,7 @@ class Runner:
             },
         )
         provider = worktree_provider.set(workspace.provide)
-        gate = model_gate.set(AttemptGate(claim, self.services, self.limits))
+        gate = model_gate.set(AttemptGate(claim, self.backends, self.limits))
         try:
             with running_step(step):
                 yield
@@ -276,7 +282,7 @@ class Runner:
                         session_id=session_id,
                     )
                 except SnapshotVersionMismatch:
-                    answers = await supersteps.read_answers(self.services, session.session_id, row.step)
+                    answers = await history.read_answers(self.backends, session.session_id, row.step)
                     return await run_node(
                         workflow,
                         row.agent,
@@ -291,14 +297,14 @@ class Runner:
             raise
 
     async def _postpone(self, claim: Claim, error: NotNow) -> None:
-        await patiently(partial(attempts.postpone_step, self.services, claim, describe(error), error.delay))
+        await patiently(partial(attempts.postpone_step, self.backends, claim, describe(error), error.delay))
         self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
 
     async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
-        fail = partial(attempts.fail_step, self.services, claim, error, retryable=retryable)
+        fail = partial(attempts.fail_step, self.backends, claim, error, retryable=retryable)
         delay = await patiently(fail)
         if delay is None:
-            self.services.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
+            self.backends.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
             return
 
         row = claim.step
@@ -309,7 +315,7 @@ class Runner:
 
         async def ring() -> None:
             await asyncio.sleep(delay.total_seconds())
-            self.services.dispatch.run_step(row.session_id, row.step, row.attempt, queue=row.queue)
+            self.backends.dispatch.run_step(row.session_id, row.step, row.attempt, queue=row.queue, agent=row.agent)
 
         task = asyncio.create_task(ring())
         self._later.add(task)
@@ -323,7 +329,7 @@ class Runner:
     async def lose_all(self, why: str) -> None:
         """This process dies in a moment. The steps run next alone, for nobody knows which of them it was."""
         self.quarantine.close()
-        losing = (attempts.lose_step(self.services, attempt.claim.step, dead=why) for attempt in self._running)
+        losing = (attempts.lose_step(self.backends, attempt.claim.step, dead=why) for attempt in self._running)
         await asyncio.gather(*losing, return_exceptions=True)
 
     async def shut_down(self, grace_seconds: float) -> None:
@@ -341,4 +347,4 @@ class Runner:
                     await self._idle.wait()
         # What does not let itself be cancelled can write nothing any more without its lease.
         claims = [attempt.claim for attempt in self._running]
-        await asyncio.gather(*(attempts.give_back_step(self.services, claim) for claim in claims))
+        await asyncio.gather(*(attempts.give_back_step(self.backends, claim) for claim in claims))

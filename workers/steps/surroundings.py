@@ -19,7 +19,7 @@ from app.redaction import Redactor
 from app.sessions import model_calls
 from app.sessions.attempts import Claim
 from app.sessions.facts import agent_event
-from app.sessions.unit import Services
+from app.unit_of_work import Backends
 from workers.steps.failures import patiently
 from workers.workspace.repository import Workspace, Workspaces
 
@@ -32,7 +32,7 @@ class AttemptReporter:
     """Appends an attempt's reports under its lease; callable from any thread and loop."""
 
     claim: Claim
-    services: Services
+    backends: Backends
     appends: GroupCommit
     loop: asyncio.AbstractEventLoop
     redactor: Redactor
@@ -66,7 +66,7 @@ class AttemptReporter:
 
     async def _record(self, call: ModelCall) -> int:
         """It is paid for: a database that restarts just now must not cost it."""
-        return await patiently(partial(model_calls.record_call, self.services, self.claim, call, key=f"call:{uuid4()}"))
+        return await patiently(partial(model_calls.record_call, self.backends, self.claim, call, key=f"call:{uuid4()}"))
 
     async def _write(self, writing: Coroutine[Any, Any, int]) -> int:
         if asyncio.get_running_loop() is self.loop:

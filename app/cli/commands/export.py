@@ -125,7 +125,8 @@ def _verify_file(path: Path, kept: bytes | None) -> bool:
 
 
 async def _verify_database(address: str, session_id: SessionId | None) -> bool:
-    from app.events.proof.entries import count_events, stream_ids, verify_stream  # noqa: PLC0415
+    from app.events.proof.entries import count_events, stream_ids  # noqa: PLC0415
+    from app.sessions.history import verify  # noqa: PLC0415
 
     streams = broken = 0
     async with engine_of(address) as engine:
@@ -133,7 +134,7 @@ async def _verify_database(address: str, session_id: SessionId | None) -> bool:
         with Progress(*Progress.get_default_columns(), console=err, transient=True, disable=not err.is_terminal) as bar:
             task = bar.add_task("verifying", total=total)
             async for stream_id in _only(session_id) if session_id else stream_ids(engine):
-                found = verify_stream(engine, stream_id, lambda: bar.advance(task))
+                found = verify(engine, stream_id, lambda: bar.advance(task))
                 broken += _tell(str(stream_id), [fault async for fault in found]) > 0
                 streams += 1
     print_text(f"{streams} stream(s), {total} event(s): {f'{broken} with faults' if broken else 'nothing was changed'}")

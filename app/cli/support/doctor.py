@@ -28,7 +28,7 @@ from app.database import create_engine as create_async_engine
 from app.database import libpq_url, sqlalchemy_url, transaction
 from app.embedded.running import running_stack
 from app.errors import BadInput
-from app.sessions import repository
+from app.sessions import worker_repository
 
 LITTLE_SPACE = 1024 * MIB
 NO_SPACE = 100 * MIB
@@ -132,9 +132,9 @@ async def _workers(url: str) -> Finding:
     engine = create_async_engine(url, pool_size=1)
     served = []
     async with transaction(engine) as db:
-        for name in await repository.workflow_names(db):
-            newest = await repository.newest_workflow(db, name)
-            if newest is not None and await repository.is_served(db, name, newest.version):
+        for name in await worker_repository.workflow_names(db):
+            newest = await worker_repository.newest_workflow(db, name)
+            if newest is not None and await worker_repository.is_served(db, name, newest.version):
                 served.append(f"{name} ({newest.version})")
     await engine.dispose()
     if not served:

@@ -34,7 +34,7 @@ LINGER_SECONDS = 10.0
 LOG_SECONDS = 30.0
 
 
-class Batch(NamedTuple):
+class Frames(NamedTuple):
     """Frames to be sent as they are. None at all: the cursor moved over events that the filter dropped."""
 
     cursor: int
@@ -61,7 +61,7 @@ class Beat:
     """Nothing came for a while: the connection is to show that it lives."""
 
 
-Update = Batch | Reset | End | Beat
+Update = Frames | Reset | End | Beat
 
 
 class Follower:
@@ -112,11 +112,11 @@ class Follower:
         """What comes behind `after`, which `state` (read just before) can serve.
 
         Ends after `End`; without it when this process stops, and the client is to come back. While it waits, new
-        frames are first offered to `take`, which costs no switch of tasks; False: they come as a Batch.
+        frames are first offered to `take`, which costs no switch of tasks; False: they come as a Frames.
         """
         live = self._join(state)
         try:
-            life, cursor, told = live.life, after, after  # told: the last id that the client knows
+            restarts, cursor, told = live.restarts, after, after  # told: the last id that the client knows
             ahead: asyncio.Task[Page] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
@@ -124,24 +124,24 @@ class Follower:
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
                 page = await _next_page(live, cursor, only, ahead)
                 ahead = None
-                if live.life != life or cursor < live.state.earliest - 1:
-                    reason = "other_epoch" if live.life != life else "expired"
+                if live.restarts != restarts or cursor < live.state.earliest - 1:
+                    reason = "other_epoch" if live.restarts != restarts else "expired"
                     yield Reset(reason, live.state)
-                    life, cursor = live.life, live.state.earliest - 1
+                    restarts, cursor = live.restarts, live.state.earliest - 1
                     told = cursor
                 elif page.frames:
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
                     ahead = live.read_ahead(cursor, only)
-                    yield Batch(told, page.frames)
+                    yield Frames(told, page.frames)
                 elif told < page.reached and self._clock() >= tell_at:
                     cursor = told = page.reached
-                    yield Batch(cursor, b"")
+                    yield Frames(cursor, b"")
                 elif cursor < page.reached:
                     cursor = page.reached
                 elif live.state.closed and cursor == live.state.head:
                     if told < cursor:
-                        yield Batch(cursor, b"")
+                        yield Frames(cursor, b"")
                     yield End(live.state)
                     return
                 elif beats != self._beats:

@@ -60,7 +60,7 @@ class _Waiting:
 
 
 class LiveStream:
-    """Shared by all readers of a stream in this process. `life` counts how often its offsets began anew."""
+    """Shared by all readers of a stream in this process. `restarts` counts how often its offsets began anew."""
 
     def __init__(self, reads: ReadBudget, states: StateReads, state: StreamState, settings: Settings) -> None:
         self._reads = reads
@@ -72,7 +72,7 @@ class LiveStream:
         self._waiting = set[_Waiting]()
         self._wake = asyncio.Event()
         self.state = state
-        self.life = 0
+        self.restarts = 0
         self.readers = 0
         self.left_at = 0.0
         self.changes = 0
@@ -109,7 +109,7 @@ class LiveStream:
             return
         only_grew = replace(self.state, head=state.head, head_chain=state.head_chain) == state
         if state.epoch > self.state.epoch:
-            self.life += 1
+            self.restarts += 1
             self._begin(state)
         self.state = state
         self.ring.heard(state.head)
@@ -185,7 +185,7 @@ class LiveStream:
             raise
         if heard > state.head:
             # What is published was committed before, so Postgres has lost it since (a failover).
-            self.life += 1
+            self.restarts += 1
             self._begin(state)
             self._doubtful = False
             self.notify()

@@ -5,7 +5,6 @@ is answered here. Everything else goes the long way, so that the rules about wha
 say so, stand there alone.
 """
 
-import hmac
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,8 +16,8 @@ from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
 from app.config import Settings
-from app.errors import BadCursor, NotFound
-from app.gateway.access import authorization, has_cookie
+from app.errors import AccessDenied, BadCursor, NotFound
+from app.gateway.access import principal_of
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
 from app.gateway.streaming.start import start_of_reading
 from app.gateway.streaming.uvicorn_response import STREAM
@@ -44,12 +43,11 @@ class FastPath:
     def __init__(self, app: FastAPI, *, settings: Settings) -> None:
         self._app = app
         self._settings = settings
-        self._authorization = authorization(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if asked := self._asked(scope):
-            session_id, start = asked
-            with suppress(BadCursor, NotFound):  # the long way says why
+        with suppress(AccessDenied, BadCursor, NotFound):  # the long way says why
+            if asked := self._asked(scope):
+                session_id, start = asked
                 gateway: Gateway = self._app.state.gateway
                 stream = await event_stream(gateway, session_id, await start_of_reading(**start))
                 await stream(scope, receive, send)
@@ -60,25 +58,19 @@ class FastPath:
             scope[STREAM] = own[STREAM]
 
     def _asked(self, scope: Scope) -> tuple[SessionId, dict[str, Any]] | None:
-        """The session and what says where to start, if the owner asks plainly for a stream."""
+        """The session and what says where to start, if it is plainly asked for. Raises AccessDenied."""
         if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
             return None
         query = _plain(_parameters(scope, path[1]), _PARAMETERS)
         headers = _plain(_headers(scope), _HEADERS)
         if query is None or headers is None or "session_id" not in query:
             return None
-        wants_events = path[1] is None or MEDIA_TYPE in headers.get("accept", "")
-        if not wants_events or not self._is_owner(scope, headers.get("authorization")):
+        if path[1] is not None and MEDIA_TYPE not in headers.get("accept", ""):
             return None
+        principal_of(HTTPConnection(scope), self._settings)
         start: dict[str, Any] = {"after": query.get("after"), "tail": query.get("tail")}
         start |= {"epoch": int(query["epoch"])} if "epoch" in query else {}
         return SessionId(UUID(query["session_id"])), start | {"last_event_id": headers.get("last-event-id")}
-
-    def _is_owner(self, scope: Scope, shown: str | None) -> bool:
-        """Who shows a token is not asked for a cookie."""
-        if shown is None:
-            return has_cookie(HTTPConnection(scope), self._settings)
-        return hmac.compare_digest(shown.encode(), self._authorization)
 
 
 Pairs = Sequence[tuple[str, str]]

@@ -6,7 +6,7 @@ from typing import assert_never
 import orjson
 from sse_starlette import ServerSentEvent
 
-from app.events.follow.follower import Batch, Beat, End, Reset, Update
+from app.events.follow.follower import Beat, End, Frames, Reset, Update
 from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
 
@@ -22,9 +22,9 @@ def opening_frames(opening: Opening) -> bytes:
 
 def frames_of(update: Update) -> bytes:
     match update:
-        case Batch(cursor, b""):
+        case Frames(cursor, b""):
             return f"id: {cursor}\n\n".encode()
-        case Batch():
+        case Frames():
             return update.frames
         case Beat():
             return HEARTBEAT

@@ -1,0 +1,63 @@
+"""What waits for a person, and the answers. One function is one transaction."""
+
+from typing import Any
+
+from app.database import transaction
+from app.errors import NotWaiting
+from app.principals.model import Principal
+from app.progress import SessionId
+from app.sessions import facts, repository, step_repository, transitions
+from app.sessions.facts import Verdict
+from app.sessions.model import Approval
+from app.unit_of_work import Backends, unit_of_work
+
+
+async def list_approvals(
+    backends: Backends, *, principal: Principal, session_id: SessionId | None = None
+) -> list[Approval]:
+    """What waits for a person, longest first."""
+    async with transaction(backends.engine) as db:
+        return await repository.waiting_approvals(db, session_id)
+
+
+async def answer_approval(
+    backends: Backends,
+    session_id: SessionId,
+    step: int,
+    *,
+    verdict: Verdict | None = None,
+    answer: Any = None,
+    comment: str | None = None,
+    principal: Principal,
+) -> int:
+    """The node's `interrupt()` returns `answer`, or the verdict where there is no answer.
+
+    Returns the offset of the approval_event. Raises NotFound, and NotWaiting when nothing is asked (any more).
+    """
+    async with unit_of_work(backends, session_id) as work:
+        session = await repository.session_row(work.db, session_id)
+        row = await step_repository.step_row(work.db, session_id, step)
+        if row.status not in transitions.STEP["answer"]:
+            raise NotWaiting(f"step {step} is {row.status}, it does not wait for an answer")
+        value = verdict if answer is None else answer
+        await step_repository.requeue(
+            work.db,
+            row,
+            attempt=row.attempt,
+            failures=row.failures,
+            lost=row.lost,
+            answer=repository.as_json(value),
+        )
+        told = await work.outsource(session_id, value)
+        answered = facts.approval_answered(
+            row, verdict=verdict or "approved", answer=told, comment=comment, principal=principal
+        )
+        appended = await work.append(session_id, answered, facts.step_queued(row, attempt=row.attempt))
+        status = transitions.after("answer", session.status)
+        if status != session.status:
+            await work.append(session_id, facts.session_running())
+            await repository.set_status(work.db, session_id, status, None)
+        work.after_commit.append(
+            lambda: backends.dispatch.run_step(session_id, step, row.attempt, queue=row.queue, agent=row.agent)
+        )
+        return appended[0].offset

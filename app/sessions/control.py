@@ -1,0 +1,53 @@
+"""What people do to sessions that run or have ended: cancel and retry. One function is one transaction."""
+
+from app.events import append
+from app.principals.model import Principal
+from app.progress import SessionId
+from app.sessions import facts, repository, step_repository, transitions
+from app.sessions.ending import end_session
+from app.sessions.model import SessionView
+from app.unit_of_work import Backends, unit_of_work
+
+
+async def cancel_session(
+    backends: Backends, session_id: SessionId, *, principal: Principal, reason: str | None = None
+) -> SessionView:
+    """Cancelling a cancelled session changes nothing. Raises NotFound, and Conflict when it ended otherwise."""
+    async with unit_of_work(backends, session_id) as work:
+        view = await repository.session_view(work.db, session_id)
+        transitions.after("cancel", view.status)
+        if view.status == "cancelled":
+            return view
+        await end_session(work, session_id, "cancelled", reason=reason, principal=principal)
+        work.after_commit.append(lambda: backends.push.cancel(session_id))
+        return await repository.session_view(work.db, session_id)
+
+
+async def retry_session(
+    backends: Backends, session_id: SessionId, *, principal: Principal, reason: str | None = None
+) -> SessionView:
+    """Takes a failed session up again in the same log, with new attempts of what failed or was cancelled.
+
+    What succeeded stands. Raises NotFound, and Conflict for a session that has not failed.
+    """
+    async with unit_of_work(backends, session_id) as work:
+        session = await repository.session_row(work.db, session_id)
+        transitions.after("retry", session.status)
+        await append.reopen(work.db, session_id)
+        await repository.set_reopened(work.db, session_id)
+        rows = await step_repository.unfinished_steps(work.db, session_id)
+        for row in rows:
+            # One lost attempt stays on the account: the step goes on running alone.
+            await step_repository.requeue(work.db, row, attempt=row.attempt + 1, failures=0, lost=min(row.lost, 1))
+        running = facts.session_running(reason=reason, principal=principal)
+        queued = [facts.step_queued(row, attempt=row.attempt + 1) for row in rows]
+        await work.append(session_id, running, *queued)
+
+        def ring() -> None:
+            for row in rows:
+                backends.dispatch.run_step(session_id, row.step, row.attempt + 1, queue=row.queue, agent=row.agent)
+            if not rows:  # a fold failed, not a step
+                backends.dispatch.advance_session(session_id)
+
+        work.after_commit.append(ring)
+        return await repository.session_view(work.db, session_id)

@@ -1,0 +1,47 @@
+"""Ending a session: its open steps end in the same transaction, and its terminal event is the stream's last."""
+
+from functools import partial
+from typing import Any
+
+import orjson
+
+from app.events.encoding import printable
+from app.events.types import SessionStatus
+from app.principals.model import Principal
+from app.progress import SessionId
+from app.sessions import facts, repository, step_repository
+from app.sessions.admission import admit_sessions
+from app.unit_of_work import UnitOfWork
+
+LARGE_RESULT_BYTES = 128 * 1024
+MAX_REASON_CHARACTERS = 4000
+
+
+async def end_session(
+    work: UnitOfWork,
+    session_id: SessionId,
+    status: SessionStatus,
+    *,
+    reason: str | None = None,
+    result: Any = None,
+    principal: Principal | None = None,
+) -> None:
+    """The caller holds the stream's lock and knows by transitions.py that the session may end so."""
+    rows = await step_repository.open_steps(work.db, session_id)
+    await step_repository.cancel_open_steps(work.db, session_id)
+    reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]
+    told = await _outsource_result(work, session_id, result) if status == "succeeded" else None
+    ended = facts.session_ended(status, reason=reason, result=told, principal=principal)
+    await work.append(session_id, *map(facts.step_cancelled, rows), ended)
+    await repository.set_ended(work.db, session_id, status, reason, result)
+    work.after_commit.append(partial(admit_sessions, work.backends))  # there is room for another one
+
+
+async def _outsource_result(work: UnitOfWork, session_id: SessionId, result: Any) -> Any:
+    """Takes only the large values out of a large result: branch, patch and summary stay where clients look."""
+    if not isinstance(result, dict) or len(orjson.dumps(result)) <= LARGE_RESULT_BYTES:
+        return await work.outsource(session_id, result)
+    kept = {
+        key: await work.outsource(session_id, value, share=2 * max(8, len(result))) for key, value in result.items()
+    }
+    return await work.outsource(session_id, kept)

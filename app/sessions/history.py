@@ -1,0 +1,118 @@
+"""What the log alone says of a session: for rebuilding it, and for verifying what stands beside the log."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.database import transaction
+from app.events import artifacts, read
+from app.events.proof.entries import verify_stream
+from app.events.proof.verify import Fault
+from app.events.types import AnyStreamId
+from app.progress import SessionId
+from app.sessions import repository
+from app.sessions.model import SessionRow
+from app.unit_of_work import Backends, unit_of_work
+
+PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What the log alone says of a session: its input, and each superstep's results by task path."""
+
+    workflow: str
+    version: str
+    input: Any
+    supersteps: tuple[dict[str, Any], ...]
+
+
+async def read_history(backends: Backends, session_id: SessionId) -> History:
+    """Reads the whole stream, page by page. Raises NotFound."""
+    started: dict[str, Any] = {}
+    queued: dict[int, tuple[int, str]] = {}
+    results: dict[int, dict[str, Any]] = {}
+    async with transaction(backends.engine) as db:
+        state = await read.stream_state(db, session_id)
+        only = read.Filter(t=frozenset({"session_event", "step_event"}))
+        after = 0
+        while page := await read.read_page(db, state, after=after, limit=1000, only=only):
+            after = page[-1].offset
+            for entry in page:
+                event = read.parse(entry)
+                if event["t"] == "session_event" and event["status"] == "created":
+                    started = event
+                elif event["t"] == "step_event" and "task_path" in event:
+                    queued[event["step"]] = (event["superstep"], event["task_path"])
+                elif event["t"] == "step_event" and event["status"] == "succeeded":
+                    superstep, path = queued[event["step"]]
+                    update = await artifacts.fetch(db, session_id, event["update"])
+                    results.setdefault(superstep, {})[path] = update
+        graph_input = await artifacts.fetch(db, session_id, started["input"])
+    return History(
+        started["workflow"],
+        started["version"],
+        graph_input,
+        tuple(results[number] for number in sorted(results)),
+    )
+
+
+async def read_answers(backends: Backends, session_id: SessionId, step: int) -> list[Any]:
+    """All answers that a step got, in order."""
+    answers = []
+    async with transaction(backends.engine) as db:
+        state = await read.stream_state(db, session_id)
+        after, only = 0, read.Filter(t=frozenset({"approval_event"}))
+        while page := await read.read_page(db, state, after=after, limit=1000, only=only):
+            after = page[-1].offset
+            for event in map(read.parse, page):
+                if event["step"] == step and event["status"] in {"approved", "rejected"}:
+                    answers.append(await artifacts.fetch(db, session_id, event["answer"]))
+    return answers
+
+
+async def verify(
+    engine: AsyncEngine, stream_id: AnyStreamId, checked: Callable[[], object] = lambda: None
+) -> AsyncIterator[Fault]:
+    """Verifies a stream, and that its session's row says what the stream says. Raises NotFound.
+
+    Calls `checked` after each event.
+    """
+    async for fault in verify_stream(engine, stream_id, checked):
+        yield fault
+    async with transaction(engine) as db:
+        told = (await read.stream_state(db, stream_id)).status
+        status = await repository.status_of(db, stream_id)
+    if status is not None and status != told:
+        yield Fault("status", f"the session is {status!r}, its stream says {told!r}")
+
+
+async def read_session(backends: Backends, session_id: SessionId) -> SessionRow:
+    """Raises NotFound."""
+    async with transaction(backends.engine) as db:
+        return await repository.session_row(db, session_id)
+
+
+async def session_ids(backends: Backends) -> AsyncIterator[SessionId]:
+    """All sessions, newest first, page by page."""
+    before = None
+    while True:
+        async with transaction(backends.engine) as db:
+            page = await repository.list_ids(db, before=before, limit=PAGE)
+        for session_id in page:
+            yield session_id
+        if not page:
+            return
+        before = page[-1]
+
+
+async def replace_snapshot(backends: Backends, session: SessionRow, snapshot: bytes) -> bool:
+    """Puts a rebuilt snapshot in the place of the one that was read; False when the session moved on."""
+    async with unit_of_work(backends, session.session_id) as work:
+        current = await repository.session_row(work.db, session.session_id)
+        if current.snapshot_version != session.snapshot_version:
+            return False
+        await repository.set_snapshot(work.db, session.session_id, snapshot)
+        return True

@@ -1,0 +1,58 @@
+"""The SQL on what workers have told of themselves: which workflows they serve, and that they live."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from app.sessions.model import RegisteredWorkflow
+
+
+async def register_workflows(db: AsyncConnection, registered: Sequence[RegisteredWorkflow]) -> None:
+    """Also tells that this worker still serves them (`last_seen`)."""
+    for workflow in sorted(registered, key=lambda w: (w.name, w.version)):
+        await db.execute(
+            text(
+                "INSERT INTO workflows AS w (name, version, langgraph_version, input_fields)"
+                " VALUES (:name, :version, :langgraph, :fields)"
+                " ON CONFLICT (name, version) DO UPDATE SET last_seen = clock_timestamp(),"
+                " langgraph_version = excluded.langgraph_version, input_fields = excluded.input_fields"
+            ),
+            {
+                "name": workflow.name,
+                "version": workflow.version,
+                "langgraph": workflow.langgraph_version,
+                "fields": workflow.input_fields,
+            },
+        )
+
+
+async def newest_workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow | None:
+    """The version for new sessions: of those that a live worker serves, the one registered last."""
+    row = (
+        await db.execute(
+            text(
+                "SELECT name, version, langgraph_version, input_fields FROM workflows WHERE name = :name"
+                " ORDER BY last_seen > clock_timestamp() - interval '2 minutes' DESC, registered_at DESC LIMIT 1"
+            ),
+            {"name": name},
+        )
+    ).one_or_none()
+    return RegisteredWorkflow(*row) if row else None
+
+
+async def workflow_names(db: AsyncConnection) -> list[str]:
+    return list(await db.scalars(text("SELECT DISTINCT name FROM workflows ORDER BY name")))
+
+
+async def is_served(db: AsyncConnection, name: str, version: str) -> bool:
+    """Whether a live worker serves this version."""
+    return bool(
+        await db.scalar(
+            text(
+                "SELECT EXISTS (SELECT FROM workflows WHERE name = :name AND version = :version"
+                " AND last_seen > clock_timestamp() - interval '2 minutes')"
+            ),
+            {"name": name, "version": version},
+        )
+    )

@@ -1,0 +1,97 @@
+"""A unit of work: one transaction, what it appended, and what is told and rung after its commit."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from app.config import Settings
+from app.database import DriverPool, transaction
+from app.events import append, artifacts, encoding
+from app.events.types import AnyStreamId, Recorded, StreamKind, type_of_stored
+from app.progress import SessionId
+
+ENVELOPE_ROOM = 4096
+"""Bytes that an event's own fields may take beside a large value."""
+MAX_EVENTS = 100
+"""The most events of one call: encoding more would hold up the event loop, on which others append, for too long."""
+
+
+class Publisher(Protocol):
+    """What tells the world after a commit; `push.Push` is one."""
+
+    def publish(self, events: Sequence[Recorded]) -> None:
+        """Tells live readers. Does not block."""
+        ...
+
+    def cancel(self, session_id: SessionId) -> None:
+        """Tells workers that the session's attempts have lost their leases. Does not block."""
+        ...
+
+
+class Doorbells(Protocol):
+    """What rings for workers after a commit; `sessions.dispatch.Dispatch` is one. A lost ring costs time only."""
+
+    def advance_session(self, session_id: SessionId) -> None: ...
+    def run_step(self, session_id: SessionId, step: int, attempt: int, *, queue: str, agent: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The servers that a process works with, and its settings."""
+
+    settings: Settings
+    engine: AsyncEngine
+    pool: DriverPool
+    push: Publisher
+    dispatch: Doorbells
+
+    def value_bytes(self, share: int = 1) -> int:
+        """How many bytes a value may have in an event that holds `share` such values."""
+        return (self.settings.max_event_bytes - ENVELOPE_ROOM) // share
+
+
+@dataclass(slots=True)
+class UnitOfWork:
+    """One transaction: its connection, what it appended, and what is to be done after its commit."""
+
+    backends: Backends
+    db: AsyncConnection
+    recorded: list[Recorded] = field(default_factory=list)
+    after_commit: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
+
+    async def append(
+        self, stream_id: AnyStreamId, *events: type_of_stored, kind: StreamKind = "session"
+    ) -> list[Recorded]:
+        """The caller holds the stream's lock, or appends to a stream that no one else knows yet."""
+        new = []
+        for first in range(0, len(events), MAX_EVENTS):
+            items = [self.item(stream_id, event, kind=kind) for event in events[first : first + MAX_EVENTS]]
+            new += await append.append(self.db, items)
+        self.recorded += new
+        return new
+
+    def item(self, stream_id: AnyStreamId, event: type_of_stored, *, kind: StreamKind = "session") -> encoding.Item:
+        return encoding.item(stream_id, event, kind=kind, max_bytes=self.backends.settings.max_event_bytes)
+
+    async def outsource(self, stream_id: AnyStreamId, value: Any, *, share: int = 1) -> Any:
+        """`value`, or a reference to an artifact where it is too large for an event that holds `share` values."""
+        return await artifacts.outsource(self.db, stream_id, value, max_bytes=self.backends.value_bytes(share))
+
+
+@asynccontextmanager
+async def unit_of_work(backends: Backends, *locked: AnyStreamId) -> AsyncIterator[UnitOfWork]:
+    """Takes the locks of the `locked` streams first; publishes and rings after the commit."""
+    async with transaction(backends.engine) as db:
+        if locked:
+            await append.lock_streams(db, *locked)
+        work = UnitOfWork(backends, db)
+        yield work
+    if work.recorded:
+        backends.push.publish(work.recorded)
+    for ring in work.after_commit:
+        rung = ring()
+        if rung is not None:
+            await rung
