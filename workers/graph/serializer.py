@@ -108,6 +108,8 @@ class ExactSerializer(SerializerProtocol):
 
     def _extension(self, value: Any) -> ormsgpack.Ext:
         if (content := _collection(value)) is not None:
+            if isinstance(value, set | frozenset):
+                content.sort(key=self.dumps)  # their own order is another one in each process, and after each copy
             return _ext(_COLLECTION, self.dumps([type(value).__name__, content]))
         if isinstance(value, Send):
             return _ext(_OBJECT, self.dumps([_key(Send), [value.node, value.arg, value.timeout]]))

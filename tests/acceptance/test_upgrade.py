@@ -1,0 +1,223 @@
+"""A database that an older version made is upgraded: nothing in it is lost, and what was open goes on to its end."""
+
+import gzip
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import text
+
+from app.database import transaction
+from app.embedded.installation import postgres_binary, runner
+from app.events import log
+from app.progress import SessionId
+from app.schema import check_schema, migrate
+from app.sessions import service
+from app.sessions.model import NewSession, SessionView
+from tests.cluster import Cluster, cluster_on
+from tests.following import engine_of, quick
+from tests.graphs import everything
+from tests.graphs.driving import plain
+from tests.serving import TOKEN, Served, serving_app
+from tests.stacks import stellwerk
+from workers.codec import readable
+from workers.registry import load_workflows
+
+DATABASES = Path(__file__).parents[1] / "databases"
+OLD = "c8f0eb1"
+SEEN: dict[str, Any] = json.loads((DATABASES / f"{OLD}.json").read_text())
+"""What readers saw in it when it was dumped; its README says what each session is."""
+IDS = {name: SessionId(UUID(stream["session_id"])) for name, stream in SEEN["streams"].items()}
+
+EVERYTHING = "tests.graphs.everything"
+WORKFLOWS = f"workers.workflows.repair,tests.graphs.gated,tests.graphs.chatty,tests.graphs.steps,{EVERYTHING}"
+NOT_FOLDED = {"unserved", "created", "backlog"}
+"""Sessions that have not begun: there is no state that could be compared."""
+
+
+def tool(name: str, database_url: str, *options: str, given: str = "") -> str:
+    """Runs a client program of the embedded Postgres and returns what it said."""
+    done = runner().run([postgres_binary(name), f"--dbname={database_url}", *options], given)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def upgraded(empty_database_url: str) -> str:
+    """The old database, restored and migrated."""
+    dump = gzip.decompress((DATABASES / f"{OLD}.sql.gz").read_bytes()).decode()
+    tool("psql", empty_database_url, "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", given=dump)
+    migrate(empty_database_url)
+    return empty_database_url
+
+
+def test_an_upgraded_database_has_the_schema_of_a_new_one(upgraded: str, database_url: str) -> None:
+    """With its functions, indexes and storage settings: a migration that was released must not be edited."""
+    assert schema_of(upgraded) == schema_of(database_url)
+    check_schema(upgraded)
+
+
+def schema_of(database_url: str) -> list[str]:
+    said = tool("pg_dump", database_url, "--schema-only", "--no-owner", "--no-privileges")
+    return [line for line in said.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
+
+
+async def test_an_upgrade_changes_nothing_that_readers_saw(upgraded: str, redis_url: str, home: Path) -> None:
+    async with engine_of(upgraded) as engine, transaction(engine) as db:
+        for name, before in SEEN["streams"].items():
+            state = await log.stream_state(db, IDS[name])
+            assert state.epoch == SEEN["epoch"]  # as after an upgrade in place: no client's cursor is reset
+            found = (state.status, state.closed, state.head, state.head_chain.hex())
+            assert found == (before["status"], before["closed"], before["head"], before["head_chain"]), name
+            epochs = text("SELECT DISTINCT epoch FROM events WHERE stream_id = :id ORDER BY epoch")
+            assert list(await db.scalars(epochs, {"id": IDS[name]})) == before["epochs"], name
+            page = await log.read_page(db, state, after=0, limit=1000)
+            assert [event.offset for event in page] == list(range(1, state.head + 1)), name
+            if name in SEEN["wire"]:
+                assert [event.wire() for event in page] == SEEN["wire"][name]
+
+    verified = cli(home, upgraded, redis_url, "verify", "--all")
+    events = sum(before["head"] for before in SEEN["streams"].values())
+    assert verified.stdout == f"{len(IDS)} stream(s), {events} event(s): nothing was changed\n"
+
+    rebuilt = cli(home, upgraded, redis_url, "rebuild", "--all", "--check")
+    assert f"{len(IDS)} session(s), 0 different" in rebuilt.stderr
+    same = {line.split()[0] for line in rebuilt.stdout.splitlines() if is_proven(line)}
+    assert same == {str(IDS[name]) for name in IDS.keys() - NOT_FOLDED}, rebuilt.stdout
+
+
+def cli(home: Path, database_url: str, redis_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    servers = {"STELLWERK_DATABASE_URL": database_url, "STELLWERK_REDIS_URL": redis_url}
+    done = stellwerk(home, *arguments, variables=servers | {"STELLWERK_WORKFLOWS": WORKFLOWS})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done
+
+
+def is_proven(line: str) -> bool:
+    """A snapshot that another LangGraph wrote is rebuilt when it is needed, and cannot be compared before."""
+    return line.endswith(" same") or " skipped: the snapshot's langgraph is " in line
+
+
+async def test_what_was_open_goes_on_and_cursors_hold(
+    upgraded: str, redis_url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the sessions name the files that they wait for relative to their worker
+    for file in ("go", "there"):
+        Path(file).touch()
+    async with cluster_on(upgraded, redis_url, home) as cluster:
+        cluster.start_worker(WORKFLOWS)
+        await what_was_interrupted_is_done(cluster)
+        await what_was_asked_is_answered(cluster)
+        await what_failed_is_tried_again(cluster)
+        await what_is_not_served_waits_until_it_is(cluster)
+        await what_was_sent_with_a_key_is_not_done_again(cluster)
+        async with serving_app(quick(database_url=upgraded, redis_url=redis_url, token=TOKEN)) as served:
+            await cursors_hold(served)
+            await cursors_of_the_old_epoch_are_reset(served)
+
+
+async def what_was_interrupted_is_done(cluster: Cluster) -> None:
+    """The worker of its step was killed, or never came; what it ran before stands."""
+    for name, agent, attempt, lost in (
+        ("lost", "chatter", 2, 1),
+        ("parked", "patient", 2, 1),
+        ("retried", "needs_file", 2, 0),
+        ("created", "quick", 1, 0),
+        ("backlog", "quick", 1, 0),
+    ):
+        view = await cluster.ended(IDS[name])
+        assert view.status == "succeeded", (name, view.reason)
+        (step,) = [step for step in view.steps if step.agent == agent]
+        assert (step.attempt, step.lost) == (attempt, lost), name
+    assert (await service.get_session(cluster.services, IDS["parked"])).result["done"] == ["quick", "patient"]
+
+
+async def what_was_asked_is_answered(cluster: Cluster) -> None:
+    workflow = load_workflows([EVERYTHING])["everything"]
+    whole = readable((await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)).output)
+    assert (await answered(cluster, "asks_again", None, "fine")).result == whole
+    assert (await answered(cluster, "asks_within", "fine")).result == whole
+    assert (await answered(cluster, "asks_oddly", [1])).result == {"values": [[1]]}
+    assert (await answered(cluster, "asks_in_both_lives", "yes")).result["outcome"] == "yes"
+
+
+async def answered(cluster: Cluster, name: str, *answers: Any) -> SessionView:
+    """The session after its end."""
+    for answer in answers:
+        await cluster.until(IDS[name], lambda view: view.status == "waiting" and view.steps[-1].status == "waiting")
+        (asked,) = await service.list_approvals(cluster.services, session_id=IDS[name])
+        await service.answer_approval(cluster.services, IDS[name], asked.step, answer=answer, principal="test")
+    view = await cluster.ended(IDS[name])
+    assert view.status == "succeeded", (name, view.reason)
+    return view
+
+
+async def what_failed_is_tried_again(cluster: Cluster) -> None:
+    for name, status, reason in (
+        ("mended", "succeeded", ""),  # the file that it missed is there now
+        ("wrong", "failed", "step 1 (wrong) failed: ValueError: this is wrong"),
+        ("beside", "failed", "step 1 (fails_beside) failed: ValueError: the other one"),
+        ("clash", "failed", "FoldFailed: InvalidUpdateError: At key 'directory'"),
+    ):
+        await service.retry_session(cluster.services, IDS[name], principal="test")
+        view = await cluster.ended(IDS[name])
+        assert view.status == status and (view.reason or "").startswith(reason), (name, view.reason)
+        assert view.head > SEEN["streams"][name]["head"]
+
+
+async def what_is_not_served_waits_until_it_is(cluster: Cluster) -> None:
+    view = await service.get_session(cluster.services, IDS["unserved"])
+    assert view.status == "waiting" and f"no worker serves version {view.workflow_version}" in (view.reason or "")
+    cluster.start_worker("tests.graphs.renamed")
+    cluster.checked_modules.discard("tests.graphs.renamed")  # it declares a workflow of the same name
+    view = await cluster.ended(IDS["unserved"])
+    assert (view.status, view.result["done"]) == ("succeeded", ["quick", "renamed"])
+
+
+async def what_was_sent_with_a_key_is_not_done_again(cluster: Cluster) -> None:
+    before = await service.get_session(cluster.services, IDS["repaired"])
+    new = NewSession(task=before.task, path=before.path)
+    view, is_new = await service.create_session(
+        cluster.services, new, principal=before.principal, idempotency_key="repair once"
+    )
+    assert (view.session_id, is_new) == (IDS["repaired"], False)
+
+
+async def cursors_hold(served: Served) -> None:
+    """Now that all sessions have ended, each stream ends by itself."""
+    whole = {name: data_of(await stream(served, name)) for name in IDS}
+    for lines in whole.values():
+        assert [json.loads(line)["offset"] for line in lines] == list(range(1, len(lines) + 1))
+    for name, lines in SEEN["wire"].items():
+        assert whole[name][: len(lines)] == lines
+    for name, offset in SEEN["cursors"]:
+        frames = await stream(served, name, after=offset)
+        assert "event: reset\n" not in frames
+        assert data_of(frames) == whole[name][offset:], (name, offset)
+
+
+async def cursors_of_the_old_epoch_are_reset(served: Served) -> None:
+    """The dump was restored on another cluster, and clients that keep the epoch are told."""
+    name, offset = SEEN["cursors"][-1]
+    frames = await stream(served, name, after=offset, epoch=SEEN["epoch"])
+    (epoch,) = re.findall(r'^event: stream\ndata: .*"epoch":(\d+)', frames, re.MULTILINE)
+    assert int(epoch) > SEEN["epoch"]
+    assert "event: reset\n" in frames
+    assert data_of(frames) == data_of(await stream(served, name))
+
+
+async def stream(served: Served, name: str, **start: int) -> str:
+    """All frames of a session that has ended, as they come over SSE."""
+    parameters: dict[str, str | int] = {"session_id": str(IDS[name]), **start}
+    answer = await served.client.get("/events", params=parameters)
+    assert answer.status_code == 200
+    return answer.text
+
+
+def data_of(frames: str) -> list[str]:
+    """The events' `data:` lines."""
+    return re.findall(r'^data: (\{"offset":.*)$', frames, re.MULTILINE)
