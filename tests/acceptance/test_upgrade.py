@@ -4,6 +4,7 @@ import gzip
 import json
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,10 +14,11 @@ from sqlalchemy import text
 
 from app.database import transaction
 from app.embedded.installation import postgres_binary, runner
-from app.events import log
+from app.events import read
+from app.principals.model import OWNER
 from app.progress import SessionId
 from app.schema import check_schema, migrate
-from app.sessions import service
+from app.sessions import approvals, control, service
 from app.sessions.model import NewSession, SessionView
 from tests.cluster import Cluster, cluster_on
 from tests.following import engine_of, quick
@@ -24,8 +26,8 @@ from tests.graphs import everything
 from tests.graphs.driving import plain
 from tests.serving import TOKEN, Served, serving_app
 from tests.stacks import stellwerk
-from workers.codec import readable
-from workers.registry import load_workflows
+from workers.graph.codec import readable
+from workers.graph.loading import load_workflows
 
 DATABASES = Path(__file__).parents[1] / "databases"
 OLD = "c8f0eb1"
@@ -69,13 +71,13 @@ def schema_of(database_url: str) -> list[str]:
 async def test_an_upgrade_changes_nothing_that_readers_saw(upgraded: str, redis_url: str, home: Path) -> None:
     async with engine_of(upgraded) as engine, transaction(engine) as db:
         for name, before in SEEN["streams"].items():
-            state = await log.stream_state(db, IDS[name])
+            state = await read.stream_state(db, IDS[name])
             assert state.epoch == SEEN["epoch"]  # as after an upgrade in place: no client's cursor is reset
             found = (state.status, state.closed, state.head, state.head_chain.hex())
             assert found == (before["status"], before["closed"], before["head"], before["head_chain"]), name
             epochs = text("SELECT DISTINCT epoch FROM events WHERE stream_id = :id ORDER BY epoch")
             assert list(await db.scalars(epochs, {"id": IDS[name]})) == before["epochs"], name
-            page = await log.read_page(db, state, after=0, limit=1000)
+            page = await read.read_page(db, state, after=0, limit=1000)
             assert [event.offset for event in page] == list(range(1, state.head + 1)), name
             if name in SEEN["wire"]:
                 assert [event.wire() for event in page] == SEEN["wire"][name]
@@ -133,7 +135,10 @@ async def what_was_interrupted_is_done(cluster: Cluster) -> None:
         assert view.status == "succeeded", (name, view.reason)
         (step,) = [step for step in view.steps if step.agent == agent]
         assert (step.attempt, step.lost) == (attempt, lost), name
-    assert (await service.get_session(cluster.services, IDS["parked"])).result["done"] == ["quick", "patient"]
+    assert (await service.get_session(cluster.backends, IDS["parked"], principal=OWNER)).result["done"] == [
+        "quick",
+        "patient",
+    ]
 
 
 async def what_was_asked_is_answered(cluster: Cluster) -> None:
@@ -149,8 +154,8 @@ async def answered(cluster: Cluster, name: str, *answers: Any) -> SessionView:
     """The session after its end."""
     for answer in answers:
         await cluster.until(IDS[name], lambda view: view.status == "waiting" and view.steps[-1].status == "waiting")
-        (asked,) = await service.list_approvals(cluster.services, session_id=IDS[name])
-        await service.answer_approval(cluster.services, IDS[name], asked.step, answer=answer, principal="test")
+        (asked,) = await approvals.list_approvals(cluster.backends, session_id=IDS[name], principal=OWNER)
+        await approvals.answer_approval(cluster.backends, IDS[name], asked.step, answer=answer, principal=OWNER)
     view = await cluster.ended(IDS[name])
     assert view.status == "succeeded", (name, view.reason)
     return view
@@ -163,14 +168,14 @@ async def what_failed_is_tried_again(cluster: Cluster) -> None:
         ("beside", "failed", "step 1 (fails_beside) failed: ValueError: the other one"),
         ("clash", "failed", "FoldFailed: InvalidUpdateError: At key 'directory'"),
     ):
-        await service.retry_session(cluster.services, IDS[name], principal="test")
+        await control.retry_session(cluster.backends, IDS[name], principal=OWNER)
         view = await cluster.ended(IDS[name])
         assert view.status == status and (view.reason or "").startswith(reason), (name, view.reason)
         assert view.head > SEEN["streams"][name]["head"]
 
 
 async def what_is_not_served_waits_until_it_is(cluster: Cluster) -> None:
-    view = await service.get_session(cluster.services, IDS["unserved"])
+    view = await service.get_session(cluster.backends, IDS["unserved"], principal=OWNER)
     assert view.status == "waiting" and f"no worker serves version {view.workflow_version}" in (view.reason or "")
     cluster.start_worker("tests.graphs.renamed")
     cluster.checked_modules.discard("tests.graphs.renamed")  # it declares a workflow of the same name
@@ -179,11 +184,10 @@ async def what_is_not_served_waits_until_it_is(cluster: Cluster) -> None:
 
 
 async def what_was_sent_with_a_key_is_not_done_again(cluster: Cluster) -> None:
-    before = await service.get_session(cluster.services, IDS["repaired"])
+    before = await service.get_session(cluster.backends, IDS["repaired"], principal=OWNER)
     new = NewSession(task=before.task, path=before.path)
-    view, is_new = await service.create_session(
-        cluster.services, new, principal=before.principal, idempotency_key="repair once"
-    )
+    sender = replace(OWNER, name=before.principal)
+    view, is_new = await service.create_session(cluster.backends, new, principal=sender, idempotency_key="repair once")
     assert (view.session_id, is_new) == (IDS["repaired"], False)
 
 
