@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any, cast
 
 import pytest
 
-from app.config import MIB, settings
+from app.config import MIB, Settings
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
@@ -228,7 +227,7 @@ async def test_cancelling_stops_what_runs_and_its_token(cluster: Cluster, tmp_pa
         while processes_naming(f"# {tmp_path}"):
             await asyncio.sleep(0.05)
     last = (await cluster.events(session_id))[-1]
-    assert (last["status"], last["principal"], last["reason"]) == ("cancelled", "me", "changed my mind")
+    assert (last["status"], last["principal"], last["reason"]) == ("cancelled", "owner", "changed my mind")
 
 
 async def test_a_worker_that_shuts_down_gives_its_steps_back(cluster: Cluster, tmp_path: Path) -> None:
@@ -357,15 +356,15 @@ async def test_the_backlog_is_admitted_by_priority_then_age(cluster: Cluster) ->
         await db.exec_driver_sql("INSERT INTO workflows VALUES ('quick', %s, '1', '{}')", (quick_version(),))
     priorities = [0, 0, 5, -5, 5, 0, 9, 0] * 5
     created = []
-    async with room_for(2):
-        for priority in priorities:
-            new = NewSession(task="wait", workflow="quick", priority=priority)
-            view, _ = await service.create_session(cluster.backends, new, principal=OWNER)
-            created.append((-priority, view.session_id))
-        begun_at_once, rest = created[:2], created[2:]
-        cluster.start_worker(STEPS, STELLWERK_MAX_ACTIVE_SESSIONS="2")
-        for _, session_id in created:
-            assert (await cluster.ended(session_id)).status == "succeeded"
+    with_room_for_two = replace(cluster.backends, settings=Settings(max_active_sessions=2))
+    for priority in priorities:
+        new = NewSession(task="wait", workflow="quick", priority=priority)
+        view, _ = await service.create_session(with_room_for_two, new, principal=OWNER)
+        created.append((-priority, view.session_id))
+    begun_at_once, rest = created[:2], created[2:]
+    cluster.start_worker(STEPS, STELLWERK_MAX_ACTIVE_SESSIONS="2")
+    for _, session_id in created:
+        assert (await cluster.ended(session_id)).status == "succeeded"
     async with cluster.backends.engine.begin() as db:
         rows = await db.exec_driver_sql("SELECT session_id, admitted_at, ended_at FROM sessions ORDER BY 2, 1")
         admitted = [(row.session_id, row.admitted_at, row.ended_at) for row in rows]
@@ -381,15 +380,6 @@ async def test_the_backlog_is_admitted_by_priority_then_age(cluster: Cluster) ->
 
 def quick_version() -> str:
     return load_workflows([STEPS])["quick"].version
-
-
-@asynccontextmanager
-async def room_for(sessions: int) -> AsyncIterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("STELLWERK_MAX_ACTIVE_SESSIONS", str(sessions))
-        settings.cache_clear()
-        yield
-    settings.cache_clear()
 
 
 async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redis_url: str, tmp_path: Path) -> None:
