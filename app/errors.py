@@ -17,7 +17,7 @@ StellwerkError
 │   ├── NotWaiting
 │   └── StackRunning         one stack for each home
 ├── AccessDenied
-├── CursorOutOfRange         carries earliest and head
+├── CursorOutOfRange         carries earliest, head and the cursor to start again from
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
 │   ├── NoWorkerYet          a new deployment, in which no worker has registered
@@ -123,10 +123,11 @@ class AccessDenied(StellwerkError):
 class CursorOutOfRange(StellwerkError):
     """The cursor lies outside of what the stream holds."""
 
-    def __init__(self, after: int, *, earliest: int, head: int, reason: str | None = None) -> None:
+    def __init__(self, after: int, *, earliest: int, head: int, cursor: str, reason: str | None = None) -> None:
+        """`cursor` is the one to start again from."""
         reason = reason or f"offset {after} is outside {earliest - 1} … {head}"
-        super().__init__(f"{reason}; start again from {earliest - 1}")
-        self.after, self.earliest, self.head = after, earliest, head
+        super().__init__(f"{reason}; start again from {cursor}")
+        self.after, self.earliest, self.head, self.cursor = after, earliest, head, cursor
 
 
 class NoCurrentStep(StellwerkError):

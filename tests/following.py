@@ -132,10 +132,10 @@ class Reader:
         return await anext(self.updates)
 
     def _take(self, batch: Frames) -> None:
-        assert batch.cursor > self.cursor
-        self.cursor = batch.cursor
+        assert batch.cursor.offset > self.cursor
+        self.cursor = batch.cursor.offset
         self.frames += batch.frames
 
 
 def offsets_in(frames: bytes) -> Sequence[int]:
-    return [int(line[4:]) for line in frames.split(b"\n") if line.startswith(b"id: ")]
+    return [int(line[4:].rpartition(b".")[2]) for line in frames.split(b"\n") if line.startswith(b"id: ")]

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.database import transaction
 from app.gateway.main import create_app, guarded
-from app.gateway.server import Server
+from app.gateway.server import Http, Server, streams_for
 from app.gateway.wiring import Gateway
 from tests.following import quick
 
@@ -39,9 +39,11 @@ class Served:
 
 
 @asynccontextmanager
-async def serving(database_url: str, redis_url: str, **changes: Any) -> AsyncIterator[Served]:
+async def serving(
+    database_url: str, redis_url: str, *, http: Http = "httptools", **changes: Any
+) -> AsyncIterator[Served]:
     settings = quick(database_url=database_url, redis_url=redis_url, token=TOKEN, **changes)
-    async with serving_app(settings) as served:
+    async with serving_app(settings, http) as served:
         async with transaction(served.gateway.engine) as db:
             await db.execute(
                 text(
@@ -53,14 +55,15 @@ async def serving(database_url: str, redis_url: str, **changes: Any) -> AsyncIte
 
 
 @asynccontextmanager
-async def serving_app(settings: Settings) -> AsyncIterator[Served]:
-    app = create_app(settings)
+async def serving_app(settings: Settings, http: Http = "httptools") -> AsyncIterator[Served]:
+    app = create_app(settings, streams=streams_for(http))
     config = uvicorn.Config(
         guarded(app, settings),
         host="127.0.0.1",
         port=0,
         access_log=False,
         log_config=None,
+        http=http,
         timeout_graceful_shutdown=5,
     )
     server = Server(app, config)

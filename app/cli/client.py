@@ -122,13 +122,12 @@ class GatewayClient:
         return orjson.loads(send("POST", path, json=dict(body), headers=headers).content)
 
     @contextmanager
-    def events(self, session_id: str, *, after: int, epoch: int | None = None) -> Iterator["EventSource | None"]:
-        """One connection to a session's stream; None when it is closed and holds nothing past `after`."""
+    def events(self, session_id: str, *, after: str) -> Iterator["EventSource | None"]:
+        """One connection to a session's stream; None when it is closed and holds nothing after `after`."""
         from httpx_sse import connect_sse  # noqa: PLC0415 - with httpx behind it
 
-        path, query = f"/sessions/{session_id}/events", _given({"epoch": epoch})
-        headers = {"Last-Event-ID": str(after)}
-        with self._reached(), connect_sse(self._http, "GET", path, params=query, headers=headers) as source:
+        path, headers = f"/sessions/{session_id}/events", {"Last-Event-ID": after}
+        with self._reached(), connect_sse(self._http, "GET", path, headers=headers) as source:
             if source.response.status_code != 200:
                 source.response.read()
                 _check(source.response)

@@ -1,24 +1,10 @@
 """The feed: the events of all streams in one order, for readers of many streams."""
 
-from dataclasses import dataclass
-
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.events.cursors import FeedCursor
 from app.events.types import Recorded
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class FeedCursor:
-    """A place in the feed of all streams."""
-
-    epoch: int = 0
-    xid: int = 0
-    position: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.epoch}-{self.xid}-{self.position}"
-
 
 # Events of transactions below the oldest running one are complete: nothing can appear before them any more.
 _FEED = """

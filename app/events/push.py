@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.cancelling import asked_to_end
+from app.events.cursors import prefix
 from app.events.types import Recorded
 
 logger = structlog.get_logger(__name__)
@@ -40,6 +41,9 @@ CANCEL_CHANNEL = "stellwerk:cancelled"
 """Carries the ids of sessions whose attempts were cancelled; workers listen."""
 
 
+_ID = b"id: "
+
+
 class Frame(NamedTuple):
     """A ready SSE frame and what readers place and filter it by."""
 
@@ -52,6 +56,11 @@ class Frame(NamedTuple):
     @classmethod
     def of(cls, event: Recorded) -> Self:
         return cls(event.offset, event.t, event.agent, event.phase, event.frame())
+
+    def in_epoch(self, epoch: int) -> "Frame":
+        """With the id that the event has in this epoch: publishers do not know it, and write the first one's."""
+        life = prefix(epoch)
+        return self._replace(data=_ID + life.encode() + self.data.removeprefix(_ID)) if life else self
 
 
 @dataclass(frozen=True, slots=True)

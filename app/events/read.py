@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import driver_connection
 from app.errors import NotFound
+from app.events.cursors import prefix
 from app.events.types import AnyStreamId, Recorded, StreamId, StreamKind, stream_member
 
 
@@ -104,7 +105,7 @@ def _filters(only: Filter, placeholder: str) -> tuple[str, dict[str, Any]]:
 # the one that must not be busy: it took 12 µs an event to make frames of rows, and takes 2 to receive these.
 _FRAMES = """
 SELECT "offset", convert_to(
-    'id: ' || "offset" || E'\nevent: ' || CASE WHEN right(t, 6) = '_event' THEN left(t, -6) ELSE t END
+    'id: ' || %(life)s || "offset" || E'\nevent: ' || CASE WHEN right(t, 6) = '_event' THEN left(t, -6) ELSE t END
     || E'\ndata: {{"offset":' || "offset" || %(member)s || ',"ts":"'
     || to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",'
     || right(data::text, -1) || E'\n\n', 'UTF8')
@@ -121,7 +122,7 @@ async def read_frames(
     """The same events as `read_page` reads, as offsets and SSE frames; none in another epoch than the state's."""
     filters, parameters = _filters(only, "%({})s")
     member = f",{stream_member(state.kind, state.stream_id)}"
-    parameters |= {"id": state.stream_id, "epoch": state.epoch, "member": member}
+    parameters |= {"id": state.stream_id, "epoch": state.epoch, "life": prefix(state.epoch), "member": member}
     parameters |= {"after": after, "until": until, "limit": limit}
     async with driver_connection(db) as connection:
         rows = await connection.execute(_FRAMES.format(filters=filters), parameters, binary=True)
@@ -131,6 +132,15 @@ async def read_frames(
 def parse(event: Recorded) -> dict[str, Any]:
     """The stored event as Python values; for readers within the project, never for the way out."""
     return cast("dict[str, Any]", orjson.loads(event.data))
+
+
+async def epoch_of(db: AsyncConnection, stream_id: AnyStreamId, offset: int) -> int | None:
+    """The epoch in which the event was written; None where it is not there (any more)."""
+    found: int | None = await db.scalar(
+        text('SELECT epoch FROM events WHERE stream_id = :id AND "offset" = :offset'),
+        {"id": stream_id, "offset": offset},
+    )
+    return found
 
 
 async def offset_before(db: AsyncConnection, stream_id: AnyStreamId, ts: datetime) -> int:

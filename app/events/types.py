@@ -216,5 +216,5 @@ class Recorded(NamedTuple):
         )
 
     def frame(self) -> bytes:
-        """The SSE frame; its `event:` is t without `_event`, its `id:` the offset. log.read_frames makes the same."""
+        """The SSE frame as in the first epoch; its `event:` is t without `_event`. read.read_frames makes the same."""
         return f"id: {self.offset}\nevent: {self.t.removesuffix('_event')}\ndata: {self.wire()}\n\n".encode()

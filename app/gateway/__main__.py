@@ -9,9 +9,10 @@ import uvicorn
 from app.config import settings
 from app.errors import BadInput
 from app.gateway.main import create_app, guarded
-from app.gateway.server import Server
+from app.gateway.server import Http, Server, streams_for
 from app.logging import configure_logging
 
+HTTP: Http = "httptools"
 SHUTDOWN_SECONDS = 8
 NOT_STARTED = 3
 
@@ -20,7 +21,7 @@ def main() -> int:
     configuration = settings()
     configure_logging(configuration)
     try:
-        app = create_app(configuration)
+        app = create_app(configuration, streams=streams_for(HTTP))
     except BadInput as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  # to the person who starts it
         return 2
@@ -33,7 +34,7 @@ def main() -> int:
         server_header=False,
         # uvloop takes one new connection a round: 2,000 readers that lost their gateway got in after 8 s, not 3.
         loop="asyncio",
-        http="httptools",
+        http=HTTP,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
     )
     server = Server(app, config)

@@ -9,12 +9,13 @@ from pydantic import BaseModel, Field
 
 from app.errors import AccessDenied
 from app.events.artifacts import get_artifact
+from app.events.cursors import Cursor
 from app.events.proof import export
 from app.events.read import read_page, stream_state
 from app.gateway.access import ByPrincipal, ByStep
 from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
-from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
-from app.gateway.streaming.start import StartOfReading, resolve
+from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream, resolve
+from app.gateway.streaming.parameters import StartOfReading
 from app.gateway.wiring import Gateway, Wired
 from app.progress import Phase, Report, SessionId
 from app.sessions import service
@@ -46,7 +47,7 @@ async def follow_events(
     gateway: Wired, principal: ByPrincipal, session_id: Annotated[SessionId, Query()], start: StartOfReading
 ) -> Response:
     """Follows a session from any offset: what there is, then what comes."""
-    return await event_stream(gateway, session_id, start)
+    return await event_stream(gateway, principal, session_id, start)
 
 
 @router.get(
@@ -69,9 +70,9 @@ async def read_events(
     start: StartOfReading,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
 ) -> Response:
-    """The next events behind the cursor."""
+    """The next events after the cursor."""
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await event_stream(gateway, session_id, start)
+        return await event_stream(gateway, principal, session_id, start)
     return await _page(gateway, session_id, start, limit)
 
 
@@ -83,11 +84,15 @@ async def _page(gateway: Gateway, session_id: SessionId, start: StartOfReading, 
             raise opening.reset
         state = opening.state
         events = await read_page(db, state, after=opening.after, limit=limit, only=opening.only)
+    # After the last event of a page that is not full, there is nothing up to the head that matches.
+    reached = events[-1].offset if len(events) == limit else max(state.head, opening.after)
     head = {
+        "epoch": state.epoch,
+        "earliest": state.earliest,
         "head": state.head,
         "head_chain": state.head_chain.hex(),
-        # Behind the last event of a page that is not full, there is nothing up to the head that matches.
-        "next": events[-1].offset if len(events) == limit else max(state.head, opening.after),
+        "next": str(Cursor(state.epoch, reached)),
+        "status": state.status,
         "closed": state.closed,
     }
     joined = ",".join(event.wire() for event in events)

@@ -1,7 +1,7 @@
 """The gateway's one place of wiring."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
@@ -18,8 +18,9 @@ from app.events.follow.follower import Follower
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.middleware import Guard
+from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.fast_path import FastPath
-from app.gateway.streaming.uvicorn_response import OpenStreams
+from app.gateway.streaming.responses import Streams
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
@@ -27,8 +28,11 @@ from app.unit_of_work import Backends
 logger = structlog.get_logger(__name__)
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """To be served as `guarded`. Raises BadInput for settings that it cannot run with."""
+def create_app(settings: Settings, *, streams: Callable[[float], Streams] = AsgiStreams) -> FastAPI:
+    """The application, to be served as `guarded`; `streams` fits the server (see server.streams_for).
+
+    Raises BadInput for settings that it cannot run with.
+    """
     if settings.database_url is None or settings.redis_url is None:
         raise BadInput("set STELLWERK_DATABASE_URL and STELLWERK_REDIS_URL, or use `stellwerk up`")
     if settings.token is None or not settings.token.get_secret_value():
@@ -36,7 +40,7 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _gateway(settings, settings.database_url or "", settings.redis_url or "") as gateway:
+        async with _gateway(settings, settings.database_url or "", settings.redis_url or "", streams) as gateway:
             app.state.gateway = gateway
             yield
 
@@ -63,7 +67,9 @@ def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
 
 
 @asynccontextmanager
-async def _gateway(settings: Settings, database_url: str, redis_url: str) -> AsyncIterator[Gateway]:
+async def _gateway(
+    settings: Settings, database_url: str, redis_url: str, streams: Callable[[float], Streams]
+) -> AsyncIterator[Gateway]:
     engine = create_engine(database_url, pool_size=settings.database_pool_size, limit=settings.statement_limit)
     pool = DriverPool(database_url, limit=settings.statement_limit)
     push = Push(redis_url, inline_bytes=settings.push_inline_bytes)
@@ -75,10 +81,10 @@ async def _gateway(settings: Settings, database_url: str, redis_url: str) -> Asy
         except DATABASE_AWAY as error:
             logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:
-            streams = OpenStreams(settings.send_timeout.total_seconds())
-            watching = asyncio.create_task(streams.watch(), name="open-streams")
+            open_streams = streams(settings.send_timeout.total_seconds())
+            watching = asyncio.create_task(open_streams.watch(), name="open-streams")
             backends = Backends(settings, engine, pool, push, dispatch)
-            yield Gateway(settings, engine, backends, follower, redis, streams)
+            yield Gateway(settings, engine, backends, follower, redis, open_streams)
             watching.cancel()
     finally:
         await push.close()

@@ -16,13 +16,16 @@ _REFERENCE = "#/components/schemas/{model}"
 _EVENT_PAGE = {
     "title": "EventPage",
     "type": "object",
-    "required": ["events", "head", "head_chain", "next", "closed"],
+    "required": ["events", "epoch", "earliest", "head", "head_chain", "next", "status", "closed"],
     "properties": {
         "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+        "epoch": {"type": "integer", "description": "The life of the database's offsets."},
+        "earliest": {"type": "integer", "description": "The first offset that there still is."},
         "head": {"type": "integer", "description": "The stream's last offset."},
         "head_chain": {"type": "string", "description": "The hash chain at head, in hexadecimal."},
-        "next": {"type": "integer", "description": "Pass it as `after` for the next page."},
-        "closed": {"type": "boolean", "description": "No event will come behind head."},
+        "next": {"type": "string", "description": "Pass it as `after` for the next page."},
+        "status": {"type": ["string", "null"], "description": "What the stream's last session_event says."},
+        "closed": {"type": "boolean", "description": "No event will come after head."},
     },
 }
 

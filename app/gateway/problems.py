@@ -45,6 +45,7 @@ class Problem(BaseModel):
     instance: str = Field(description="The path that was asked for.")
     earliest: int | None = Field(default=None, description="With 410: the first offset that there is.")
     head: int | None = Field(default=None, description="With 410: the last one.")
+    cursor: str | None = Field(default=None, description="With 410: the cursor to start again from.")
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -96,7 +97,7 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         case errors.Unavailable():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case errors.CursorOutOfRange():
-            more = {"earliest": error.earliest, "head": error.head}
+            more = {"earliest": error.earliest, "head": error.head, "cursor": error.cursor}
         case _:
             pass
     kind = type(error).__name__

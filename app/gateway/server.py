@@ -1,9 +1,23 @@
 """uvicorn, which waits for open streams when it is told to stop, and so must tell them."""
 
 import socket
+from collections.abc import Callable
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI
+
+from app.gateway.streaming.asgi_response import AsgiStreams
+from app.gateway.streaming.responses import Streams
+from app.gateway.streaming.uvicorn_response import UvicornStreams
+
+Http = Literal["httptools", "h11"]
+"""uvicorn's two implementations of HTTP."""
+
+
+def streams_for(http: Http) -> Callable[[float], Streams]:
+    """How streams go out best: only with httptools, uvicorn's inside is as uvicorn_response.py knows it."""
+    return UvicornStreams if http == "httptools" else AsgiStreams
 
 
 class Server(uvicorn.Server):

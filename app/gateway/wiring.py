@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow.follower import Follower
-from app.gateway.streaming.uvicorn_response import OpenStreams
+from app.gateway.streaming.responses import Streams
 from app.unit_of_work import Backends
 
 
@@ -22,7 +22,7 @@ class Gateway:
     backends: Backends
     follower: Follower
     redis: Redis
-    open_streams: OpenStreams
+    streams: Streams
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:

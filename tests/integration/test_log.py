@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import DATABASE_AWAY, create_engine, libpq_url, transaction
 from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
-from app.events import append, arrays, artifacts, chain, encoding, feed, read
+from app.events import append, arrays, artifacts, chain, cursors, encoding, feed, read
 from app.events.group_commit import GroupCommit
 from app.events.types import Recorded, StreamKind
 from app.progress import SessionId
@@ -217,7 +217,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
                 await append.append(db, [entry(stream_id, f"{number} {count}") for stream_id in chosen])
 
     async def follow() -> None:
-        cursor, rounds_after_end = feed.FeedCursor(), 0
+        cursor, rounds_after_end = cursors.FeedCursor(), 0
         while rounds_after_end < 2:
             async with transaction(engine) as db:
                 page = await feed.read_feed(db, cursor, limit=50)

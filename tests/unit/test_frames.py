@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidEvent
 from app.events import encoding
+from app.events.cursors import Cursor
 from app.events.encoding import encode
 from app.events.read import StreamState
 from app.events.types import Recorded, StreamId
@@ -136,7 +137,7 @@ def test_any_text_is_stored_as_it_is_or_refused(key: str, value: str) -> None:
 @given(text, text)
 def test_control_frames_hold_whatever_is_said_in_them(reason: str, status: str) -> None:
     state = StreamState(STREAM, "session", 42, bytes(32), 3, True, status, 1)
-    content = stream_frame(state, 7) + reset_frame(reason, state) + end_frame(state)
+    content = stream_frame(state, Cursor(1, 7)) + reset_frame(reason, state) + end_frame(state)
     opening, reset, end = parsed(content)
     assert (opening.event, opening.id, opening.json()["status"]) == ("stream", "7", status)
     assert opening.retry is not None and opening.retry > 0

@@ -77,7 +77,7 @@ def ring_at(after: int, *, max_frames: int = 10, max_bytes: int = 10_000) -> Rin
 
 def behind(ring: Ring) -> bool:
     """A call, so that the type checker does not take one look for the next."""
-    return ring.is_behind
+    return ring.is_lagging
 
 
 def offsets(ring: Ring, after: int) -> list[int]:

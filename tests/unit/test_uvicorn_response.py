@@ -1,6 +1,6 @@
 """How what is sent is cut up."""
 
-from app.gateway.streaming.uvicorn_response import PART_BYTES, parts_of
+from app.gateway.streaming.frames import PART_BYTES, parts_of
 
 
 def test_parts_are_whole_frames_and_nothing_is_lost() -> None:

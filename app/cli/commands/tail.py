@@ -20,7 +20,7 @@ commands = typer.Typer()
 def tail(
     gateway: GatewayClient,
     session: Session,
-    after: Annotated[int, typer.Option(min=0, help="Only what comes behind this offset.")] = 0,
+    after: Annotated[str, typer.Option(help="Only what comes after this id, as `id:` or an offset has it.")] = "0",
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the session ends.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The events themselves, one JSON object a line.")] = False,
 ) -> None:

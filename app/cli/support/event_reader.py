@@ -10,6 +10,7 @@ import orjson
 
 from app.cli.client import GatewayClient
 from app.errors import Unavailable
+from app.events.cursors import Cursor
 
 if TYPE_CHECKING:
     from httpx_sse import EventSource
@@ -38,19 +39,18 @@ class EventReader:
         gateway: GatewayClient,
         session_id: str,
         *,
-        after: int = 0,
+        after: str = "0",
         notice: Callable[[str], None],
         before_retry: Callable[[], None] = lambda: None,
     ) -> None:
-        """`before_retry` may raise where another attempt is pointless."""
-        self.cursor = after
+        """`before_retry` may raise where another attempt is pointless. Raises BadCursor."""
+        self.cursor = Cursor.parse(after, what="after")
         self._gateway = gateway
         self._session_id = session_id
         self._notice = notice
         self._before_retry = before_retry
         self._first_delay = FIRST_DELAY
         self._failures = 0
-        self._epoch: int | None = None
         self._stops_at_head = False
         self._until: int | None = None
         self._is_done = False
@@ -61,7 +61,7 @@ class EventReader:
         while not self._is_done:
             why = "the connection ended"
             try:
-                with self._gateway.events(self._session_id, after=self.cursor, epoch=self._epoch) as source:
+                with self._gateway.events(self._session_id, after=str(self.cursor)) as source:
                     if source is None:
                         return
                     yield from self._events_of(source)
@@ -82,36 +82,34 @@ class EventReader:
                 self._first_delay = frame.retry / 1000
             match frame.event:
                 case "stream":
-                    self._on_stream(int(frame.id), orjson.loads(frame.data))
+                    self._on_stream(Cursor.parse(frame.id), orjson.loads(frame.data))
                 case "reset":
-                    self._on_reset(orjson.loads(frame.data))
+                    self._on_reset(Cursor.parse(frame.id), orjson.loads(frame.data))
                 case "end":
                     self._is_done = True
                 case _ if not frame.data:
                     pass  # only a cursor or a delay
-                case _ if int(frame.id) <= self.cursor:
+                case _ if (cursor := Cursor.parse(frame.id)).offset <= self.cursor.offset:
                     pass  # a repetition
-                case _ if int(frame.id) > self.cursor + 1:
-                    raise Unavailable(f"offset {self.cursor + 1} is missing")
+                case _ if cursor.offset > self.cursor.offset + 1:
+                    raise Unavailable(f"offset {self.cursor.offset + 1} is missing")
                 case _:
-                    self.cursor = int(frame.id)
-                    yield Event(self.cursor, frame.data)
-            self._is_done |= self._until is not None and self.cursor >= self._until
+                    self.cursor = cursor
+                    yield Event(cursor.offset, frame.data)
+            self._is_done |= self._until is not None and self.cursor.offset >= self._until
             if self._is_done:
                 return
 
-    def _on_stream(self, resolved: int, told: Mapping[str, Any]) -> None:
+    def _on_stream(self, resolved: Cursor, told: Mapping[str, Any]) -> None:
         if self._failures:
             self._notice("connected again")
         self._failures = 0
-        self._epoch = told["epoch"]
         # Where the server starts elsewhere a reset comes next, which tells the head again.
-        if self._stops_at_head and self._until is None and resolved == self.cursor:
+        if self._stops_at_head and self._until is None and resolved.offset == self.cursor.offset:
             self._until = told["head"]
 
-    def _on_reset(self, told: Mapping[str, Any]) -> None:
-        self.cursor = told["earliest"] - 1
-        self._epoch = None  # it may be the reason; the next `stream` tells it
+    def _on_reset(self, resolved: Cursor, told: Mapping[str, Any]) -> None:
+        self.cursor = resolved
         if self._stops_at_head:
             self._until = told["head"]
         self._notice(f"reset: {told['reason']}; going on from offset {told['earliest']}")

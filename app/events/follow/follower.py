@@ -19,11 +19,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
-from app.events.follow.live import LiveStream, Page, Take
+from app.events.cursors import Cursor
+from app.events.follow.live import LiveStream, Take
+from app.events.follow.pages import Page
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
-from app.events.push import Message
 from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.types import StreamId
 
@@ -37,7 +38,7 @@ LOG_SECONDS = 30.0
 class Frames(NamedTuple):
     """Frames to be sent as they are. None at all: the cursor moved over events that the filter dropped."""
 
-    cursor: int
+    cursor: Cursor
     frames: bytes
 
 
@@ -73,10 +74,10 @@ class Follower:
         self._clock = asyncio.get_running_loop().time
         self._id_every = settings.id_every.total_seconds()
         # Catching up leaves connections to everybody else.
-        self._reads = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
+        self._budget = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
-        self._subscriptions = Subscriptions(redis_url, on_message=self._on_message, on_confirmed=self._on_confirmed)
+        self._subscriptions = Subscriptions(redis_url)
         self._tasks: list[asyncio.Task[None]] = []
         self.readers = 0
         self._hung_up = False
@@ -104,15 +105,15 @@ class Follower:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._reads.close()
+        await self._budget.close()
 
     async def follow(
         self, state: StreamState, after: int, only: Filter = EVERYTHING, take: Take | None = None
     ) -> AsyncGenerator[Update, None]:
-        """What comes behind `after`, which `state` (read just before) can serve.
+        """What comes after the offset `after`, which `state` (read just before) can serve.
 
         Ends after `End`; without it when this process stops, and the client is to come back. While it waits, new
-        frames are first offered to `take`, which costs no switch of tasks; False: they come as a Frames.
+        frames are first offered to `take`, which costs no switch of tasks; False: they come as Frames.
         """
         live = self._join(state)
         try:
@@ -124,6 +125,10 @@ class Follower:
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
                 page = await _next_page(live, cursor, only, ahead)
                 ahead = None
+                # The order of the branches is that of urgency. A reset comes first: of a stream that began anew, no
+                # frame may go out under the old cursor. Then what there is, and the moves of a cursor over what the
+                # filter dropped; only a reader that has everything up to the head is told the end, or a heartbeat,
+                # or sleeps.
                 if live.restarts != restarts or cursor < live.state.earliest - 1:
                     reason = "other_epoch" if live.restarts != restarts else "expired"
                     yield Reset(reason, live.state)
@@ -132,16 +137,16 @@ class Follower:
                 elif page.frames:
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
-                    ahead = live.read_ahead(cursor, only)
-                    yield Frames(told, page.frames)
+                    ahead = None if live.ring.covers(cursor) else live.pages.read_ahead(cursor, only)
+                    yield Frames(live.cursor(told), page.frames)
                 elif told < page.reached and self._clock() >= tell_at:
                     cursor = told = page.reached
-                    yield Frames(cursor, b"")
+                    yield Frames(live.cursor(cursor), b"")
                 elif cursor < page.reached:
                     cursor = page.reached
                 elif live.state.closed and cursor == live.state.head:
                     if told < cursor:
-                        yield Frames(cursor, b"")
+                        yield Frames(live.cursor(cursor), b"")
                     yield End(live.state)
                     return
                 elif beats != self._beats:
@@ -176,8 +181,8 @@ class Follower:
 
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id
-        live = self._streams[stream_id] = LiveStream(self._reads, self.states, state, self._settings)
-        self._subscriptions.add(stream_id)
+        live = self._streams[stream_id] = LiveStream(self._budget, self.states, state, self._settings)
+        self._subscriptions.add(stream_id, live)
         keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
         keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
         return live
@@ -192,14 +197,6 @@ class Follower:
             return
         logger.error("a followed stream broke", stream_id=str(live.state.stream_id), exc_info=task.exception())
         self._close(live.state.stream_id)
-
-    def _on_message(self, stream_id: StreamId, message: Message | None) -> None:
-        if live := self._streams.get(stream_id):
-            live.heard(message)
-
-    def _on_confirmed(self, stream_id: StreamId) -> None:
-        if live := self._streams.get(stream_id):
-            live.doubt()
 
     async def _beat(self) -> None:
         # One timer for all readers: one for each would cost more than what they are sent.
@@ -242,4 +239,4 @@ async def _next_page(live: LiveStream, cursor: int, only: Filter, ahead: asyncio
     if ahead is not None:
         with suppress(*DATABASE_AWAY):
             return await asyncio.shield(ahead)
-    return await live.page(cursor, only)
+    return await live.pages.read(cursor, only)

@@ -2,46 +2,25 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Self
-
-from tenacity import retry, retry_if_exception_type, wait_random_exponential
+from dataclasses import replace
 
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
+from app.events.cursors import Cursor
+from app.events.follow.pages import PAGE_BYTES, Page, Pages, until_it_answers
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.ring import Ring
 from app.events.follow.states import StateReads
 from app.events.push import Frame, Message
-from app.events.read import EVERYTHING, Filter, StreamState, read_frames, read_page
+from app.events.read import EVERYTHING, Filter, StreamState, read_page
 from app.events.types import Recorded
 
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
-BATCH_BYTES = 128 * 1024
-"""About what a reader is handed at once."""
 MAX_RECENT = 16
 Take = Callable[[bytes], bool]
 _MAY_CLOSE = frozenset({"session_event", "batch_event"})
-
-_until_it_answers = retry(
-    retry=retry_if_exception_type(DATABASE_AWAY), wait=wait_random_exponential(multiplier=0.05, max=2)
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The wanted frames up to the offset `reached`, joined once for all readers at the same place."""
-
-    frames: bytes
-    last: int
-    """The offset of the last frame, if there is one."""
-    reached: int
-
-    @classmethod
-    def of(cls, frames: list[Frame], reached: int) -> Self:
-        return cls(b"".join(frame.data for frame in frames), frames[-1].offset if frames else 0, reached)
 
 
 class _Waiting:
@@ -62,12 +41,11 @@ class _Waiting:
 class LiveStream:
     """Shared by all readers of a stream in this process. `restarts` counts how often its offsets began anew."""
 
-    def __init__(self, reads: ReadBudget, states: StateReads, state: StreamState, settings: Settings) -> None:
-        self._reads = reads
+    def __init__(self, budget: ReadBudget, states: StateReads, state: StreamState, settings: Settings) -> None:
+        self._budget = budget
         self._states = states
         self._settings = settings
-        self._frame_bytes = 4096.0  # a running mean; begins on the careful side
-        self._pages: dict[tuple[int, Filter], asyncio.Task[Page]] = {}
+        self.pages = Pages(budget, states, settings, known=self._known, saw=self.saw)
         self._recent: dict[tuple[int, Filter], Page] = {}
         self._waiting = set[_Waiting]()
         self._wake = asyncio.Event()
@@ -85,6 +63,9 @@ class LiveStream:
         self.ring.restart(state.head)
         self.doubt()
 
+    def _known(self) -> tuple[StreamState, int]:
+        return self.state, max(self.ring.last, self.state.head)
+
     def doubt(self) -> None:
         """Something may have been missed: look into Postgres."""
         self._doubtful = True
@@ -95,11 +76,11 @@ class LiveStream:
         if message is None:
             self.doubt()
             return
-        self.ring.offer(message.frames)
+        self.ring.offer(frame.in_epoch(self.state.epoch) for frame in message.frames)
         self.ring.heard(message.last)
         if any(frame.t in _MAY_CLOSE for frame in message.frames):
             self.doubt()  # whether that was the end is only in Postgres
-        if self.ring.is_behind:
+        if self.ring.is_lagging:
             self._wake.set()
         self._hand_out()
 
@@ -113,10 +94,14 @@ class LiveStream:
             self._begin(state)
         self.state = state
         self.ring.heard(state.head)
-        if self.ring.is_behind:
+        if self.ring.is_lagging:
             self._wake.set()
         if not only_grew:
             self.notify()
+
+    def cursor(self, offset: int) -> Cursor:
+        """As readers are told it."""
+        return Cursor(self.state.epoch, offset)
 
     def notify(self) -> None:
         """Wakes all readers that wait."""
@@ -163,22 +148,22 @@ class LiveStream:
             await self._wake.wait()
             self._wake.clear()
             await asyncio.sleep(GAP_SECONDS)
-            if self._doubtful or self.ring.is_behind:
+            if self._doubtful or self.ring.is_lagging:
                 await self._refresh()
-                if self.ring.is_behind:
+                if self.ring.is_lagging:
                     self._wake.set()
 
-    @_until_it_answers
+    @until_it_answers
     async def _refresh(self) -> None:
         self._doubtful = False
-        limit = min(self._page_limit, self._settings.ring_frames)
+        limit = min(self.pages.limit, self._settings.ring_frames)
         last, heard = self.ring.last, self.ring.head
         try:
             state = await self._states.read(self.state.stream_id)
             after = max(last, state.head - limit)
             events = list[Recorded]()
             if state.head > after:
-                async with self._reads.connection() as db:
+                async with self._budget.connection() as db:
                     events = await read_page(db, state, after=after, limit=limit)
         except DATABASE_AWAY:
             self._doubtful = True
@@ -192,7 +177,7 @@ class LiveStream:
             return
         if after > self.ring.last:
             self.ring.restart(after)
-        self.ring.offer([Frame.of(event) for event in events])
+        self.ring.offer(Frame.of(event).in_epoch(state.epoch) for event in events)
         self.saw(state)
         self._hand_out()
 
@@ -200,57 +185,12 @@ class LiveStream:
         """From the ring, which must cover `after`."""
         key = (after, only)
         if key not in self._recent:
-            frames = self.ring.after(after, max_bytes=BATCH_BYTES)
+            frames = self.ring.after(after, max_bytes=PAGE_BYTES)
             wanted = [f for f in frames if only.matches(f.t, f.agent, f.phase)] if only else frames
             if len(self._recent) >= MAX_RECENT:  # readers at so many places do not go along with each other
                 self._recent.clear()
             self._recent[key] = Page.of(wanted, frames[-1].offset if frames else after)
         return self._recent[key]
-
-    @_until_it_answers
-    async def page(self, after: int, only: Filter) -> Page:
-        """From Postgres; readers at the same place share one read."""
-        # Shielded: one reader that leaves must not take the page from the others.
-        return await asyncio.shield(self._reading_page(after, only))
-
-    def read_ahead(self, after: int, only: Filter) -> "asyncio.Task[Page] | None":
-        """Begins to read what a reader wants when it has sent what it got."""
-        if self.ring.covers(after) or not self._reads.may_go_ahead:
-            return None
-        task = self._reading_page(after, only)
-        self._reads.goes_ahead(task)
-        return task
-
-    def _reading_page(self, after: int, only: Filter) -> "asyncio.Task[Page]":
-        key = (after, only)
-        if key not in self._pages:
-            task = self._pages[key] = asyncio.create_task(self._read_page(after, only))
-            task.add_done_callback(lambda done: self._on_page(key, done))
-        return self._pages[key]
-
-    def _on_page(self, key: tuple[int, Filter], done: asyncio.Task[Page]) -> None:
-        del self._pages[key]
-        if not done.cancelled():
-            done.exception()  # seen, even if all its readers have left
-
-    async def _read_page(self, after: int, only: Filter) -> Page:
-        limit, until = self._page_limit, max(self.ring.last, self.state.head)
-        async with self._reads.connection() as db:
-            rows = await read_frames(db, self.state, after=after, until=until, limit=limit, only=only)
-        is_full = len(rows) == limit
-        if not is_full or rows[0][0] != after + 1:
-            # Retention may have taken events away, or the epoch is another. Read afterwards: now it must show.
-            self.saw(await self._states.read(self.state.stream_id))
-        frames = b"".join([frame for _, frame in rows])
-        if rows:
-            self._frame_bytes += (len(frames) / len(rows) - self._frame_bytes) / 2
-        last = rows[-1][0] if rows else 0
-        return Page(frames, last, last if is_full else until)
-
-    @property
-    def _page_limit(self) -> int:
-        """As many events as have about BATCH_BYTES."""
-        return max(1, min(self._settings.catch_up_page, int(BATCH_BYTES / self._frame_bytes)))
 
     def close(self) -> None:
         """Sends the readers away; if they come back they get a new LiveStream, or the reason."""

@@ -8,7 +8,7 @@ from app.events.push import Frame
 
 
 class Ring:
-    """Frames `first` … `last`; `head` is the highest offset that anybody has spoken of.
+    """Frames `first` … `last`; `head` is the highest offset that was heard of.
 
     Frames that come early wait in `_early` for those before them; frames that come twice are dropped.
     """
@@ -28,11 +28,11 @@ class Ring:
         return self.last - len(self._frames) + 1
 
     @property
-    def is_behind(self) -> bool:
+    def is_lagging(self) -> bool:
         return self.last < self.head
 
     def restart(self, after: int) -> None:
-        """Forgets everything but the early frames, and goes on behind `after`."""
+        """Forgets everything but the early frames, and goes on after `after`."""
         self._frames.clear()
         self._bytes = 0
         self.last = after
@@ -40,7 +40,7 @@ class Ring:
         self._take_early()
 
     def heard(self, head: int) -> None:
-        """Somebody who knows says that the stream reaches to `head`."""
+        """Takes it that the stream reaches to `head`."""
         self.head = max(self.head, head)
 
     def offer(self, frames: Iterable[Frame]) -> None:
@@ -53,11 +53,11 @@ class Ring:
         self._take_early()
 
     def covers(self, after: int) -> bool:
-        """Whether the next frame behind `after` is here, or has yet to come here."""
+        """Whether the next frame after `after` is here, or has yet to come here."""
         return after >= self.first - 1
 
     def after(self, after: int, *, max_bytes: int) -> list[Frame]:
-        """The frames behind `after`, at least one if there is any; only when it `covers` it."""
+        """The frames after `after`, at least one if there is any; only when it `covers` it."""
         found, size = list[Frame](), 0
         for frame in islice(self._frames, max(0, after + 1 - self.first), None):
             size += len(frame.data)

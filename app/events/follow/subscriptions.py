@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable
+from typing import Protocol
 from uuid import uuid4
 
 import structlog
@@ -23,32 +23,31 @@ RECONNECT_SECONDS = 0.5
 LOG_SECONDS = 30.0
 
 
+class Listener(Protocol):
+    """Whatever wants to hear of a stream."""
+
+    def heard(self, message: Message | None) -> None:
+        """Takes what was published, or None for something that could not be read."""
+        ...
+
+    def doubt(self) -> None:
+        """Takes a confirmation: from then on nothing is missed, so what was published before is to be read."""
+        ...
+
+
 class Subscriptions:
-    """Which channels are wanted is kept here, so that a new connection subscribes to all of them again.
+    """Which channels are wanted is kept here, so that a new connection subscribes to all of them again."""
 
-    `on_message` gets what was published, or None for something that could not be read; `on_confirmed` is
-    called for every confirmation of a subscription: from then on nothing is missed, so what was published
-    before it is to be read from Postgres.
-    """
-
-    def __init__(
-        self,
-        redis_url: str,
-        *,
-        on_message: Callable[[StreamId, Message | None], None],
-        on_confirmed: Callable[[StreamId], None],
-    ) -> None:
+    def __init__(self, redis_url: str) -> None:
         self._redis = connect(redis_url)
-        self._on_message = on_message
-        self._on_confirmed = on_confirmed
         self._beat_channel = f"stellwerk:beat:{uuid4()}".encode()
         self._last_beat = 0.0
-        self._wanted: dict[bytes, StreamId] = {}
+        self._wanted: dict[bytes, Listener] = {}
         self._changed = asyncio.Event()
         self._quiet_until = 0.0
 
-    def add(self, stream_id: StreamId) -> None:
-        self._wanted[channel_of(stream_id).encode()] = stream_id
+    def add(self, stream_id: StreamId, listener: Listener) -> None:
+        self._wanted[channel_of(stream_id).encode()] = listener
         self._changed.set()
 
     def remove(self, stream_id: StreamId) -> None:
@@ -56,7 +55,7 @@ class Subscriptions:
         self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled. While Redis is down, `on_confirmed` is not called; nobody waits for it."""
+        """Until cancelled. While Redis is down nothing is confirmed, and no reader waits for it."""
         try:
             while not asked_to_end():
                 try:
@@ -86,12 +85,12 @@ class Subscriptions:
             kind, channel, content = await connection.read_response(timeout=math.inf)
             if channel == self._beat_channel:
                 self._last_beat = asyncio.get_running_loop().time()
-            elif (stream_id := self._wanted.get(channel)) is None:
+            elif (listener := self._wanted.get(channel)) is None:
                 continue
             elif kind == b"subscribe":
-                self._on_confirmed(stream_id)
+                listener.doubt()
             elif kind == b"message":
-                self._on_message(stream_id, _decode(content))
+                listener.heard(_decode(content))
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         """Keeps what is subscribed equal to what is wanted."""

@@ -1,18 +1,19 @@
-"""Answers to who asks for a stream: the stream, or when to come back, or that nothing will ever come."""
+"""Answers to requests for a stream: the stream, or when to come back, or that nothing will ever come."""
 
 import random
 from functools import partial
 
 import structlog
 from fastapi import Response
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import DATABASE_AWAY
-from app.events.read import read_page
+from app.events.read import epoch_of, offset_before, read_page, stream_state
 from app.events.types import AnyStreamId
 from app.gateway.streaming.frames import opening_frames
-from app.gateway.streaming.start import Opening, Start, place, resolve
-from app.gateway.streaming.uvicorn_response import EventStream
+from app.gateway.streaming.start import Opening, Start, place
 from app.gateway.wiring import Gateway
+from app.principals.model import Principal
 
 logger = structlog.get_logger(__name__)
 
@@ -20,7 +21,7 @@ OVERLOAD_RETRY_MS = (5_000, 15_000)
 MEDIA_TYPE = "text/event-stream"
 
 
-async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> Response:
+async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> Response:
     """Raises NotFound.
 
     To EventSource every status but 200 is final: 204 says that nothing will ever come, and a gateway that
@@ -35,13 +36,14 @@ async def event_stream(gateway: Gateway, stream_id: AnyStreamId, start: Start) -
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
     updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only)
-    return EventStream(opening_frames(opening), updates, gateway.open_streams)
+    return gateway.streams.response(opening_frames(opening), updates)
 
 
 async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
     """Where it starts, and whether nothing will ever come from there."""
-    if start.since is None and not start.only:
-        opening = place(await gateway.follower.states.read(stream_id), start)
+    state = await gateway.follower.states.read(stream_id)
+    if start.since is None and not start.only and start.wants_epoch_of(state) is None:
+        opening = place(state, start)
         has_more = opening.after < opening.state.head
     else:
         async with gateway.snapshot() as db:
@@ -50,6 +52,15 @@ async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple
                 await read_page(db, opening.state, after=opening.after, limit=1, only=opening.only)
             )
     return opening, opening.state.closed and opening.reset is None and not has_more
+
+
+async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:
+    """Where the start is in the stream as `db` sees it. Raises NotFound."""
+    state = await stream_state(db, stream_id)
+    before_since = 0 if start.since is None else await offset_before(db, stream_id, start.since)
+    offset = start.wants_epoch_of(state)
+    written_in = None if offset is None else await epoch_of(db, stream_id, offset)
+    return place(state, start, before_since=before_since, written_in=written_in)
 
 
 def _come_back(why: str) -> Response:

@@ -8,7 +8,6 @@ say so, stand there alone.
 import re
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 from uuid import UUID
 
 from fastapi import FastAPI
@@ -19,21 +18,23 @@ from app.config import Settings
 from app.errors import AccessDenied, BadCursor, NotFound
 from app.gateway.access import principal_of
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
-from app.gateway.streaming.start import start_of_reading
+from app.gateway.streaming.start import LATEST, Start, start_of
 from app.gateway.streaming.uvicorn_response import STREAM
 from app.gateway.wiring import Gateway
+from app.principals.model import Principal
 from app.progress import SessionId
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _PATH = re.compile(f"/events|/sessions/({_UUID})/events")
+_CURSOR = r"(?:[0-9]{1,18}\.)?[0-9]{1,18}"
 _PARAMETERS = {
     "session_id": re.compile(_UUID),
-    "after": re.compile("[0-9a-z]{1,30}"),
+    "after": re.compile(f"{_CURSOR}|{LATEST}"),
     "tail": re.compile("[0-9]{1,30}"),
     "epoch": re.compile("[0-9]{1,18}"),
 }
 _ANY = re.compile(".*")
-_HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile("[0-9]{1,30}")}
+_HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile(_CURSOR)}
 _HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 
 
@@ -47,9 +48,8 @@ class FastPath:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with suppress(AccessDenied, BadCursor, NotFound):  # the long way says why
             if asked := self._asked(scope):
-                session_id, start = asked
                 gateway: Gateway = self._app.state.gateway
-                stream = await event_stream(gateway, session_id, await start_of_reading(**start))
+                stream = await event_stream(gateway, *asked)
                 await stream(scope, receive, send)
                 return
         own = dict(scope)  # FastAPI leaves much in it
@@ -57,8 +57,8 @@ class FastPath:
         if STREAM in own:
             scope[STREAM] = own[STREAM]
 
-    def _asked(self, scope: Scope) -> tuple[SessionId, dict[str, Any]] | None:
-        """The session and what says where to start, if it is plainly asked for. Raises AccessDenied."""
+    def _asked(self, scope: Scope) -> tuple[Principal, SessionId, Start] | None:
+        """Who asks plainly for which session's stream, and from where. Raises AccessDenied and BadCursor."""
         if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
             return None
         query = _plain(_parameters(scope, path[1]), _PARAMETERS)
@@ -67,10 +67,14 @@ class FastPath:
             return None
         if path[1] is not None and MEDIA_TYPE not in headers.get("accept", ""):
             return None
-        principal_of(HTTPConnection(scope), self._settings)
-        start: dict[str, Any] = {"after": query.get("after"), "tail": query.get("tail")}
-        start |= {"epoch": int(query["epoch"])} if "epoch" in query else {}
-        return SessionId(UUID(query["session_id"])), start | {"last_event_id": headers.get("last-event-id")}
+        start = start_of(
+            after=query.get("after"),
+            tail=query.get("tail"),
+            epoch=int(query["epoch"]) if "epoch" in query else None,
+            last_event_id=headers.get("last-event-id"),
+        )
+        principal = principal_of(HTTPConnection(scope), self._settings)
+        return principal, SessionId(UUID(query["session_id"])), start
 
 
 Pairs = Sequence[tuple[str, str]]

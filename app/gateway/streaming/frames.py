@@ -1,11 +1,13 @@
 """What a stream says as server-sent events: control frames around what `follow` gives."""
 
 import random
+from collections.abc import Iterator
 from typing import assert_never
 
 import orjson
 from sse_starlette import ServerSentEvent
 
+from app.events.cursors import Cursor
 from app.events.follow.follower import Beat, End, Frames, Reset, Update
 from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
@@ -13,10 +15,12 @@ from app.gateway.streaming.start import Opening
 RETRY_MS = (500, 2_500)
 """A restarted gateway must not get all its readers back in the same moment."""
 HEARTBEAT = b": heartbeat\n\n"
+PART_BYTES = 32 * 1024
+"""How much goes out at once: what a client has not yet taken, a server keeps a copy of."""
 
 
 def opening_frames(opening: Opening) -> bytes:
-    first = stream_frame(opening.state, opening.after)
+    first = stream_frame(opening.state, opening.cursor)
     return first if opening.reset is None else first + reset_frame(str(opening.reset), opening.state)
 
 
@@ -36,7 +40,7 @@ def frames_of(update: Update) -> bytes:
             assert_never(update)
 
 
-def stream_frame(state: StreamState, cursor: int) -> bytes:
+def stream_frame(state: StreamState, cursor: Cursor) -> bytes:
     """The first on every connection. `retry:` stands inside: some clients dispatch a block of its own."""
     data = {
         "earliest": state.earliest,
@@ -51,13 +55,26 @@ def stream_frame(state: StreamState, cursor: int) -> bytes:
 def reset_frame(reason: str, state: StreamState) -> bytes:
     """Its id makes the client forget the cursor that could not be served."""
     data = {"reason": reason, "earliest": state.earliest, "head": state.head}
-    return _control_frame("reset", state.earliest - 1, data)
+    return _control_frame("reset", Cursor(state.epoch, state.earliest - 1), data)
 
 
 def end_frame(state: StreamState) -> bytes:
     data = {"head": state.head, "head_chain": state.head_chain.hex(), "status": state.status}
-    return _control_frame("end", state.head, data)
+    return _control_frame("end", Cursor(state.epoch, state.head), data)
 
 
-def _control_frame(event: str, cursor: int, data: dict[str, object], *, retry: int | None = None) -> bytes:
+def _control_frame(event: str, cursor: Cursor, data: dict[str, object], *, retry: int | None = None) -> bytes:
     return ServerSentEvent(orjson.dumps(data).decode(), event=event, id=str(cursor), retry=retry, sep="\n").encode()
+
+
+def parts_of(frames: bytes) -> Iterator[bytes]:
+    """Whole frames, some PART_BYTES together.
+
+    asyncio keeps a copy of all that a client has not yet taken, so that should not be a whole page.
+    """
+    begin = 0
+    while begin < len(frames):
+        last = frames.find(b"\n\n", begin + PART_BYTES)
+        end = len(frames) if last < 0 else last + 2
+        yield frames[begin:end]
+        begin = end

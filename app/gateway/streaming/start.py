@@ -1,133 +1,113 @@
-"""Where a reader starts: cursor, start parameters and filters of a request, resolved against the stream."""
+"""Where a reader starts: what it asked for, and where that is in the stream. Pure."""
 
-import re
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Annotated
-
-from fastapi import Depends, Header, Query
-from sqlalchemy.ext.asyncio import AsyncConnection
+from datetime import datetime
 
 from app.errors import BadCursor, CursorOutOfRange
-from app.events.read import EVERYTHING, Filter, StreamState, offset_before, stream_state
-from app.events.types import AnyStreamId
-from app.gateway.inputs import Text, Timestamp
+from app.events.cursors import Cursor
+from app.events.read import EVERYTHING, Filter, StreamState
 
-_INTEGER = re.compile(r"-?[0-9]{1,30}", re.ASCII)
-# For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
-_CURSOR = {"pattern": "^(latest|-?[0-9]{1,29})$"}
-_NUMBER = {"pattern": "^-?[0-9]{1,29}$"}
-
-Names = Annotated[list[Text] | None, Query(description="Only these; repeated or separated by commas.", max_length=100)]
+LATEST = "latest"
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What the client asked for."""
+    """What the client asked for; with none of the first four, everything from the earliest event on."""
 
-    after: int | None
-    latest: bool
-    tail: int | None
-    since: datetime | None
-    epoch: int | None
-    only: Filter
+    after: Cursor | None = None
+    latest: bool = False
+    tail: int | None = None
+    since: datetime | None = None
+    only: Filter = EVERYTHING
+
+    def wants_epoch_of(self, state: StreamState) -> int | None:
+        """The offset whose event's epoch `place` has to know, if it has to know one."""
+        if self.after is None or self.after.epoch >= state.epoch:
+            return None
+        return self.after.offset if state.earliest <= self.after.offset <= state.head else None
 
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """What it gets. With a `reset` the cursor could not be served, and `after` is the earliest place."""
+    """Where the client starts. With a `reset` the cursor could not be served, and `after` is the earliest place."""
 
     state: StreamState
     after: int
     only: Filter
     reset: CursorOutOfRange | None = None
 
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.state.epoch, self.after)
 
-async def start_of_reading(
-    after: Annotated[
-        str | None,
-        Query(
-            description="The last offset that you have, 0 for all, or `latest`.",
-            max_length=30,
-            json_schema_extra=_CURSOR,
-        ),
-    ] = None,
-    tail: Annotated[
-        str | None,
-        Query(description="Start this many events before the head.", max_length=30, json_schema_extra=_NUMBER),
-    ] = None,
-    since: Annotated[
-        Timestamp | None,
-        Query(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC), description="RFC 3339."),
-    ] = None,
-    t: Names = None,
-    agent: Names = None,
-    phase: Names = None,
-    epoch: Annotated[int | None, Query(description="The life of the offsets, from a `stream` frame.")] = None,
-    last_event_id: Annotated[
-        str | None,
-        Header(
-            description="Beats every start parameter; EventSource sends it.",
-            max_length=30,
-            json_schema_extra=_NUMBER,
-        ),
-    ] = None,
+
+def start_of(
+    *,
+    after: str | None = None,
+    tail: str | None = None,
+    since: datetime | None = None,
+    t: Iterable[str] = (),
+    agent: Iterable[str] = (),
+    phase: Iterable[str] = (),
+    epoch: int | None = None,
+    last_event_id: str | None = None,
 ) -> Start:
-    """Raises BadCursor."""
-    only = EVERYTHING
-    if t or agent or phase:
-        only = Filter(t=frozenset(map(_kind, _split(t))), agent=_split(agent), phase=_split(phase))
-    latest = after == "latest"
-    offset = None if latest or after is None else _integer(after, "after")
-    count = None if tail is None else max(0, _integer(tail, "tail"))
+    """Reads what a request says as text. `Last-Event-ID` beats every start parameter. Raises BadCursor."""
+    only = Filter(frozenset(map(_kind, _split(t))), _split(agent), _split(phase))
+    latest = after == LATEST
+    cursor = None if latest or after is None else Cursor.parse(after, epoch=epoch, what="after")
+    count = None if tail is None else max(0, _count(tail))
     if last_event_id:
-        return Start(_integer(last_event_id, "Last-Event-ID"), False, None, None, epoch, only)
+        return Start(Cursor.parse(last_event_id, epoch=epoch, what="Last-Event-ID"), only=only)
     if sum(parameter is not None for parameter in (after, tail, since)) > 1:
         raise BadCursor("give one of after, tail and since")
-    return Start(after=offset, latest=latest, tail=count, since=since, epoch=epoch, only=only)
+    return Start(cursor, latest, count, since, only)
 
 
-StartOfReading = Annotated[Start, Depends(start_of_reading)]
+def place(state: StreamState, start: Start, *, before_since: int = 0, written_in: int | None = None) -> Opening:
+    """Where that is in the stream.
 
-
-async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:
-    """Raises NotFound."""
-    state = await stream_state(db, stream_id)
-    return place(state, start, 0 if start.since is None else await offset_before(db, stream_id, start.since))
-
-
-def place(state: StreamState, start: Start, before_since: int = 0) -> Opening:
-    """With `since`: the last offset before it must be given."""
+    `before_since` is the last offset before `start.since`; `written_in` the epoch of the event at
+    `start.wants_epoch_of(state)`. A cursor of an earlier epoch is honoured if its event was written in that epoch or
+    before: then the reader has seen what stands there.
+    """
     earliest = state.earliest - 1
-    if start.epoch is not None and start.epoch != state.epoch:
-        reason = f"offsets of epoch {start.epoch} mean nothing in epoch {state.epoch}"
-        return _reset(state, start, reason)
-    if start.after is not None:
-        if earliest <= start.after <= state.head:
-            return Opening(state, start.after, start.only)
-        return _reset(state, start, None)
-    if start.latest:
-        return Opening(state, state.head, start.only)
-    if start.tail is not None:
-        return Opening(state, max(earliest, state.head - start.tail), start.only)
-    if start.since is not None:
-        return Opening(state, min(max(earliest, before_since), state.head), start.only)
-    return Opening(state, earliest, start.only)
+    match start:
+        case Start(after=Cursor() as cursor):
+            return _after(state, start, cursor, written_in)
+        case Start(latest=True):
+            offset = state.head
+        case Start(tail=int(count)):
+            offset = max(earliest, state.head - count)
+        case Start(since=datetime()):
+            offset = min(max(earliest, before_since), state.head)
+        case _:
+            offset = earliest
+    return Opening(state, offset, start.only)
 
 
-def _reset(state: StreamState, start: Start, reason: str | None) -> Opening:
-    error = CursorOutOfRange(start.after or 0, earliest=state.earliest, head=state.head, reason=reason)
-    return Opening(state, state.earliest - 1, start.only, error)
+def _after(state: StreamState, start: Start, cursor: Cursor, written_in: int | None) -> Opening:
+    earliest = state.earliest - 1
+    reason = None
+    if cursor.offset != 0 and (cursor.epoch > state.epoch or (written_in or 0) > cursor.epoch):
+        reason = f"the offset {cursor.offset} of epoch {cursor.epoch} is another event in epoch {state.epoch}"
+    if reason is None and earliest <= cursor.offset <= state.head:
+        return Opening(state, cursor.offset, start.only)
+    again = str(Cursor(state.epoch, earliest))
+    error = CursorOutOfRange(cursor.offset, earliest=state.earliest, head=state.head, cursor=again, reason=reason)
+    return Opening(state, earliest, start.only, error)
 
 
-def _integer(text: str, name: str) -> int:
-    if not _INTEGER.fullmatch(text):
-        raise BadCursor(f"{name} is {text!r}, which is no integer; give the offset of the last event you have")
-    return int(text)
+def _count(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise BadCursor(f"tail is {text!r}, which is no integer; give a number of events") from None
 
 
-def _split(names: list[str] | None) -> frozenset[str]:
-    return frozenset(part.strip() for name in names or () for part in name.split(",") if part.strip())
+def _split(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(part.strip() for name in names for part in name.split(",") if part.strip())
 
 
 def _kind(name: str) -> str:

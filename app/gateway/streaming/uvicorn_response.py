@@ -1,33 +1,26 @@
-"""The open connections of streams: a client costs the task of its request, and one timer looks after all of them."""
+"""Streams on uvicorn with httptools: a client costs the task of its request, and one timer looks after all of them.
+
+This is the one place that knows uvicorn's inside: the response cycle behind `send`, its transport, and the two fields
+that tell it that the head is gone. What runs elsewhere goes through asgi_response.py.
+"""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
-from typing import Protocol
 
 import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from app.cancelling import asked_to_end
-from app.events.follow.follower import Update
-from app.events.follow.live import Take
-from app.gateway.streaming.frames import frames_of
+from app.gateway.streaming.frames import PART_BYTES, frames_of, parts_of
+from app.gateway.streaming.responses import RawHeaders, Updates
 
 logger = structlog.get_logger(__name__)
 
 
-class Updates(Protocol):
-    """`Follower.follow`, with its stream and cursor."""
-
-    def __call__(self, *, take: Take) -> AsyncGenerator[Update, None]: ...
-
-
-RawHeaders = list[tuple[bytes, bytes]]
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the middleware runs it."""
 WATCH_SECONDS = 1.0
-PART_BYTES = 32 * 1024
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"connection", b"keep-alive"),
@@ -36,7 +29,7 @@ _HEADERS = [
 """The same list for all streams, which live long."""
 
 
-class OpenStreams:
+class UvicornStreams:
     """Cuts clients that take nothing for `send_timeout` seconds, and ends streams of those that have left."""
 
     def __init__(self, send_timeout: float) -> None:
@@ -46,6 +39,9 @@ class OpenStreams:
         self.clock = asyncio.get_running_loop().time
         self.add = self._open.add
         self.discard = self._open.discard
+
+    def response(self, first: bytes, updates: Updates) -> Response:
+        return EventStream(first, updates, self)
 
     def chunk_of(self, frames: bytes) -> bytes:
         """Encoded once for all streams that send the same one after the other."""
@@ -67,13 +63,13 @@ class EventStream(Response):
     sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
     """
 
-    def __init__(self, first: bytes, updates: Updates, open_streams: OpenStreams) -> None:
+    def __init__(self, first: bytes, updates: Updates, streams: UvicornStreams) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
         self._first = first
         self._updates = updates
-        self._open = open_streams
+        self._streams = streams
         self._sending_since: float | None = None
         self._has_left = False
 
@@ -91,7 +87,7 @@ class EventStream(Response):
         self._transport = response.transport
         self._transport.set_write_buffer_limits(PART_BYTES)
         self._task = asyncio.current_task()
-        self._open.add(self)
+        self._streams.add(self)
         try:
             # Head and first frames in one write. uvicorn is told that the head is gone, and how the rest is encoded.
             response.response_started = response.chunked_encoding = True
@@ -100,7 +96,7 @@ class EventStream(Response):
             del self._first, self._updates  # a stream lives long
             async with aclosing(following) as updates:
                 async for update in updates:
-                    self._sending_since = self._open.clock()
+                    self._sending_since = self._streams.clock()
                     for part in parts_of(frames_of(update)):
                         await send({"type": "http.response.body", "body": part, "more_body": True})
                     self._sending_since = None
@@ -111,13 +107,13 @@ class EventStream(Response):
             if not self._has_left:
                 raise
         finally:
-            self._open.discard(self)
+            self._streams.discard(self)
 
     def _take(self, frames: bytes) -> bool:
         """Writes past this stream's sleeping task, unless the client has not yet taken what came before."""
         if self._transport.get_write_buffer_size() or self._transport.is_closing():
             return False
-        self._transport.write(self._open.chunk_of(frames))
+        self._transport.write(self._streams.chunk_of(frames))
         return True
 
     def look_after(self, *, stuck_since: float) -> None:
@@ -128,19 +124,6 @@ class EventStream(Response):
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
-
-
-def parts_of(frames: bytes) -> Iterator[bytes]:
-    """Whole frames, some PART_BYTES together.
-
-    asyncio keeps a copy of all that a client has not yet taken, so that should not be a whole page.
-    """
-    begin = 0
-    while begin < len(frames):
-        last = frames.find(b"\n\n", begin + PART_BYTES)
-        end = len(frames) if last < 0 else last + 2
-        yield frames[begin:end]
-        begin = end
 
 
 def chunk(frames: bytes) -> bytes:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from sqlalchemy.exc import DBAPIError
 
 from app.database import create_engine
-from app.events.feed import FeedCursor, read_feed
+from app.events.cursors import FeedCursor
+from app.events.feed import read_feed
 
 PAGE = 500
 

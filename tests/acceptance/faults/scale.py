@@ -2,7 +2,7 @@
 
 The bound on a gateway's memory, beside what it needs to run: a ring of `ring_bytes` for each followed stream; for
 each reader the batch that is being written and the copies of it that server and transport make (a batch has at
-most BATCH_BYTES); for each read from Postgres a page. None depends on the length of a stream, and a reader that
+most PAGE_BYTES); for each read from Postgres a page. None depends on the length of a stream, and a reader that
 takes nothing holds no more than its batch, until it is cut.
 """
 
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import MIB, Settings
 from app.database import create_engine
-from app.events.follow.live import BATCH_BYTES
+from app.events.follow.pages import PAGE_BYTES
 from app.events.push import Push
 from app.events.types import StreamId
 from tests.acceptance.faults.crowd import Client, caught_up, crowd, opened, p99
@@ -97,8 +97,8 @@ class Stage:
     def bound(self, *, readers: int, stuck: int) -> int:
         """What a gateway's memory may grow by."""
         rings = len(self.heads) * Settings().ring_bytes
-        pages = Settings().database_pool_size * COPIES * BATCH_BYTES
-        return rings + pages + readers * IDLE_BYTES + stuck * COPIES * BATCH_BYTES + 20 * MIB
+        pages = Settings().database_pool_size * COPIES * PAGE_BYTES
+        return rings + pages + readers * IDLE_BYTES + stuck * COPIES * PAGE_BYTES + 20 * MIB
 
 
 @asynccontextmanager

@@ -1,0 +1,55 @@
+"""Cursors: where a reader is, as a type with a text form. Pure.
+
+A stream's cursor is `41`, or `2.41` from the second life of the database's offsets on: the offset 41 of epoch 2.
+The feed's is `epoch-xid-position`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from app.errors import BadCursor
+
+FIRST_EPOCH = 1
+_TEXT = re.compile(r"(?:([0-9]{1,18})\.)?(-?[0-9]{1,30})", re.ASCII)
+PATTERN = r"^([0-9]{1,18}\.)?-?[0-9]{1,30}$"
+"""What a cursor of a stream looks like, for schemas."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The last event that a reader has: its offset (0: none yet), and the epoch in which it was read."""
+
+    epoch: int
+    offset: int
+
+    @classmethod
+    def parse(cls, text: str, *, epoch: int | None = None, what: str = "the cursor") -> Self:
+        """A bare number belongs to `epoch`, or to the first one. Raises BadCursor."""
+        found = _TEXT.fullmatch(text)
+        if found is None:
+            raise BadCursor(
+                f"{what} is {text!r}, which is no integer (or E.offset, from the second epoch on);"
+                " give the id of the last event that you have"
+            )
+        return cls(int(found[1] or epoch or FIRST_EPOCH), int(found[2]))
+
+    def __str__(self) -> str:
+        return f"{prefix(self.epoch)}{self.offset}"
+
+
+def prefix(epoch: int) -> str:
+    """What stands in front of an offset in its text form."""
+    return "" if epoch <= FIRST_EPOCH else f"{epoch}."
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FeedCursor:
+    """A place in the feed of all streams."""
+
+    epoch: int = 0
+    xid: int = 0
+    position: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.epoch}-{self.xid}-{self.position}"
