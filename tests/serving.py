@@ -47,7 +47,8 @@ async def serving(
         async with transaction(served.gateway.engine) as db:
             await db.execute(
                 text(
-                    "INSERT INTO workflows (name, version, langgraph_version, input_fields)"
+                    "WITH alive AS (INSERT INTO workers (worker) VALUES ('worker-1'))"
+                    " INSERT INTO workflows (name, version, langgraph_version, input_fields)"
                     " VALUES ('repair', '1', '1.2', '{task,path}')"
                 )
             )

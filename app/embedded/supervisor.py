@@ -5,6 +5,7 @@
 What dies is started again. Stopping goes the same way backwards, within 20 seconds.
 """
 
+import json
 import os
 import sys
 import time
@@ -159,7 +160,7 @@ class Stack:
         return {name: value for name, value in self._environment().items() if name not in PROVIDER_KEYS}
 
     def _start_all(self) -> None:
-        """Returns when the gateway is ready, or when it was asked to stop meanwhile."""
+        """Returns when the gateway is ready and a worker has registered, or when it was asked to stop meanwhile."""
         self._sentinel = Sentinel(self._home)
         withdraw(self._home)
         end_stack(self._home)
@@ -198,14 +199,16 @@ class Stack:
                 if not service.is_running:
                     raise EmbeddedServerError(f"the {service.name} does not start:\n{service.last_words()}")
             if time.monotonic() > deadline:
-                log = self._home / "logs" / "gateway.log"
-                raise EmbeddedServerError(f"the gateway was not ready after {READY_PATIENCE:.0f} s; see {log}")
+                log = self._home / "logs"
+                raise EmbeddedServerError(f"the stack was not ready after {READY_PATIENCE:.0f} s; see {log}")
 
     def _gateway_is_ready(self) -> bool:
+        """With a worker that has registered, so that what is submitted now begins at once."""
         connection = HTTPConnection(self._reachable_host, self._port, timeout=2)
         try:
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == 200
+            answer = connection.getresponse()
+            return answer.status == 200 and json.loads(answer.read())["workers"] > 0
         except (OSError, HTTPException):
             return False
         finally:

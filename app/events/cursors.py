@@ -11,8 +11,10 @@ from typing import Self
 from app.errors import BadCursor
 
 FIRST_EPOCH = 1
-_TEXT = re.compile(r"(?:([0-9]{1,18})\.)?(-?[0-9]{1,30})", re.ASCII)
-PATTERN = r"^([0-9]{1,18}\.)?-?[0-9]{1,30}$"
+LATER_EPOCH = "(?:[2-9]|[1-9][0-9]{1,17})"
+"""The first epoch has no text of its own."""
+_TEXT = re.compile(rf"(?:({LATER_EPOCH})\.)?(-?[0-9]{{1,30}})", re.ASCII)
+PATTERN = rf"^({LATER_EPOCH}\.)?-?[0-9]{{1,30}}$"
 """What a cursor of a stream looks like, for schemas."""
 
 

@@ -3,12 +3,12 @@
 import asyncio
 
 from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
-from sqlalchemy import text
 
 from app.database import DATABASE_AWAY
 from app.gateway.wiring import Gateway, Wired
+from app.sessions import worker_repository
 
 router = APIRouter(tags=["health"])
 
@@ -20,8 +20,11 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
+    ready: bool
     database: bool
     redis: bool
+    workers: int | None = Field(description="Worker processes that live; null while the database is away.")
+    reason: str | None = Field(description="Why it is not ready, or what works later only.")
 
 
 @router.get("/healthz")
@@ -30,21 +33,41 @@ async def healthz() -> Liveness:
     return Liveness()
 
 
-@router.get("/readyz", responses={503: {"description": "The database is away", "model": Readiness}})
+@router.get("/readyz", responses={503: {"description": "Not ready, and why", "model": Readiness}})
 async def readyz(gateway: Wired, response: Response) -> Readiness:
-    """Without the database nothing works; without Redis everything does, later."""
-    database, redis = await asyncio.gather(_database_answers(gateway), _redis_answers(gateway))
-    response.status_code = 200 if database else 503
-    return Readiness(database=database, redis=redis)
+    """Whether a session that is submitted now is accepted.
+
+    Without the database nothing works, and a new deployment knows no workflow until a worker has registered. Without
+    Redis, and later without workers, everything does, only later.
+    """
+    workers, redis = await asyncio.gather(_workers(gateway), _redis_answers(gateway))
+    readiness = _readiness(workers, redis)
+    response.status_code = 200 if readiness.ready else 503
+    return readiness
 
 
-async def _database_answers(gateway: Gateway) -> bool:
+def _readiness(workers: tuple[bool, int] | None, redis: bool) -> Readiness:
+    if workers is None:
+        away = "the database does not answer"
+        return Readiness(ready=False, database=False, redis=redis, workers=None, reason=away)
+    has_registered, alive = workers
+    reason = None
+    if not has_registered:
+        reason = "no worker has registered its workflows yet"
+    elif not alive:
+        reason = "no worker is running: sessions are accepted, and wait for one"
+    elif not redis:
+        reason = "Redis does not answer: everything works, with some delay"
+    return Readiness(ready=has_registered, database=True, redis=redis, workers=alive, reason=reason)
+
+
+async def _workers(gateway: Gateway) -> tuple[bool, int] | None:
+    """Whether one has ever registered, and how many live; None while the database is away."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), gateway.engine.connect() as db:
-            await db.execute(text("SELECT 1"))
+            return await worker_repository.has_ever_registered(db), await worker_repository.count_workers(db)
     except (*DATABASE_AWAY, TimeoutError):
-        return False
-    return True
+        return None
 
 
 async def _redis_answers(gateway: Gateway) -> bool:

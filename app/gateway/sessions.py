@@ -20,6 +20,10 @@ from app.sessions.model import NewSession, SessionView
 router = APIRouter(prefix="/sessions", tags=["sessions"])
 
 
+class Options(Body):
+    """What a session may be told besides its input; a name that is not known is refused."""
+
+
 class SessionRequest(Body):
     """`path` is read on the worker's machine, `repo` is a git URL; with neither the workspace is empty."""
 
@@ -29,7 +33,7 @@ class SessionRequest(Body):
     path: Annotated[Text, Field(pattern="^/", max_length=4096)] | None = None
     repo: Annotated[Text, Field(pattern="^(https|ssh)://", max_length=4096)] | None = None
     priority: Annotated[int, Field(ge=-100, le=100)] = 0
-    options: JsonObject = Field(default_factory=dict)
+    options: Options = Field(default_factory=Options, description="There is no option yet.")
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
@@ -62,7 +66,10 @@ async def create_session(
     if new.path is not None:
         await asyncio.to_thread(check_path, new.path, gateway.settings)
     view, is_new = await service.create_session(
-        gateway.backends, NewSession(**dict(new)), principal=principal, idempotency_key=key
+        gateway.backends,
+        NewSession(**dict(new) | {"options": new.options.model_dump()}),
+        principal=principal,
+        idempotency_key=key,
     )
     response.status_code = 201 if is_new else 200
     events = f"/sessions/{view.session_id}/events"

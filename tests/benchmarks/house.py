@@ -71,12 +71,12 @@ class House:
         return process
 
     async def start_gateway(self, database_url: str, **settings: str) -> tuple[psutil.Popen, int]:
-        """Ready to be asked; the process and its port."""
+        """Returns the process and its port when it answers; most figures need no worker."""
         port = free_port()
         command = [sys.executable, "-m", "app.gateway"]
         settings = {"PORT": str(port), **settings}
         process = await self.start(command, environment=self.environment(database_url, **settings), name="gateway")
-        await answers(f"http://127.0.0.1:{port}/readyz")
+        await answers(f"http://127.0.0.1:{port}/healthz")
         return process, port
 
 

@@ -35,7 +35,8 @@ def assert_problem(answer: httpx.Response, status: int) -> None:
 
 async def test_only_the_probes_are_open(served: Served, stranger: httpx.AsyncClient) -> None:
     assert (await stranger.get("/healthz")).json() == {"status": "ok"}
-    assert (await stranger.get("/readyz")).json() == {"database": True, "redis": True}
+    ready = {"ready": True, "database": True, "redis": True, "workers": 1, "reason": None}
+    assert (await stranger.get("/readyz")).json() == ready
     session = f"/sessions/{uuid4()}"
     for path in ("/sessions", session, f"{session}/events", f"/events?session_id={uuid4()}", "/approvals"):
         assert_problem(await stranger.get(path), 401)

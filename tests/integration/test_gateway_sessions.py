@@ -212,11 +212,47 @@ async def test_the_document_describes_what_is_answered(served: Served) -> None:
 async def test_redis_away_is_told_and_borne(database_url: str) -> None:
     async with serving(database_url, NO_SERVER) as served:
         ready = await served.client.get("/readyz")
-        assert (ready.status_code, ready.json()) == (200, {"database": True, "redis": False})
+        assert (ready.status_code, ready.json()["database"], ready.json()["redis"]) == (200, True, False)
+        assert "Redis" in ready.json()["reason"]
         session_id = (await served.create_session())["session_id"]
         await served.client.post(f"/sessions/{session_id}/cancel")
         stream = await served.client.get(f"/events?session_id={session_id}")
         assert "event: end\n" in stream.text
+
+
+async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_so(served: Served) -> None:
+    async def worker(statement: str) -> None:
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(text(statement))
+
+    await worker("WITH none AS (DELETE FROM workflows) DELETE FROM workers")
+    ready = await served.client.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"], ready.json()["workers"]) == (503, False, 0)
+    assert "no worker has registered" in ready.json()["reason"]
+    refused = await served.client.post("/sessions", json={"task": "too early"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "2")
+    assert refused.json()["type"] == "urn:stellwerk:problem:no-worker-yet"
+    await worker("INSERT INTO workflows VALUES ('repair', '1', '1.2', '{task,path}')")
+    await worker("INSERT INTO workers VALUES ('worker-1')")
+    ready = await served.client.get("/readyz")
+    assert (ready.status_code, ready.json()["workers"], ready.json()["reason"]) == (200, 1, None)
+
+    long_ago = "last_seen = now() - interval '10 minutes'"
+    await worker(f"WITH w AS (UPDATE workers SET {long_ago}) UPDATE workflows SET {long_ago}")
+    ready = await served.client.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"], ready.json()["workers"]) == (200, True, 0)
+    created = await served.create_session()
+    assert created["status"] == "waiting"
+    view = (await served.client.get(f"/sessions/{created['session_id']}")).json()
+    assert "no worker is running" in view["reason"]
+    unknown = await served.client.post("/sessions", json={"task": "x", "workflow": "another"})
+    assert unknown.status_code == 422 and "known: repair" in unknown.json()["detail"]
+
+
+async def test_an_unknown_option_is_refused_by_name(served: Served) -> None:
+    refused = await served.client.post("/sessions", json={"task": "x", "options": {"approve_plan": True}})
+    assert refused.status_code == 422 and "options.approve_plan" in refused.json()["detail"]
+    assert (await served.client.post("/sessions", json={"task": "x", "options": {}})).status_code == 201
 
 
 async def test_postgres_away_is_told(home: Path, redis_url: str) -> None:

@@ -32,6 +32,7 @@ GATEWAY = textwrap.dedent("""
         def do_GET(self):
             self.send_response(200)
             self.end_headers()
+            self.wfile.write(b'{"workers": 1}')
 
     HTTPServer(("127.0.0.1", int(os.environ["STELLWERK_PORT"])), Ready).serve_forever()
 """)

@@ -25,7 +25,9 @@ def test_the_text_of_a_cursor() -> None:
     assert Cursor.parse("2.41", epoch=3) == Cursor(2, 41)
 
 
-@pytest.mark.parametrize("text", ["", "x", "2.", ".4", "1.2.3", " 4", "4 ", "٤", "4\n", "1e3", "0x4", "9" * 31])
+@pytest.mark.parametrize(
+    "text", ["", "x", "2.", ".4", "1.2.3", "1.5", "0.5", "02.5", " 4", "4 ", "٤", "4\n", "1e3", "0x4", "9" * 31]
+)
 def test_what_is_no_cursor(text: str) -> None:
     with pytest.raises(BadCursor, match="after is"):
         Cursor.parse(text, what="after")
@@ -77,4 +79,4 @@ def test_a_cursor_of_a_later_epoch_or_past_the_head_cannot_be_served() -> None:
 
 def test_an_epoch_parameter_gives_a_bare_number_its_life() -> None:
     assert opened("4", state(epoch=2), epoch=2).after == 4
-    assert opened("1.4", state(epoch=2), epoch=2, written_in=2).reset is not None
+    assert opened("2.4", state(epoch=3), epoch=3, written_in=3).reset is not None

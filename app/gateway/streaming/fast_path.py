@@ -16,6 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.config import Settings
 from app.errors import AccessDenied, BadCursor, NotFound
+from app.events.cursors import LATER_EPOCH
 from app.gateway.access import principal_of
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
 from app.gateway.streaming.start import LATEST, Start, start_of
@@ -26,7 +27,7 @@ from app.progress import SessionId
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
 _PATH = re.compile(f"/events|/sessions/({_UUID})/events")
-_CURSOR = r"(?:[0-9]{1,18}\.)?[0-9]{1,18}"
+_CURSOR = rf"(?:{LATER_EPOCH}\.)?[0-9]{{1,18}}"
 _PARAMETERS = {
     "session_id": re.compile(_UUID),
     "after": re.compile(f"{_CURSOR}|{LATEST}"),
