@@ -12,6 +12,6 @@ events/push.py              after the commit: Redis
 events/follow.py            catch up from Postgres, then live from Redis
 events/verify.py            whether a stream is what was written; export.py: a file that proves itself
 gateway/door.py, stream.py  SSE streams, resumed at any offset
-workers/maintenance/rescuer.py          what was lost on the way is rung again
+workers/maintenance/          in rounds: lost bells ring again, expired leases end, sessions are admitted (room.py)
 embedded/, cli/             servers from wheels, and `stellwerk run`
 """

@@ -9,7 +9,7 @@ from typing import Any, LiteralString
 
 import psycopg
 from psycopg.pq import TransactionStatus
-from sqlalchemy import URL, exc, make_url
+from sqlalchemy import URL, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import BadInput
@@ -35,6 +35,14 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and is_transient(getattr(error.orig, "sqlstate", None) or "")
 
 
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection broke, or none could be made: then others can hardly reach Postgres, either."""
+    if not isinstance(error, (exc.OperationalError, exc.InterfaceError)):
+        return False
+    sqlstate = getattr(error.orig, "sqlstate", None)
+    return sqlstate is None or sqlstate.startswith(("08", "57P"))  # an answer of a server that goes or comes
+
+
 KEEPALIVE: dict[str, Any] = {
     "connect_timeout": 5,
     # A peer that vanished without a FIN must not hold a call for the kernel's two hours, nor, with data under
@@ -55,6 +63,9 @@ _CONNECTION: dict[str, Any] = {"application_name": "stellwerk", "options": SESSI
 
 STATEMENT_LIMIT = timedelta(seconds=40)
 """The default of the setting `statement_limit`; longer than the wait for a lock (30 s)."""
+
+EXCLUSIVE_NAMES = 1
+"""The kind of advisory locks of two numbers that are names; those of one number are streams' and admission's."""
 
 
 class LimitedConnection(psycopg.AsyncConnection[Any]):
@@ -113,6 +124,22 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """One transaction (READ COMMITTED: what is read after a stream's lock is what its last holder wrote)."""
     async with engine.begin() as db:
         yield db
+
+
+async def try_exclusive(db: AsyncConnection, name: str, *, lasts: timedelta) -> bool:
+    """Whether this transaction is now the only one under the name, until its end; false when another one is.
+
+    It may stand still for as long as `lasts`, and then loses its connection and the name.
+    """
+    return bool(
+        await db.scalar(
+            text(
+                "SELECT pg_try_advisory_xact_lock(:names, hashtext(:name))"
+                " FROM set_config('idle_in_transaction_session_timeout', :lasts, true)"
+            ),
+            {"names": EXCLUSIVE_NAMES, "name": name, "lasts": str(lasts // timedelta(milliseconds=1))},
+        )
+    )
 
 
 @asynccontextmanager

@@ -27,6 +27,45 @@ async def register_workflows(db: AsyncConnection, registered: Sequence[Registere
         )
 
 
+async def has_ever_registered(db: AsyncConnection) -> bool:
+    """Whether any worker has ever told which workflows it serves."""
+    return bool(await db.scalar(text("SELECT EXISTS (SELECT FROM workflows)")))
+
+
+async def register_worker(db: AsyncConnection, worker: str, *, starts: bool) -> None:
+    """Tells that this process lives; one that `starts` may bear the name of an earlier one."""
+    await db.execute(
+        text(
+            "INSERT INTO workers AS w (worker) VALUES (:worker) ON CONFLICT (worker) DO UPDATE SET"
+            " last_seen = clock_timestamp(),"
+            " started_at = CASE WHEN :starts THEN clock_timestamp() ELSE w.started_at END"
+        ),
+        {"worker": worker, "starts": starts},
+    )
+
+
+async def remove_worker(db: AsyncConnection, worker: str) -> None:
+    await db.execute(text("DELETE FROM workers WHERE worker = :worker"), {"worker": worker})
+
+
+async def prune_workers(db: AsyncConnection) -> None:
+    """Removes those that have not been seen for a day: they did not shut down in order."""
+    await db.execute(
+        text(
+            "DELETE FROM workers WHERE worker IN (SELECT worker FROM workers"
+            " WHERE last_seen < clock_timestamp() - interval '1 day' FOR UPDATE SKIP LOCKED)"
+        )
+    )
+
+
+async def count_workers(db: AsyncConnection) -> int:
+    """The processes that have told within two minutes that they live, and have not shut down."""
+    return int(
+        await db.scalar(text("SELECT count(*) FROM workers WHERE last_seen > clock_timestamp() - interval '2 minutes'"))
+        or 0
+    )
+
+
 async def newest_workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow | None:
     """The version for new sessions: of those that a live worker serves, the one registered last."""
     row = (

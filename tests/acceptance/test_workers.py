@@ -102,7 +102,8 @@ async def test_a_step_that_kills_its_worker_fails_its_session_and_leaves_the_wor
     view = await cluster.ended(session_id)
     assert view.status == "failed" and "2 attempts were lost" in (view.reason or "")
     assert [s for s, _ in statuses(await cluster.events(session_id), 1)].count("lost") == 2
-    # the first attempt killed one of the two; the second ran alone
+    # the first attempt killed one of the two; the second ran alone, in a process that does not register
+    assert sorted(await workers_told(cluster)) == sorted([worker.pid, other.pid])
     assert [worker.poll() is None, other.poll() is None].count(True) == 1
 
 
@@ -234,13 +235,22 @@ async def test_a_worker_that_shuts_down_gives_its_steps_back(cluster: Cluster, t
     first = cluster.start_worker(STEPS, STELLWERK_LEASE="100")
     session_id = await cluster.create("patient", directory=str(tmp_path))
     await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
+    assert await workers_told(cluster) == [first.pid]
     first.send_signal(signal.SIGTERM)
-    cluster.start_worker(STEPS)
+    second = cluster.start_worker(STEPS)
     await cluster.until(session_id, lambda view: view.steps[-1].attempt == 2)
     (tmp_path / "go").touch()
     view = await cluster.ended(session_id)
     assert view.status == "succeeded" and view.steps[-1].lost == 0
     assert first.wait(timeout=20) == 0
+    assert await workers_told(cluster) == [second.pid]
+
+
+async def workers_told(cluster: Cluster) -> list[int]:
+    """The processes that have told that they live, and have not shut down."""
+    async with cluster.backends.engine.begin() as db:
+        rows = await db.exec_driver_sql("SELECT worker FROM workers ORDER BY started_at")
+        return [int(row.worker.rpartition(":")[2]) for row in rows]
 
 
 async def test_a_worker_ends_whatever_its_threads_do_and_gives_all_its_steps_back(

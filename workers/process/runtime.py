@@ -11,28 +11,26 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
 from redis.exceptions import RedisError
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.cancelling import asked_to_end
 from app.config import Settings
-from app.database import DriverPool, create_engine, transaction
+from app.database import DriverPool, create_engine
 from app.errors import BadInput, describe
-from app.events.epochs import observe_cluster
 from app.events.group_commit import GroupCommit
 from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
-from app.sessions import overdue, worker_repository
 from app.sessions.dispatch import Dispatch
-from app.sessions.model import RegisteredWorkflow
 from app.unit_of_work import Backends
 from workers.graph.loading import LoadedWorkflow
+from workers.maintenance.admission import Admission
+from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
+from workers.maintenance.room import Room
 from workers.models.limits import ModelLimits
 from workers.process.memory import watch_memory
 from workers.steps.advancer import Advancer
@@ -146,6 +144,7 @@ class Runtime:
         pool = DriverPool(addresses.database, limit=settings.statement_limit)
         self.backends = Backends(settings, engine, pool, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
+        worker = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
         self._limits = ModelLimits(addresses.redis, settings)
         self.advancer = Advancer(self.backends, self._served, workspaces, settings)
@@ -159,40 +158,17 @@ class Runtime:
             limits=self._limits,
             settings=settings,
             quarantine=Quarantine(self.backends, settings),
-            worker=f"{socket.gethostname()}:{os.getpid()}",
+            worker=worker,
         )
+        self._registration = Registration(self.backends, self._served, worker)
         if not self._alone:
-            await self._register_at_start()
+            await self._registration.begin()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
-            rescuer = Rescuer(self.backends, tuple(self._served), settings, self._register)
-            self._background.append(asyncio.create_task(rescuer.run(), name="rescuer"))
-
-    async def _register(self) -> None:
-        langgraph_version = version("langgraph")
-        async with transaction(self.backends.engine) as db:
-            await worker_repository.register_workflows(
-                db,
-                [
-                    RegisteredWorkflow(w.name, w.version, langgraph_version, sorted(w.input_fields))
-                    for w in self._served.values()
-                ],
-            )
-
-    async def _register_at_start(self) -> None:
-        while True:
-            try:
-                await observe_cluster(self.backends.engine)
-                await self._register()
-                async with transaction(self.backends.engine) as db:
-                    await overdue.wake_waiting(db, served=tuple(self._served))
-            except (SQLAlchemyError, OSError) as error:
-                logger.warning("waiting for the database", error=str(error).splitlines()[0])
-                await asyncio.sleep(RETRY_SECONDS)
-            else:
-                logger.info("serving", workflows=[f"{name} ({v})" for name, v in self._served])
-                return
+            maintainers = (self._registration, Rescuer(self.backends, tuple(self._served)), Admission(self.backends))
+            room = Room(self.backends, maintainers)
+            self._background.append(asyncio.create_task(room.run(), name="maintenance"))
 
     async def _hear_cancellations(self) -> None:
         """A doorbell only: without it a cancelled attempt ends at its next heartbeat or report."""
@@ -213,6 +189,8 @@ class Runtime:
         for task in self._background:
             task.cancel()
         await asyncio.gather(*self._background, return_exceptions=True)
+        if not self._alone:
+            await self._registration.end()
         await self.runner.shut_down(SHUTDOWN_GRACE_SECONDS)
         self._heartbeat.stop()
         self.advancer.close()

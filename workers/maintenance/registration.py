@@ -1,0 +1,74 @@
+"""Registration: a worker process tells that it lives and which workflows it serves, from its start to its end."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from importlib.metadata import version
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.database import transaction
+from app.errors import describe
+from app.events.epochs import observe_cluster
+from app.sessions import overdue, worker_repository
+from app.sessions.model import RegisteredWorkflow
+from app.unit_of_work import Backends
+from workers.graph.loading import LoadedWorkflow
+from workers.maintenance.maintainer import Duty
+
+logger = structlog.get_logger(__name__)
+
+EVERY = timedelta(seconds=30)
+RETRY_SECONDS = 1.0
+END_SECONDS = 1.0
+"""The process' end waits no longer for the database: a row that stays is out of date after two minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    backends: Backends
+    served: Mapping[tuple[str, str], LoadedWorkflow]
+    worker: str
+
+    @property
+    def duty(self) -> Duty:
+        return Duty("registration", every=EVERY, at_most=len(self.served))
+
+    async def begin(self) -> None:
+        """The process starts: what waited for its versions is due at once. Waits for a database that is not there."""
+        while True:
+            try:
+                await observe_cluster(self.backends.engine)
+                await self._register(starts=True)
+                async with transaction(self.backends.engine) as db:
+                    await overdue.wake_waiting(db, served=tuple(self.served))
+            except (SQLAlchemyError, OSError) as error:
+                logger.warning("waiting for the database", error=describe(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                logger.info("serving", workflows=[f"{name} ({v})" for name, v in self.served])
+                return
+
+    async def round(self) -> None:
+        await self._register()
+
+    async def end(self) -> None:
+        """The process shuts down in order; call it after the last round."""
+        try:
+            async with asyncio.timeout(END_SECONDS), transaction(self.backends.engine) as db:
+                await worker_repository.remove_worker(db, self.worker)
+        except (SQLAlchemyError, OSError) as error:
+            logger.warning("the worker's row stays", error=describe(error))
+
+    async def _register(self, *, starts: bool = False) -> None:
+        langgraph_version = version("langgraph")
+        workflows = [
+            RegisteredWorkflow(w.name, w.version, langgraph_version, sorted(w.input_fields))
+            for w in self.served.values()
+        ]
+        async with transaction(self.backends.engine) as db:
+            await worker_repository.register_workflows(db, workflows)
+            await worker_repository.register_worker(db, self.worker, starts=starts)
+            await worker_repository.prune_workers(db)
