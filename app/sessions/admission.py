@@ -5,6 +5,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import transaction
 from app.progress import SessionId
+from app.sessions.model import listed
+from app.sessions.transitions import SESSION
 from app.unit_of_work import Backends
 
 ADMISSION_LOCK = 5_906_120_448_261_733
@@ -28,6 +30,7 @@ async def _admit(db: AsyncConnection, *, max_active: int) -> list[SessionId]:
         text(
             "UPDATE sessions x SET admitted_at = clock_timestamp(), advance_sent_at = clock_timestamp() FROM ("
             "  SELECT session_id FROM sessions WHERE ended_at IS NULL AND admitted_at IS NULL"
+            f" AND status IN {listed(SESSION['fold'])}"
             "  ORDER BY priority DESC, session_id LIMIT greatest(0, :max_active - ("
             "    SELECT count(*) FROM sessions WHERE ended_at IS NULL AND admitted_at IS NOT NULL"
             "    AND status IN ('created', 'running'))) FOR UPDATE SKIP LOCKED) first"

@@ -37,8 +37,9 @@ async def answer_approval(
     async with unit_of_work(backends, session_id) as work:
         session = await repository.session_row(work.db, session_id)
         row = await step_repository.step_row(work.db, session_id, step)
-        if row.status not in transitions.STEP["answer"]:
+        if not transitions.may_step("answer", row.status):
             raise NotWaiting(f"step {step} is {row.status}, it does not wait for an answer")
+        status = transitions.after("answer", session.status)
         value = verdict if answer is None else answer
         await step_repository.requeue(
             work.db,
@@ -53,7 +54,6 @@ async def answer_approval(
             row, verdict=verdict or "approved", answer=told, comment=comment, principal=principal
         )
         appended = await work.append(session_id, answered, facts.step_queued(row, attempt=row.attempt))
-        status = transitions.after("answer", session.status)
         if status != session.status:
             await work.append(session_id, facts.session_running())
             await repository.set_status(work.db, session_id, status, None)

@@ -19,6 +19,7 @@ from app.sessions.ending import end_session
 from app.sessions.facts import MAX_ERROR_CHARACTERS
 from app.sessions.model import SessionRow, StepRow, StepToken, retry_delay
 from app.sessions.supersteps import Owed
+from app.sessions.transitions import may_step
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
 
 WAITS_FOR = "waiting for an answer"
@@ -183,8 +184,8 @@ async def lose_step(backends: Backends, row: StepRow, *, dead: str | None = None
             current = await overdue.expired_lease(work.db, row.session_id, row.step)
         else:
             current = await step_repository.step_row(work.db, row.session_id, row.step)
-        if current is None or current.lease_token != row.lease_token:
-            return  # it was renewed or ended meanwhile
+        if current is None or not may_step("lose", current.status) or current.lease_token != row.lease_token:
+            return  # it was renewed or ended meanwhile, or nobody held it
         lost = current.lost + 1
         error = dead or "the worker died, or lost its connection, or stood still"
         await work.append(row.session_id, facts.step_lost(current, error))
@@ -230,4 +231,4 @@ def _ring_after_commit(work: UnitOfWork, row: StepRow) -> None:
 async def _fail_for_good(work: UnitOfWork, row: StepRow, error: str) -> None:
     await step_repository.fail(work.db, row.session_id, row.step, error)
     reason = f"step {row.step} ({row.agent}) failed: {error}"
-    await end_session(work, row.session_id, "failed", reason=reason[:MAX_ERROR_CHARACTERS])
+    await end_session(work, row.session_id, "fail", reason=reason[:MAX_ERROR_CHARACTERS])

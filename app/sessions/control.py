@@ -15,10 +15,9 @@ async def cancel_session(
     """Cancelling a cancelled session changes nothing. Raises NotFound, and Conflict when it ended otherwise."""
     async with unit_of_work(backends, session_id) as work:
         view = await repository.session_view(work.db, session_id)
-        transitions.after("cancel", view.status)
-        if view.status == "cancelled":
+        if transitions.after("cancel", view.status) == view.status:
             return view
-        await end_session(work, session_id, "cancelled", reason=reason, principal=principal)
+        await end_session(work, session_id, "cancel", reason=reason, principal=principal)
         work.after_commit.append(lambda: backends.push.cancel(session_id))
         return await repository.session_view(work.db, session_id)
 
@@ -32,9 +31,9 @@ async def retry_session(
     """
     async with unit_of_work(backends, session_id) as work:
         session = await repository.session_row(work.db, session_id)
-        transitions.after("retry", session.status)
+        status = transitions.after("retry", session.status)
         await append.reopen(work.db, session_id)
-        await repository.set_reopened(work.db, session_id)
+        await repository.set_status(work.db, session_id, status, None)
         rows = await step_repository.unfinished_steps(work.db, session_id)
         for row in rows:
             # One lost attempt stays on the account: the step goes on running alone.

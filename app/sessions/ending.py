@@ -1,15 +1,14 @@
 """Ending a session: its open steps end in the same transaction, and its terminal event is the stream's last."""
 
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
 from app.events.encoding import printable
-from app.events.types import SessionStatus
 from app.principals.model import Principal
 from app.progress import SessionId
-from app.sessions import facts, repository, step_repository
+from app.sessions import facts, repository, step_repository, transitions
 from app.sessions.admission import admit_sessions
 from app.unit_of_work import UnitOfWork
 
@@ -20,13 +19,16 @@ MAX_REASON_CHARACTERS = 4000
 async def end_session(
     work: UnitOfWork,
     session_id: SessionId,
-    status: SessionStatus,
+    move: Literal["finish", "fail", "cancel"],
     *,
     reason: str | None = None,
     result: Any = None,
     principal: Principal | None = None,
 ) -> None:
-    """The caller holds the stream's lock and knows by transitions.py that the session may end so."""
+    """The caller holds the stream's lock. Raises Conflict where the session may not end so."""
+    current = await repository.status_of(work.db, session_id)
+    assert current is not None
+    status = transitions.after(move, current)
     rows = await step_repository.open_steps(work.db, session_id)
     await step_repository.cancel_open_steps(work.db, session_id)
     reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]

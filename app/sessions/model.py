@@ -1,5 +1,6 @@
 """Sessions and steps: what clients ask for and see, and what workers need of a row. Pure."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -109,6 +110,11 @@ class NewStep:
 def columns_of(row: type, *, prefix: str = "") -> str:
     """The columns that a row's fields name, for a SELECT."""
     return ", ".join(f"{prefix}{column.name}" for column in fields(row))
+
+
+def listed(statuses: Iterable[SessionStatus | StepStatus]) -> str:
+    """Statuses as an IN takes them; transitions.py has the sets."""
+    return "(" + ", ".join(f"'{status}'" for status in sorted(statuses)) + ")"
 
 
 @dataclass(frozen=True, slots=True)

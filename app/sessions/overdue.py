@@ -8,8 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.progress import SessionId
-from app.sessions.model import StepRow
+from app.sessions.model import StepRow, listed
 from app.sessions.step_repository import OPEN_STEPS, steps_where
+from app.sessions.transitions import SESSION
 
 
 async def expired_leases(db: AsyncConnection, *, limit: int) -> list[StepRow]:
@@ -59,6 +60,7 @@ async def take_unclaimed(
             "UPDATE steps p SET sent_at = clock_timestamp(), sends = sends + 1 FROM ("
             "  SELECT q.session_id, q.step FROM steps q JOIN sessions x USING (session_id)"
             "  WHERE q.status = 'queued' AND q.available_at <= clock_timestamp()"
+            f"  AND x.status IN {listed(SESSION['claim'])}"
             "  AND greatest(q.sent_at, q.available_at - :wait) + :wait * (2 ^ least(q.sends, 5)) < clock_timestamp()"
             f"  AND {_SERVED} ORDER BY q.available_at LIMIT :limit FOR UPDATE OF q SKIP LOCKED) due"
             " WHERE p.session_id = due.session_id AND p.step = due.step"
@@ -77,7 +79,7 @@ async def take_unadvanced(
         text(
             "UPDATE sessions y SET advance_sent_at = clock_timestamp() FROM ("
             "  SELECT session_id FROM sessions x WHERE ended_at IS NULL AND admitted_at IS NOT NULL"
-            "  AND status <> 'paused'"
+            f"  AND status IN {listed(SESSION['fold'])}"
             "  AND coalesce(advance_sent_at, 'epoch') + :wait < clock_timestamp()"
             f"  AND NOT EXISTS (SELECT FROM steps p WHERE p.session_id = x.session_id AND p.{OPEN_STEPS})"
             f"  AND {_SERVED} ORDER BY advance_sent_at LIMIT :limit FOR UPDATE SKIP LOCKED) owed"

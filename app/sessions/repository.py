@@ -36,9 +36,11 @@ async def session_row(db: AsyncConnection, session_id: SessionId) -> SessionRow:
     return SessionRow(*row)
 
 
-async def status_of(db: AsyncConnection, session_id: AnyStreamId) -> str | None:
+async def status_of(db: AsyncConnection, session_id: AnyStreamId) -> SessionStatus | None:
     """None where there is no such session."""
-    found: str | None = await db.scalar(text("SELECT status FROM sessions WHERE session_id = :id"), {"id": session_id})
+    found: SessionStatus | None = await db.scalar(
+        text("SELECT status FROM sessions WHERE session_id = :id"), {"id": session_id}
+    )
     return found
 
 
@@ -92,8 +94,9 @@ async def session_by_key(db: AsyncConnection, principal: str, idempotency_key: s
 
 
 async def set_status(db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None) -> None:
+    """For a status of a session that has not ended, or goes on."""
     await db.execute(
-        text("UPDATE sessions SET status = :status, reason = :reason WHERE session_id = :id"),
+        text("UPDATE sessions SET status = :status, reason = :reason, ended_at = NULL WHERE session_id = :id"),
         {"id": session_id, "status": status, "reason": reason},
     )
 
@@ -107,13 +110,6 @@ async def set_ended(
             " WHERE session_id = :id"
         ),
         {"id": session_id, "status": status, "reason": reason, "result": None if result is None else as_json(result)},
-    )
-
-
-async def set_reopened(db: AsyncConnection, session_id: SessionId) -> None:
-    await db.execute(
-        text("UPDATE sessions SET status = 'running', reason = NULL, ended_at = NULL WHERE session_id = :id"),
-        {"id": session_id},
     )
 
 

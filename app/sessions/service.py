@@ -13,7 +13,7 @@ from app.errors import IdempotencyMismatch, NotFound, NoWorkerYet, UnknownWorkfl
 from app.events import append, artifacts, encoding
 from app.principals.model import Principal
 from app.progress import Report, SessionId
-from app.sessions import facts, repository, worker_repository
+from app.sessions import facts, repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
 from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, StepToken, new_session_id
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
@@ -76,7 +76,7 @@ async def _insert(work: UnitOfWork, new: NewSession, principal: Principal, key: 
     )
     if not await worker_repository.is_served(work.db, workflow.name, workflow.version):
         await work.append(session_id, facts.session_waiting(NO_WORKER))
-        await repository.set_status(work.db, session_id, "waiting", NO_WORKER)
+        await repository.set_status(work.db, session_id, transitions.after("park", "created"), NO_WORKER)
     return session_id
 
 

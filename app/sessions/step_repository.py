@@ -20,9 +20,10 @@ from app.events import arrays
 from app.events.encoding import Item
 from app.events.types import Recorded
 from app.progress import SessionId
-from app.sessions.model import SessionRow, StepRow, columns_of
+from app.sessions.model import SessionRow, StepRow, columns_of, listed
+from app.sessions.transitions import OPEN_STEP, STEP
 
-OPEN_STEPS = "status IN ('queued', 'running', 'waiting')"
+OPEN_STEPS = f"status IN {listed(OPEN_STEP)}"
 
 
 async def steps_where(db: AsyncConnection, condition: str, **parameters: Any) -> list[StepRow]:
@@ -43,7 +44,7 @@ async def open_steps(db: AsyncConnection, session_id: SessionId) -> list[StepRow
 
 async def unfinished_steps(db: AsyncConnection, session_id: SessionId) -> list[StepRow]:
     """Those of a failed session that have to run again."""
-    return await steps_where(db, "session_id = :id AND status IN ('failed', 'cancelled')", id=session_id)
+    return await steps_where(db, f"session_id = :id AND status IN {listed(STEP['retry'])}", id=session_id)
 
 
 async def step_row(db: AsyncConnection, session_id: SessionId, step: int) -> StepRow:

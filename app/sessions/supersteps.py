@@ -124,7 +124,7 @@ async def _finish(work: UnitOfWork, session_id: SessionId, advance: Advance) -> 
     if advance.patch is not None:
         digest = await artifacts.put_artifact(work.db, session_id, advance.patch, media_type="text/x-diff")
         result = {**result, "patch_digest": digest}
-    await end_session(work, session_id, "succeeded", result=result)
+    await end_session(work, session_id, "finish", result=result)
 
 
 async def fail_session(backends: Backends, owed: Owed, reason: str) -> None:
@@ -134,7 +134,7 @@ async def fail_session(backends: Backends, owed: Owed, reason: str) -> None:
         session = await repository.session_row(work.db, session_id)
         has_moved = session.snapshot_version != owed.session.snapshot_version
         if not has_moved and transitions.may("fail", session.status):
-            await end_session(work, session_id, "failed", reason=reason)
+            await end_session(work, session_id, "fail", reason=reason)
 
 
 async def park_session(backends: Backends, session: SessionRow) -> bool:
@@ -145,7 +145,10 @@ async def park_session(backends: Backends, session: SessionRow) -> bool:
             return False
         current = await repository.session_row(work.db, session.session_id)
         reason = f"no worker serves version {version} of the workflow {name!r}; the session goes on when one does"
-        if transitions.may("park", current.status) and (current.status, current.reason) != ("waiting", reason):
+        if not transitions.may("park", current.status):
+            return True
+        status = transitions.after("park", current.status)
+        if (current.status, current.reason) != (status, reason):
             await work.append(session.session_id, facts.session_waiting(reason))
-            await repository.set_status(work.db, session.session_id, "waiting", reason)
+            await repository.set_status(work.db, session.session_id, status, reason)
         return True

@@ -2,24 +2,24 @@
 
 A session:
 
-            ┌──────────── d, e ───────────┐
-            ▼                             │
+            ┌────────────── e ────────────┐
+            │                             ▼
   a ▶ created ── b ──▶ running ── d, e ─▶ waiting ── b, c, f ─▶ running
          │                │                  │
          └────── g, h, i ─┴──── from each ───┘─▶ succeeded (g)   failed (h)   cancelled (i)
                                                                    │
                                        running ◀─────── j ─────────┘
-  paused keeps its steps where they are: an answer is kept, and nothing but h and i leaves it.
+  paused keeps its steps where they are: an answer is kept, what runs may end, and nothing but h and i leaves it.
 
   a  create   a client              session_event(created)
   b  fold     a worker, at a fold   session_event(running), unless it ran
   c  claim    a worker, at a claim  session_event(running), if it waited
   d  ask      a worker, when every open step waits for an answer         session_event(waiting)
-  e  park     a worker or the gateway, when no worker serves the version session_event(waiting)
+  e  park     a worker or the gateway, when no worker serves the version session_event(waiting), unless it says so
   f  answer   a client              session_event(running), if it waited
-  g  finish   a worker, at a fold   session_event(succeeded), the stream's last
-  h  fail     a worker              session_event(failed), the stream's last
-  i  cancel   a client              session_event(cancelled), the stream's last
+  g  finish   a worker, at a fold   as b, then session_event(succeeded), the stream's last
+  h  fail     a worker or rescuer   session_event(failed), the stream's last
+  i  cancel   a client              session_event(cancelled), the stream's last, unless it is cancelled already
   j  retry    a client              session_event(running)
 
 A step:
@@ -36,7 +36,7 @@ A step:
   o  answer   a client              approval_event, step_event(queued)
   p  repeat   a worker, after a failed or postponed attempt  step_event(failed), step_event(queued)
   q  lose     a rescuer, or a worker that shuts down         step_event(lost), step_event(queued)
-  r  fail     a worker              step_event(failed); the session fails with it (h)
+  r  fail     a worker, or who loses it too often            step_event(failed or lost); the session fails with it (h)
   s  cancel   whatever ends the session                      step_event(cancelled)
   t  retry    a client              step_event(queued)
 
@@ -85,6 +85,31 @@ STEP: Mapping[StepMove, Mapping[StepStatus, StepStatus]] = MappingProxyType(
     }
 )
 
+_CAN: Mapping[SessionMove, str] = MappingProxyType(
+    {
+        "fold": "be folded",
+        "claim": "have its steps claimed",
+        "ask": "begin to wait for an answer",
+        "park": "begin to wait for a worker",
+        "answer": "take an answer",
+        "finish": "succeed",
+        "fail": "fail",
+        "cancel": "be cancelled",
+        "retry": "be retried",
+    }
+)
+_IS: Mapping[SessionStatus, str] = MappingProxyType(
+    {
+        "created": "has not begun",
+        "running": "is running",
+        "waiting": "is waiting",
+        "paused": "is paused",
+        "succeeded": "has succeeded",
+        "failed": "has failed",
+        "cancelled": "was cancelled",
+    }
+)
+
 OPEN_STEP: frozenset[StepStatus] = frozenset(STEP["cancel"])
 """The statuses of a step that has not ended."""
 
@@ -94,12 +119,21 @@ def may(move: SessionMove, status: SessionStatus) -> bool:
     return status in SESSION[move]
 
 
+def may_step(move: StepMove, status: StepStatus) -> bool:
+    """Whether a step in this status may make the move."""
+    return status in STEP[move]
+
+
 def after(move: SessionMove, status: SessionStatus) -> SessionStatus:
     """The status after the move. Raises Conflict with what the session is and what would be needed."""
     if status in SESSION[move]:
         return SESSION[move][status]
-    if move == "retry":
-        raise Conflict(f"the session is {status}; only a failed one can be retried")
-    if status in TERMINAL:
-        raise Conflict(f"the session has {status} already")
-    raise Conflict(f"the session is {status}, which does not go together with {move}")
+    raise Conflict(f"the session {_IS[status]}; only one that {_needed(move)} can {_CAN[move]}")
+
+
+def _needed(move: SessionMove) -> str:
+    statuses = [status for status, then in SESSION[move].items() if status != then or status not in TERMINAL]
+    if statuses == [*_OPEN]:
+        return "has not ended"
+    *others, last = (_IS[status] for status in statuses)
+    return f"{', '.join(others)} or {last}" if others else last

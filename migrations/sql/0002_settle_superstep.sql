@@ -13,13 +13,19 @@ CREATE OR REPLACE FUNCTION settle_superstep(
 )
 LANGUAGE plpgsql
 AS $$
+DECLARE
+    session_status text;
 BEGIN
     SELECT bool_and(p.status = 'succeeded'),
            bool_or(p.status = 'waiting') AND NOT bool_or(p.status IN ('queued', 'running'))
     INTO is_owed, waits
     FROM steps p WHERE p.session_id = p_session AND p.superstep = p_superstep;
-    -- A paused session stays paused, whatever its last steps ask.
-    waits := waits AND EXISTS (SELECT FROM sessions x WHERE x.session_id = p_session AND x.status = 'running');
+    -- A paused session stays paused, whatever its last steps ask, and is not folded when they are complete.
+    IF is_owed OR waits THEN
+        SELECT x.status INTO session_status FROM sessions x WHERE x.session_id = p_session;
+        is_owed := is_owed AND session_status IN ('created', 'running', 'waiting');
+        waits := waits AND session_status = 'running';
+    END IF;
     IF waits THEN
         UPDATE sessions x SET status = 'waiting', reason = p_reason WHERE x.session_id = p_session;
         SELECT a.first_offset, a.ts INTO first_offset, settle_superstep.ts

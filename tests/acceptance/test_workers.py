@@ -339,7 +339,7 @@ async def test_a_failed_session_is_retried_in_the_same_log_also_after_a_restart(
     view = await cluster.ended(session_id)
     assert view.status == "failed" and view.reason == "step 2 (needs_file) failed: ValueError: the file is not there"
     head = view.head
-    with pytest.raises(Conflict, match="failed already"):
+    with pytest.raises(Conflict, match="has failed; only one that has not ended can be cancelled"):
         await control.cancel_session(cluster.backends, session_id, principal=OWNER)
     first.kill()
 
@@ -356,7 +356,7 @@ async def test_a_failed_session_is_retried_in_the_same_log_also_after_a_restart(
     ]
     succeeded = [e["agent"] for e in events if e["t"] == "step_event" and e["status"] == "succeeded"]
     assert sorted(succeeded) == ["beside_it", "needs_file", "quick"]
-    with pytest.raises(Conflict, match="only a failed one"):
+    with pytest.raises(Conflict, match="only one that has failed"):
         await control.retry_session(cluster.backends, session_id, principal=OWNER)
 
 

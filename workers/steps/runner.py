@@ -34,7 +34,7 @@ from app.sessions import attempts, history, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import StepRow
 from app.sessions.supersteps import Owed
-from app.sessions.transitions import may
+from app.sessions.transitions import may, may_step
 from app.unit_of_work import Backends
 from workers.graph import fold
 from workers.graph.codec import readable
@@ -132,7 +132,7 @@ class Runner:
 
     async def _not_claimed(self, session_id: SessionId, step: int, attempt: int, agent: str) -> None:
         session, row = await attempts.read_step(self.backends, session_id, step)
-        if not may("claim", session.status) or row.status != "queued" or row.attempt != attempt:
+        if not (may("claim", session.status) and may_step("claim", row.status)) or row.attempt != attempt:
             return
         if (session.workflow, session.workflow_version) not in self.served:
             if not await supersteps.park_session(self.backends, session):
