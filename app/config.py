@@ -94,7 +94,7 @@ class Settings(BaseSettings):
     heartbeat_steps: Duration = timedelta(seconds=15)
     rescue_every: Duration = timedelta(seconds=3)
     ring_again_after: Duration = timedelta(seconds=15)
-    """A queued step that nobody claimed for this long is sent again (then with back-off)."""
+    """A queued step that no worker claimed for this long is sent again (then with back-off)."""
     step_time_limit: Duration = timedelta(hours=1)
     fold_time_limit: Duration = timedelta(seconds=30)
     max_attempts: int = Field(default=3, ge=1)

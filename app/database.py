@@ -24,19 +24,19 @@ TRANSIENT_CODES = frozenset({"55P03", "25P03", "25006"})
 
 
 def is_transient(sqlstate: str) -> bool:
-    """Whether the same call may succeed later."""
+    """Says whether the same call may succeed later."""
     return sqlstate[:2] in TRANSIENT_CLASSES or sqlstate in TRANSIENT_CODES
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether SQLAlchemy's `error` means that trying again helps."""
+    """Says whether SQLAlchemy's `error` means that trying again helps."""
     if isinstance(error, DATABASE_AWAY):
         return True
     return isinstance(error, exc.DBAPIError) and is_transient(getattr(error.orig, "sqlstate", None) or "")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection broke, or none could be made: then others can hardly reach Postgres, either."""
+    """Says whether the connection broke, or none could be made: then others can hardly reach Postgres, either."""
     if not isinstance(error, (exc.OperationalError, exc.InterfaceError)):
         return False
     sqlstate = getattr(error.orig, "sqlstate", None)
@@ -89,7 +89,7 @@ class LimitedConnection(psycopg.AsyncConnection[Any]):
 
 
 async def connect(*arguments: Any, limit: timedelta = STATEMENT_LIMIT, **options: Any) -> LimitedConnection:
-    """As `psycopg.AsyncConnection.connect`."""
+    """Connects as `psycopg.AsyncConnection.connect` does."""
     connection = await LimitedConnection.connect(*arguments, **options)
     connection.limit = limit
     return connection
@@ -127,7 +127,7 @@ async def transaction(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
 
 
 async def try_exclusive(db: AsyncConnection, name: str, *, lasts: timedelta) -> bool:
-    """Whether this transaction is now the only one under the name, until its end; false when another one is.
+    """Says whether this transaction is now the only one under the name, until its end; false when another one is.
 
     It may stand still for as long as `lasts`, and then loses its connection and the name.
     """
@@ -159,9 +159,11 @@ class DriverPool:
     """Connections for statements that are transactions by themselves, straight on the driver.
 
     For those that every step makes: SQLAlchemy takes twice the driver's time for a statement, and BEGIN and COMMIT
-    are two round trips more. Errors are SQLAlchemy's, so that nobody has to know both kinds.
+    are two round trips more. Errors are SQLAlchemy's, so that callers need not know both kinds.
     """
 
+    # Not psycopg_pool: it takes 65 µs of CPU for a statement where this takes 50 (16 callers, 4 connections), and
+    # while Postgres is away its callers wait for a connection; here they get the error, and know better what to do.
     def __init__(self, address: str, *, size: int = 4, limit: timedelta = STATEMENT_LIMIT) -> None:
         self._address = libpq_url(address)
         self._limit = limit

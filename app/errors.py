@@ -41,7 +41,7 @@ StellwerkError
 ├── TaskNeedsModel           says what to set
 ├── ProviderNotSetUp         says what to set
 ├── ModelRefused             a provider refused for good, or a model did not do its work
-├── BudgetExhausted          nobody raised it
+├── BudgetExhausted          raising it was refused
 └── EmbeddedServerError      carries what to do
 """
 

@@ -31,7 +31,7 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class ModelCall:
-    """One call of a model, as it went. `usage` counts tokens, `cost` is in USD (None: nobody knows)."""
+    """One call of a model, as it went. `usage` counts tokens, `cost` is in USD (None: it is not known)."""
 
     agent: str
     provider: str

@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.config import Settings
 from app.database import DriverPool, transaction
 from app.events import append, artifacts, encoding
-from app.events.types import AnyStreamId, Recorded, StreamKind, type_of_stored
+from app.events.types import AnyStreamId, Recorded, StoredEvent, StreamKind
 from app.progress import SessionId
 
 ENVELOPE_ROOM = 4096
@@ -63,7 +63,7 @@ class UnitOfWork:
     after_commit: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
 
     async def append(
-        self, stream_id: AnyStreamId, *events: type_of_stored, kind: StreamKind = "session"
+        self, stream_id: AnyStreamId, *events: StoredEvent, kind: StreamKind = "session"
     ) -> list[Recorded]:
         """The caller holds the stream's lock, or appends to a stream that no one else knows yet."""
         new = []
@@ -73,7 +73,7 @@ class UnitOfWork:
         self.recorded += new
         return new
 
-    def item(self, stream_id: AnyStreamId, event: type_of_stored, *, kind: StreamKind = "session") -> encoding.Item:
+    def item(self, stream_id: AnyStreamId, event: StoredEvent, *, kind: StreamKind = "session") -> encoding.Item:
         return encoding.item(stream_id, event, kind=kind, max_bytes=self.backends.settings.max_event_bytes)
 
     async def outsource(self, stream_id: AnyStreamId, value: Any, *, share: int = 1) -> Any:

@@ -38,7 +38,7 @@ P = ParamSpec("P")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a gateway is, and what opens it."""
+    """The address of a gateway, with the token that opens it."""
 
     url: str
     token: str
@@ -49,7 +49,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether its files are ours."""
+        """Says whether the gateway runs on this machine, so that its files are here."""
         return urlsplit(self.url).hostname in LOOPBACK
 
 
@@ -116,7 +116,7 @@ class GatewayClient:
     def post(
         self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None, patient: bool = False
     ) -> Any:
-        """With `patient` it may be sent twice: only for what is harmless then."""
+        """Sends a request once; with `patient` perhaps twice, which must be harmless."""
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
         send = self._patiently if patient else self._send
         return orjson.loads(send("POST", path, json=dict(body), headers=headers).content)

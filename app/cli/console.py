@@ -15,7 +15,7 @@ from rich.text import Text
 out = Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
 err = Console(force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False, stderr=True)
 
-# A message must not move the cursor or change the title of somebody's terminal.
+# A message must not move the cursor or change the title of a terminal.
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
 
 
@@ -39,7 +39,7 @@ def print_json(value: Any) -> None:
 
 
 def print_line(line: str) -> None:
-    """At once, for a program that reads along."""
+    """Writes a line at once, for a program that reads along."""
     sys.stdout.write(line + "\n")
     sys.stdout.flush()
 

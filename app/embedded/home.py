@@ -15,12 +15,12 @@ import orjson
 from app.errors import EmbeddedServerError
 
 # Below the ranges from which Linux (32768) and macOS (49152) take ports for outgoing connections, so that
-# a stack that is down does not lose its port to somebody's connection.
+# a stack that is down does not lose its port to another program's connection.
 PORTS = range(20_000, 32_000)
 
 
 class Access(NamedTuple):
-    """Where a server of this home listens and what opens it."""
+    """The port on which a server of this home listens, and the password that opens it."""
 
     port: int
     password: str
@@ -42,7 +42,7 @@ def make_home(path: Path) -> Path:
 
 
 def write_private(path: Path, content: Mapping[str, Any]) -> None:
-    """Replaces a JSON file atomically; nobody else can read it at any moment."""
+    """Replaces a JSON file atomically; at no moment can another user read it."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # mode 0600
     with os.fdopen(handle, "wb") as file:
         file.write(orjson.dumps(content, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))

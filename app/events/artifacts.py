@@ -61,7 +61,7 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
 
 
 def fits(value: Any, *, max_bytes: int) -> bool:
-    """Whether `outsource` would leave it as it is. Raises InvalidEvent."""
+    """Says whether `outsource` would leave it as it is. Raises InvalidEvent."""
     return _fits(value, _as_json(value), max_bytes)
 
 
@@ -96,7 +96,7 @@ def named_by(event: Mapping[str, Any]) -> list[str]:
 
 
 async def fetch(db: AsyncConnection, stream_id: AnyStreamId, value: Any) -> Any:
-    """The content behind a reference that `outsource` made; any other value is returned as it is."""
+    """Returns the content that a reference names that `outsource` made; any other value is returned as it is."""
     if not is_reference(value):
         return value
     artifact = await get_artifact(db, stream_id, bytes.fromhex(value["$artifact"]))

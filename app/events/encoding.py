@@ -11,7 +11,7 @@ import orjson
 
 from app.config import MAX_EVENT_BYTES
 from app.errors import EventTooLarge, InvalidEvent
-from app.events.types import AnyStreamId, StreamKind, type_of_stored
+from app.events.types import AnyStreamId, StoredEvent, StreamKind
 
 RESERVED_KEYS = frozenset({"offset", "ts", "session_id", "batch_id", "stream_id"})
 """Only the envelope holds these."""
@@ -39,7 +39,7 @@ def beside(event: Mapping[str, Any]) -> Beside:
     )
 
 
-def encode(event: type_of_stored, *, max_bytes: int) -> str:
+def encode(event: StoredEvent, *, max_bytes: int) -> str:
     """The text to store. Raises InvalidEvent and EventTooLarge; never changes a value silently."""
     if reserved := RESERVED_KEYS & event.keys():
         raise InvalidEvent(f"the keys {sorted(reserved)} are reserved for the log")
@@ -103,7 +103,7 @@ class Item(NamedTuple):
 
 def item(
     stream_id: AnyStreamId,
-    event: type_of_stored,
+    event: StoredEvent,
     *,
     kind: StreamKind = "session",
     lease: UUID | None = None,

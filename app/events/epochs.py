@@ -47,7 +47,7 @@ async def _known(db: AsyncConnection) -> int | None:
 
 
 async def bump_epoch(engine: AsyncEngine, reason: str) -> int:
-    """For an operator, after a failover that lost commits. Returns the new epoch."""
+    """Begins a new epoch for an operator, after a failover that lost commits. Returns it."""
     async with transaction(engine) as db:
         return await _raise(db, reason)
 

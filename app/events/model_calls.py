@@ -9,9 +9,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.events import artifacts
 from app.events.types import AnyStreamId
 
-BUDGET_QUESTION = "budget"
-"""The `kind` of the question that asks to raise a budget."""
-
 _SPENT = """
 SELECT coalesce(sum((data ->> 'cost')::float8), 0),
        coalesce(sum(coalesce((data -> 'usage' ->> 'input_tokens')::bigint, 0)
@@ -57,14 +54,14 @@ class PastAnswer:
 
 
 async def read_spent(db: AsyncConnection, stream_id: AnyStreamId) -> Spent:
-    """By all calls so far, failed ones included."""
+    """Sums up all calls so far, failed ones included."""
     row = (await db.execute(text(_SPENT), {"id": stream_id})).one()
     return Spent(float(row[0]), int(row[1]))
 
 
-async def read_raises(db: AsyncConnection, stream_id: AnyStreamId, *, besides: int) -> list[Any]:
-    """What people answered when steps other than `besides` asked for a larger budget."""
-    parameters = {"id": stream_id, "kind": BUDGET_QUESTION, "step": besides}
+async def read_raises(db: AsyncConnection, stream_id: AnyStreamId, *, kind: str, besides: int) -> list[Any]:
+    """What people answered when steps other than `besides` asked for a larger budget, by a question of this `kind`."""
+    parameters = {"id": stream_id, "kind": kind, "step": besides}
     return list(await db.scalars(text(_RAISES), parameters))
 
 

@@ -1,7 +1,7 @@
 """Telling followers at once, over Redis pub/sub, what was appended.
 
 A message is a doorbell that usually brings the news along: ready SSE frames with what a reader needs to place
-and filter them, so that nobody parses JSON twice. Losing a message costs latency only.
+and filter them, so that no gateway parses JSON. Losing a message costs latency only.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Frame(NamedTuple):
         return cls(event.offset, event.t, event.agent, event.phase, event.frame())
 
     def in_epoch(self, epoch: int) -> "Frame":
-        """With the id that the event has in this epoch: publishers do not know it, and write the first one's."""
+        """Puts in the id that the event has in this epoch: publishers do not know it, and write the first one's."""
         life = prefix(epoch)
         return self._replace(data=_ID + life.encode() + self.data.removeprefix(_ID)) if life else self
 

@@ -85,7 +85,7 @@ async def read_page(
     until: int | None = None,
     only: Filter = EVERYTHING,
 ) -> list[Recorded]:
-    """At most `limit` events with after < offset <= until (default: the state's head), in order."""
+    """Returns at most `limit` events with after < offset <= until (default: the state's head), in order."""
     filters, parameters = _filters(only, ":{}")
     parameters |= {"id": state.stream_id, "after": after, "until": until or state.head, "limit": limit}
     rows = await db.execute(text(_PAGE.format(filters=filters)), parameters)

@@ -1,7 +1,7 @@
 """Events as they are stored and as they stand on the wire, and the one encoder of both.
 
 A stored event is one line of compact JSON that begins with `{"t":`. What only the database knows (offset,
-stream, time) is put in front on the way out, so that readers get the stored bytes unchanged behind it.
+stream, time) is put in front on the way out, so that readers get the stored bytes unchanged after it.
 """
 
 from collections.abc import Mapping
@@ -126,10 +126,9 @@ class ErasedEvent(TypedDict):
     t: Literal["erased_event"]
 
 
-type_of_stored = (
+StoredEvent = (
     AgentEvent | WorkflowEvent | StepEvent | SessionEvent | ApprovalEvent | ModelEvent | BatchEvent | ErasedEvent
 )
-StoredEvent = Annotated[type_of_stored, Discriminator("t")]
 
 
 class Envelope(TypedDict):

@@ -35,7 +35,7 @@ async def healthz() -> Liveness:
 
 @router.get("/readyz", responses={503: {"description": "Not ready, and why", "model": Readiness}})
 async def readyz(gateway: Wired, response: Response) -> Readiness:
-    """Whether a session that is submitted now is accepted.
+    """Says whether a session that is submitted now is accepted.
 
     Without the database nothing works, and a new deployment knows no workflow until a worker has registered. Without
     Redis, and later without workers, everything does, only later.
@@ -62,7 +62,7 @@ def _readiness(workers: tuple[bool, int] | None, redis: bool) -> Readiness:
 
 
 async def _workers(gateway: Gateway) -> tuple[bool, int] | None:
-    """Whether one has ever registered, and how many live; None while the database is away."""
+    """Says whether a worker has ever registered, and how many live; None while the database is away."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), gateway.engine.connect() as db:
             return await worker_repository.has_ever_registered(db), await worker_repository.count_workers(db)

@@ -36,7 +36,7 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
     if settings.database_url is None or settings.redis_url is None:
         raise BadInput("set STELLWERK_DATABASE_URL and STELLWERK_REDIS_URL, or use `stellwerk up`")
     if settings.token is None or not settings.token.get_secret_value():
-        raise BadInput("set STELLWERK_TOKEN to a secret of your own; without one anybody could run agents here")
+        raise BadInput("set STELLWERK_TOKEN to a secret of your own; without one every visitor could run agents here")
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -30,7 +30,7 @@ _HEADERS = (
 
 
 class Guard:
-    """Pure ASGI: a stream must pass through without a queue in between."""
+    """Pure ASGI. A plain stream runs after all this, when what answered the request is gone."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app

@@ -24,7 +24,7 @@ _HEADERS = {
 
 @router.get("/")
 async def index(request: Request, gateway: Wired, token: str | None = None) -> Response:
-    """With `?token=` it keeps the token's cookie and takes the token out of the address."""
+    """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address."""
     if token is not None:
         if not is_token(token, gateway.settings):
             raise AccessDenied("this token is wrong; open the address that `stellwerk up` printed")

@@ -1,4 +1,4 @@
-"""Errors as problem+json (RFC 9457): the one place that knows HTTP status codes."""
+"""Errors as problem+json (RFC 9457), and the HTTP status of each of our errors."""
 
 import re
 from collections.abc import Mapping

@@ -9,7 +9,7 @@ EVERY_SCOPE: frozenset[Scope] = frozenset(get_args(Scope))
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The person or program behind a request. `key_id` names its key; a `project` of None means every project."""
+    """The person or program that makes a request. `key_id` names its key; a `project` of None means every project."""
 
     key_id: str | None
     name: str

@@ -119,7 +119,7 @@ async def complete_step(backends: Backends, claim: Claim, update: Any, *, commit
             succeeded = encoding.item(row.session_id, facts.step_succeeded(row, update=told, commit=commit))
             completed = await complete(work.db, succeeded=succeeded)
             work.recorded += completed.recorded
-    # The session's row of the claim still holds: nobody folds it while a step of its superstep is running.
+    # The session's row of the claim still holds: no worker folds it while a step of its superstep is running.
     return Owed(claim.session, completed.owed) if completed.owed else None
 
 
@@ -185,7 +185,7 @@ async def lose_step(backends: Backends, row: StepRow, *, dead: str | None = None
         else:
             current = await step_repository.step_row(work.db, row.session_id, row.step)
         if current is None or not may_step("lose", current.status) or current.lease_token != row.lease_token:
-            return  # it was renewed or ended meanwhile, or nobody held it
+            return  # it was renewed or ended meanwhile, or no worker held it
         lost = current.lost + 1
         error = dead or "the worker died, or lost its connection, or stood still"
         await work.append(row.session_id, facts.step_lost(current, error))

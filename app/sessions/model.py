@@ -197,7 +197,7 @@ class StepToken:
 
 
 def _number(digits: str) -> int:
-    """Of a step or an attempt, as Postgres' integers hold it. Raises ValueError."""
+    """Reads the number of a step or an attempt, as Postgres' integers hold it. Raises ValueError."""
     number = int(digits)
     if str(number) != digits or not 0 < number < 2**31:
         raise ValueError(digits)

@@ -30,11 +30,16 @@ async def record_call(backends: Backends, claim: Claim, call: ModelCall, *, key:
         return recorded.offset
 
 
-async def read_spending(backends: Backends, session_id: SessionId, *, asking_step: int) -> tuple[Spent, list[Any]]:
-    """What the session has spent, and what people answered when its other steps asked for more."""
+async def read_spending(
+    backends: Backends, session_id: SessionId, *, asking_step: int, question: str
+) -> tuple[Spent, list[Any]]:
+    """What the session has spent, and what people answered when its other steps asked for more.
+
+    `question` is the `kind` of the questions that ask so.
+    """
     async with transaction(backends.engine) as db:
         spent = await model_calls.read_spent(db, session_id)
-        return spent, await model_calls.read_raises(db, session_id, besides=asking_step)
+        return spent, await model_calls.read_raises(db, session_id, kind=question, besides=asking_step)
 
 
 async def find_answer(backends: Backends, session_id: SessionId, digest: str, *, step: int | None) -> PastAnswer | None:

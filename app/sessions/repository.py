@@ -94,7 +94,7 @@ async def session_by_key(db: AsyncConnection, principal: str, idempotency_key: s
 
 
 async def set_status(db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None) -> None:
-    """For a status of a session that has not ended, or goes on."""
+    """Sets a status that is not terminal."""
     await db.execute(
         text("UPDATE sessions SET status = :status, reason = :reason, ended_at = NULL WHERE session_id = :id"),
         {"id": session_id, "status": status, "reason": reason},
@@ -171,7 +171,7 @@ _VIEW = (
 
 
 async def session_view(db: AsyncConnection, session_id: SessionId) -> SessionView:
-    """Without steps. Raises NotFound."""
+    """Returns the session without its steps. Raises NotFound."""
     row = (await db.execute(text(f"{_VIEW} WHERE session_id = :id"), {"id": session_id})).one_or_none()
     if row is None:
         raise NotFound(f"there is no session {session_id}")

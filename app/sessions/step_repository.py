@@ -143,7 +143,7 @@ async def cancel_open_steps(db: AsyncConnection, session_id: SessionId) -> None:
     await db.execute(
         text(
             "UPDATE steps SET status = 'cancelled', lease_token = NULL, lease_until = NULL,"
-            # a question that nobody answered is asked again if the session is retried
+            # a question without an answer is asked again if the session is retried
             " node_snapshot = CASE WHEN status = 'waiting' THEN NULL ELSE node_snapshot END,"
             f" ended_at = clock_timestamp() WHERE session_id = :id AND {OPEN_STEPS}"
         ),
@@ -249,7 +249,7 @@ async def complete(
 
 
 async def settle(db: AsyncConnection, row: StepRow, *, waits: Item, waits_for: str) -> list[Recorded]:
-    """After an attempt that ended in a question: says `waits` if nothing of the superstep runs any more."""
+    """Says `waits`, after an attempt that ended in a question, if nothing of the superstep runs any more."""
     query = "SELECT waits, first_offset, ts FROM settle_superstep(%b, %b, %b, %b, %b)"
     arguments = (row.session_id, row.superstep, waits_for, waits.data, *arrays.salts(1))
     ((has_to_wait, first, ts),) = await call(db, query, arguments)

@@ -138,7 +138,7 @@ async def fail_session(backends: Backends, owed: Owed, reason: str) -> None:
 
 
 async def park_session(backends: Backends, session: SessionRow) -> bool:
-    """Where no worker has its version, the session waits and says so, until one takes it up; False when one has it."""
+    """Makes a session wait, and say so, whose version no worker has; False when one has it."""
     name, version = session.workflow, session.workflow_version
     async with unit_of_work(backends, session.session_id) as work:
         if await worker_repository.is_served(work.db, name, version):

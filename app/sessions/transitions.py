@@ -115,12 +115,12 @@ OPEN_STEP: frozenset[StepStatus] = frozenset(STEP["cancel"])
 
 
 def may(move: SessionMove, status: SessionStatus) -> bool:
-    """Whether a session in this status may make the move."""
+    """Says whether a session in this status may make the move."""
     return status in SESSION[move]
 
 
 def may_step(move: StepMove, status: StepStatus) -> bool:
-    """Whether a step in this status may make the move."""
+    """Says whether a step in this status may make the move."""
     return status in STEP[move]
 
 

@@ -28,7 +28,7 @@ async def register_workflows(db: AsyncConnection, registered: Sequence[Registere
 
 
 async def has_ever_registered(db: AsyncConnection) -> bool:
-    """Whether any worker has ever told which workflows it serves."""
+    """Says whether any worker has ever told which workflows it serves."""
     return bool(await db.scalar(text("SELECT EXISTS (SELECT FROM workflows)")))
 
 
@@ -85,7 +85,7 @@ async def workflow_names(db: AsyncConnection) -> list[str]:
 
 
 async def is_served(db: AsyncConnection, name: str, version: str) -> bool:
-    """Whether a live worker serves this version."""
+    """Says whether a live worker serves this version."""
     return bool(
         await db.scalar(
             text(

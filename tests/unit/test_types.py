@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from app.errors import EventTooLarge, InvalidEvent
 from app.events.encoding import RESERVED_KEYS, encode
-from app.events.types import EVENT, AgentEvent, Recorded, StreamId, StreamKind, format_ts, type_of_stored
+from app.events.types import EVENT, AgentEvent, Recorded, StoredEvent, StreamId, StreamKind, format_ts
 from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
@@ -119,7 +119,7 @@ def test_nesting_is_bounded() -> None:
 
 @pytest.mark.parametrize("key", sorted(RESERVED_KEYS))
 def test_the_envelopes_keys_are_reserved(key: str) -> None:
-    event = cast("type_of_stored", {**an_event(), key: 1})
+    event = cast("StoredEvent", {**an_event(), key: 1})
     with pytest.raises(InvalidEvent, match=key):
         encode(event, max_bytes=LARGE)
 

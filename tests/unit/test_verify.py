@@ -20,7 +20,7 @@ from app.events.proof import export
 from app.events.proof.export import ExportVerifier
 from app.events.proof.verify import ERASED, Entry, Verifier
 from app.events.read import StreamState
-from app.events.types import AgentEvent, StreamId, type_of_stored
+from app.events.types import AgentEvent, StoredEvent, StreamId
 from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
@@ -44,7 +44,7 @@ def said(number: int) -> AgentEvent:
 
 def a_stream() -> tuple[StreamState, list[Entry]]:
     """Six events; the fourth names an artifact, the third is erased, the last one closes the stream."""
-    events: list[type_of_stored] = [
+    events: list[StoredEvent] = [
         {"t": "session_event", "status": "created", "task": "x", "input": {"offset": 1}},
         said(2),
         {"t": "erased_event"},
@@ -125,7 +125,7 @@ def test_a_missing_line_is_named(offset: int) -> None:
 @pytest.mark.parametrize("offset", range(1, 7))
 def test_a_doubled_line_is_named(offset: int) -> None:
     entries = [copy for entry in ENTRIES for copy in [entry] * (1 + (entry.offset == offset))]
-    assert faults(written(entries)) == [f"offset {offset}: stands behind offset {offset}: doubled or out of order"]
+    assert faults(written(entries)) == [f"offset {offset}: stands after offset {offset}: doubled or out of order"]
 
 
 @given(st.permutations(ENTRIES))
@@ -182,7 +182,7 @@ def test_a_whole_forgery_is_found_by_a_chain_that_was_kept() -> None:
     ("change", "told"),
     [
         ({"head": 7}, "offset 7: missing at the end"),
-        ({"head": 5}, "offset 6: behind the head, which is 5"),
+        ({"head": 5}, "offset 6: past the head, which is 5"),
         ({"head_chain": bytes(32)}, "head: the chain at head"),
         ({"status": "failed"}, "status: the session is 'failed'"),
         ({"closed": False}, "status: the stream is open"),
@@ -211,7 +211,7 @@ def test_events_that_expired_are_no_fault() -> None:
             f"artifact {'0' * 64}: the content is not what its SHA-256 says",
         ),
         (lambda lines: [*lines[:-2], export.artifact_line(DIGEST, b"x"), lines[-1]], "the content is not"),
-        (lambda lines: [*lines, lines[-1]], "line 10: stands behind the seal"),
+        (lambda lines: [*lines, lines[-1]], "line 10: stands after the seal"),
         (lambda lines: [*lines[:3], b'{"t":"agent_event"}\n', *lines[3:]], "line 4: is not what an export writes"),
         (lambda lines: [*lines[:3], lines[3].replace(b",", b", ", 1), *lines[4:]], "offset 3: it is written otherwise"),
     ],

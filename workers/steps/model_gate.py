@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from app.sessions import model_calls
 from app.sessions.attempts import Claim
 from app.unit_of_work import Backends
+from workers.models.budget import QUESTION
 from workers.models.gate import PaidAnswer, Provider, Spending
 from workers.models.limits import ModelLimits
 
@@ -21,7 +22,9 @@ class AttemptGate:
 
     async def spending(self) -> Spending:
         row = self.claim.step
-        spent, raises = await model_calls.read_spending(self.backends, row.session_id, asking_step=row.step)
+        spent, raises = await model_calls.read_spending(
+            self.backends, row.session_id, asking_step=row.step, question=QUESTION
+        )
         return Spending(spent.usd, spent.tokens, tuple(raises))
 
     async def paid_answer(self, digest: str, *, whole_session: bool) -> PaidAnswer | None:

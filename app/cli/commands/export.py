@@ -118,7 +118,7 @@ def _verify_file(path: Path, kept: bytes | None) -> bool:
         f"{state.stream_id}: {stream.events} event(s){begins}{erased}, {len(verifier.artifacts)} artifact(s): {verdict}"
     )
     if not faults and kept is None:
-        say(f"That holds if the chain at head is one that somebody kept: {state.head_chain.hex()}")
+        say(f"That holds if the chain at head is one that you have kept elsewhere: {state.head_chain.hex()}")
     elif not faults:
         say(f"The chain that you kept stands at offset {stream.kept_at}; the head is {state.head}.")
     return not faults

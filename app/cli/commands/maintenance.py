@@ -115,7 +115,7 @@ def parse_duration(text: str) -> timedelta:
 @commands.command(epilog=examples("stellwerk doctor"))
 def doctor(home: Home = None) -> None:
     """Checks what Stellwerk needs and says what to do; exit status 1 where something is broken."""
-    # Imported here: Alembic, SQLAlchemy and the clients of all servers are behind it.
+    # Imported here: it imports Alembic, SQLAlchemy and the clients of all servers.
     from app.cli.support.doctor import examine  # noqa: PLC0415
 
     worst = 0

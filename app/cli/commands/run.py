@@ -128,5 +128,5 @@ def _sample() -> Path:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """As Ctrl-C: a stack that was started must not be left behind."""
+    """Does what Ctrl-C does: a stack that was started must not stay."""
     raise KeyboardInterrupt

@@ -27,7 +27,7 @@ def up(
     home: Home = None,
 ) -> None:
     """Runs servers, workers and gateway in the foreground."""
-    # Imported here: with Alembic behind it, it would slow down every other command.
+    # Imported here: it imports Alembic, which would slow down every other command.
     from app.embedded.supervisor import Stack  # noqa: PLC0415
 
     stack = Stack(_settings(home, port), workers=workers, say=_say)
@@ -76,6 +76,6 @@ def _say_ready(info: StackInfo) -> None:
 
 
 def _without_password(address: str) -> str:
-    """For the terminal and its scrollback; who needs the password reads it in stellwerk.json."""
+    """Hides the password from the terminal and its scrollback; stellwerk.json has it."""
     parts = urlsplit(address)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

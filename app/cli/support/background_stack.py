@@ -76,6 +76,6 @@ def start_in_background(home: Path) -> tuple[BackgroundStack, StackInfo]:
     stack = BackgroundStack(home)
     try:
         return stack, stack.wait_ready()
-    except BaseException:  # a Ctrl-C too must not leave it behind
+    except BaseException:  # a Ctrl-C, too, must not let it run on
         stack.stop()
         raise

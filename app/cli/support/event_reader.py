@@ -56,7 +56,7 @@ class EventReader:
         self._is_done = False
 
     def to_end(self) -> Iterator[Event]:
-        """Until the stream is closed, for as long as that takes."""
+        """Gives events until the stream is closed, for as long as that takes."""
         # Not tenacity: it calls a function again, and this is a generator that goes on from where it was.
         while not self._is_done:
             why = "the connection ended"

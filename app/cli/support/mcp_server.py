@@ -14,7 +14,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 def serve(address: str, token: str) -> None:
-    """Until standard input ends."""
+    """Serves until standard input ends."""
     server = MCPServer("stellwerk", instructions="Report what you do, and why you decide what you decide.")
 
     async def send(report: Mapping[str, Any]) -> str:
@@ -37,7 +37,7 @@ def serve(address: str, token: str) -> None:
 
     @server.tool()
     async def record_decision(decision: str, reasoning: str, confidence: Share) -> str:
-        """Records a decision that somebody may want explained later, why it was made, and how sure you are."""
+        """Records a decision that a person may want explained later, why it was made, and how sure you are."""
         details = {"decision": decision, "reasoning": reasoning, "confidence": confidence}
         return await send({"progress": 1.0, "message": f"🎯 {decision}", "phase": "decision", "details": details})
 

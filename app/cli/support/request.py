@@ -53,7 +53,7 @@ class NewSession:
         return self.path is None and self.repo is None and self.workflow == DEFAULT_WORKFLOW
 
     def check_path(self) -> None:
-        """For a worker on this machine. Raises BadPath."""
+        """Checks the path for a worker on this machine. Raises BadPath."""
         if self.path is not None and not self.path.is_dir():
             raise BadPath(f"{self.path} {'is not a directory' if self.path.exists() else 'does not exist'}")
 

@@ -13,14 +13,14 @@ from app.cli.console import clean, print_text
 
 @dataclass(frozen=True, slots=True)
 class Top:
-    """Where a project's patch is applied: the top of its repository, or the project itself where there is none."""
+    """Where a patch is applied: the top of the project's repository, or the project itself where there is none."""
 
     directory: Path
     is_repository: bool
 
 
 def top_of(project: Path) -> Top:
-    """As the workspace saw it when the project was read. Raises BadPath for what is no directory."""
+    """Returns the top as the workspace saw it when the project was read. Raises BadPath for what is no directory."""
     # Imported here: the other commands need nothing of the workers.
     from workers.workspace.project import find_source  # noqa: PLC0415
 
@@ -29,7 +29,7 @@ def top_of(project: Path) -> Top:
 
 
 def print_result(closing: Mapping[str, Any], project: Path | None) -> None:
-    """Of a closing event; `project` is where its patch belongs."""
+    """Prints the result of a closing event; `project` is where its patch belongs."""
     result = closing.get("result")
     if not isinstance(result, dict):
         return

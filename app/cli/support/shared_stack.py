@@ -67,7 +67,7 @@ def _join_or_start(home: Path, token: str | None) -> tuple[Address, BackgroundSt
                 own, info = start_in_background(home)
         except EmbeddedServerError:
             if supervisor_pid(home) is None:
-                raise  # else somebody else was quicker
+                raise  # else another run was quicker
         else:
             return Address(info.url, info.token), own
     return running, None
@@ -102,11 +102,11 @@ class Share:
         self._write(str(own.pid))
 
     def keep(self) -> None:
-        """The stack stays, whoever started it."""
+        """Keeps the stack, whichever run started it."""
         self._write("")
 
     def leave(self) -> bool:
-        """Whether it stopped the stack: then this was the last run, and the stack was to go with it."""
+        """Says whether it stopped the stack: then this was the last run, and the stack was to go with it."""
         with self._file:
             # Shared becomes exclusive in two moves. Of several that leave at once the last one gets it, for
             # those before gave theirs up.

@@ -73,7 +73,7 @@ class Follower:
         self._settings = settings
         self._clock = asyncio.get_running_loop().time
         self._id_every = settings.id_every.total_seconds()
-        # Catching up leaves connections to everybody else.
+        # Catching up leaves connections to everything else.
         self._budget = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}

@@ -100,7 +100,7 @@ class LiveStream:
             self.notify()
 
     def cursor(self, offset: int) -> Cursor:
-        """As readers are told it."""
+        """The offset as readers are told it."""
         return Cursor(self.state.epoch, offset)
 
     def notify(self) -> None:
@@ -121,7 +121,7 @@ class LiveStream:
         self._waiting.difference_update(awake)
 
     def _serve(self, waiting: "_Waiting") -> bool:
-        """Whether it has all there is now, and can wait on."""
+        """Says whether the reader has all there is now, and can wait on."""
         if waiting.take is None or self.state.closed or not self.ring.covers(waiting.cursor):
             return False
         page = self.recent(waiting.cursor, EVERYTHING)
@@ -182,7 +182,7 @@ class LiveStream:
         self._hand_out()
 
     def recent(self, after: int, only: Filter) -> Page:
-        """From the ring, which must cover `after`."""
+        """Gives frames from the ring, which must cover `after`."""
         key = (after, only)
         if key not in self._recent:
             frames = self.ring.after(after, max_bytes=PAGE_BYTES)

@@ -59,7 +59,7 @@ class Pages:
 
     @property
     def limit(self) -> int:
-        """As many events as have about PAGE_BYTES."""
+        """The number of events that have about PAGE_BYTES."""
         return max(1, min(self._most, int(PAGE_BYTES / self._frame_bytes)))
 
     @until_it_answers

@@ -28,7 +28,7 @@ class ReadBudget:
 
     @property
     def may_go_ahead(self) -> bool:
-        """Unless others need the means more."""
+        """Says whether the means are free, or others need them more."""
         return not self._room.locked() and len(self._ahead) < MAX_AHEAD
 
     def goes_ahead(self, task: "asyncio.Task[Any]") -> None:

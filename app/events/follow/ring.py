@@ -53,7 +53,7 @@ class Ring:
         self._take_early()
 
     def covers(self, after: int) -> bool:
-        """Whether the next frame after `after` is here, or has yet to come here."""
+        """Says whether the next frame after `after` is here, or has yet to come here."""
         return after >= self.first - 1
 
     def after(self, after: int, *, max_bytes: int) -> list[Frame]:

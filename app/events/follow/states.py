@@ -21,17 +21,19 @@ class StateReads:
         self._next: asyncio.Task[dict[UUID, StreamState]] | None = None
 
     async def read(self, stream_id: AnyStreamId) -> StreamState:
-        """As it is after this call began. Raises NotFound."""
+        """Returns the state as it is after this call began. Raises NotFound."""
         for state in await self.read_all([stream_id]):
             return state
         raise NotFound(f"there is no stream {stream_id}")
 
     async def read_all(self, stream_ids: Sequence[AnyStreamId]) -> list[StreamState]:
-        """Those that exist, as they are after this call began."""
+        """Returns the states of those that exist, as they are after this call began."""
         self._asked.update(stream_ids)
         if self._next is None:
             self._next = asyncio.create_task(self._read(), name="states")
-            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())  # seen, if nobody waits
+            self._next.add_done_callback(
+                lambda task: task.cancelled() or task.exception()
+            )  # seen, even if no reader waits
         # Shielded: one reader that leaves must not take the answer from the others.
         states = await asyncio.shield(self._next)
         return [states[stream_id] for stream_id in stream_ids if stream_id in states]

@@ -24,7 +24,7 @@ LOG_SECONDS = 30.0
 
 
 class Listener(Protocol):
-    """Whatever wants to hear of a stream."""
+    """A stream that wants to hear what is published of it."""
 
     def heard(self, message: Message | None) -> None:
         """Takes what was published, or None for something that could not be read."""
@@ -55,7 +55,7 @@ class Subscriptions:
         self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled. While Redis is down nothing is confirmed, and no reader waits for it."""
+        """Listens until cancelled. While Redis is down nothing is confirmed, and no reader waits for it."""
         try:
             while not asked_to_end():
                 try:

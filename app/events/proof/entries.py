@@ -68,7 +68,7 @@ async def _artifacts(db: AsyncConnection, stream_id: AnyStreamId) -> dict[str, b
 
 
 async def stream_ids(engine: AsyncEngine) -> AsyncIterator[StreamId]:
-    """Of all streams, in pages."""
+    """Lists all streams, in pages."""
     after = UUID(int=0)
     query = text("SELECT stream_id FROM streams WHERE stream_id > :after ORDER BY stream_id LIMIT 1000")
     while True:
@@ -82,7 +82,7 @@ async def stream_ids(engine: AsyncEngine) -> AsyncIterator[StreamId]:
 
 
 async def count_events(engine: AsyncEngine, stream_id: AnyStreamId | None) -> int:
-    """Of one stream, or of all."""
+    """Counts the events of one stream, or of all."""
     query = text("SELECT sum(head - earliest + 1) FROM streams WHERE stream_id = :id OR CAST(:id AS uuid) IS NULL")
     async with transaction(engine) as db:
         return int(await db.scalar(query, {"id": stream_id}) or 0)

@@ -7,7 +7,7 @@
     seal      the SHA-256 of all bytes before: finds what was cut off, or damaged on the way
 
 Each line can be written in one way only, so that no byte of it can change unseen. The seal protects against
-accidents; against people only the chain does, and a head that somebody kept.
+accidents; against people only the chain does, and a head that was kept elsewhere.
 """
 
 import base64
@@ -54,7 +54,7 @@ async def _lines(engine: AsyncEngine, state: StreamState) -> AsyncIterator[bytes
             async with transaction(engine) as db:
                 artifact = await get_artifact(db, state.stream_id, bytes.fromhex(digest))
         except NotFound:
-            continue  # who verifies the file is told
+            continue  # the verifier of the file tells
         yield artifact_line(digest, artifact.content)
 
 
@@ -119,7 +119,7 @@ class ExportVerifier:
         self._number = 1
 
     def check(self, lines: Iterable[bytes]) -> Iterator[Fault]:
-        """`lines` are those behind the first."""
+        """`lines` are those after the first."""
         count = 0
         for fault in self._check(lines):
             count += 1
@@ -133,7 +133,7 @@ class ExportVerifier:
         for line in lines:
             self._number += 1
             if self._seal is not None:
-                yield Fault(f"line {self._number}", "stands behind the seal")
+                yield Fault(f"line {self._number}", "stands after the seal")
                 continue
             try:
                 yield from self._check_line(line)

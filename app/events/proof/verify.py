@@ -1,4 +1,4 @@
-"""Whether a stream is what was written: offsets, digests, chain, columns. Pure: entries in, faults out.
+"""Verifying that a stream is what was written: offsets, digests, chain, columns. Pure: entries in, faults out.
 
 Needs nothing but the entries themselves, so that it works on an export as on the database.
 """
@@ -51,7 +51,7 @@ class Fault:
 class Verifier:
     """Takes a stream's entries in order, then what is said of the stream as a whole.
 
-    `kept` is a chain that somebody kept from an earlier (or this) head: it must stand in the stream.
+    `kept` is a chain that was kept elsewhere from an earlier (or this) head: it must stand in the stream.
     """
 
     def __init__(self, stream_id: UUID, *, earliest: int = 1, kept: bytes | None = None) -> None:
@@ -73,7 +73,7 @@ class Verifier:
     def check(self, entry: Entry) -> Iterator[Fault]:
         where = f"offset {entry.offset}"
         if entry.offset < self._next:
-            yield Fault(where, f"stands behind offset {self._next - 1}: doubled or out of order")
+            yield Fault(where, f"stands after offset {self._next - 1}: doubled or out of order")
             return
         if entry.offset > self._next:
             yield Fault(_span(self._next, entry.offset - 1), "missing")
@@ -129,7 +129,7 @@ class Verifier:
         if self._next <= state.head:
             yield Fault(_span(self._next, state.head), "missing at the end")
         elif self._next > state.head + 1:
-            yield Fault(_span(state.head + 1, self._next - 1), f"behind the head, which is {state.head}")
+            yield Fault(_span(state.head + 1, self._next - 1), f"past the head, which is {state.head}")
         elif self._last_chain and self._last_chain != state.head_chain:
             yield Fault("head", "the chain at head is not that of the last event")
         if state.kind == "session":

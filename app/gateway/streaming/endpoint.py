@@ -40,7 +40,7 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
 
 
 async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
-    """Where it starts, and whether nothing will ever come from there."""
+    """Returns where it starts, and whether nothing will ever come from there."""
     state = await gateway.follower.states.read(stream_id)
     if start.since is None and not start.only and start.wants_epoch_of(state) is None:
         opening = place(state, start)
@@ -55,7 +55,7 @@ async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple
 
 
 async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:
-    """Where the start is in the stream as `db` sees it. Raises NotFound."""
+    """Places the start in the stream as `db` sees it. Raises NotFound."""
     state = await stream_state(db, stream_id)
     before_since = 0 if start.since is None else await offset_before(db, stream_id, start.since)
     offset = start.wants_epoch_of(state)

@@ -92,7 +92,7 @@ def _headers(scope: Scope) -> Pairs:
 
 
 def _plain(pairs: Pairs, allowed: dict[str, re.Pattern[str]]) -> dict[str, str] | None:
-    """Unless a name is unknown or comes twice, or a value is anything but plain."""
+    """Returns the pairs as a dict; None where a name is unknown or comes twice, or a value is anything but plain."""
     found = dict(pairs)
     is_plain = all(name in allowed and allowed[name].fullmatch(value) for name, value in pairs)
     return found if is_plain and len(found) == len(pairs) else None

@@ -1,4 +1,4 @@
-"""Where a reader starts: what it asked for, and where that is in the stream. Pure."""
+"""The start of a reader: what it asked for, and the place in the stream where that is. Pure."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """Where the client starts. With a `reset` the cursor could not be served, and `after` is the earliest place."""
+    """The place where the client starts. With a `reset` its cursor could not be served, and `after` is the earliest."""
 
     state: StreamState
     after: int
@@ -66,7 +66,7 @@ def start_of(
 
 
 def place(state: StreamState, start: Start, *, before_since: int = 0, written_in: int | None = None) -> Opening:
-    """Where that is in the stream.
+    """Finds the place in the stream.
 
     `before_since` is the last offset before `start.since`; `written_in` the epoch of the event at
     `start.wants_epoch_of(state)`. A cursor of an earlier epoch is honoured if its event was written in that epoch or

@@ -50,7 +50,7 @@ class UvicornStreams:
         return self._chunk[1]
 
     async def watch(self) -> None:
-        """Until cancelled."""
+        """Looks after all streams until cancelled."""
         while not asked_to_end():
             await asyncio.sleep(min(WATCH_SECONDS, self._send_timeout / 2))
             for stream in list(self._open):
@@ -82,7 +82,7 @@ class EventStream(Response):
             scope[STREAM] = self
 
     async def run(self, send: Send, headers: RawHeaders) -> None:
-        """Until there are no more frames, or nobody to take them."""
+        """Sends until there are no more frames, or the client has left."""
         response = send.__self__  # type: ignore[attr-defined]  # uvicorn's, by httptools
         self._transport = response.transport
         self._transport.set_write_buffer_limits(PART_BYTES)
@@ -127,7 +127,7 @@ class EventStream(Response):
 
 
 def chunk(frames: bytes) -> bytes:
-    """As HTTP's chunked encoding has it."""
+    """Wraps frames as HTTP's chunked encoding has it."""
     return b"%x\r\n%b\r\n" % (len(frames), frames)
 
 
