@@ -10,7 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.config import Settings
 from app.database import DriverPool, transaction
 from app.events import append, artifacts, encoding
-from app.events.types import AnyStreamId, Recorded, StoredEvent, StreamKind
+from app.events.encoding import Recorded
+from app.events.types import AnyStreamId, StoredEvent, StreamKind
 from app.progress import SessionId
 
 ENVELOPE_ROOM = 4096

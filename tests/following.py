@@ -13,10 +13,11 @@ from app.database import create_engine, transaction
 from app.events import encoding, read
 from app.events.append import append as append_items
 from app.events.append import create_stream
+from app.events.encoding import Recorded, format_ts
 from app.events.follow.follower import End, Follower, Frames, Update
 from app.events.follow.live import Take
 from app.events.read import EVERYTHING, Filter, StreamState
-from app.events.types import AgentEvent, AnyStreamId, Recorded, StreamId, format_ts
+from app.events.types import AgentEvent, AnyStreamId, StreamId
 from app.sessions.facts import agent_event
 
 NO_SERVER = "redis://127.0.0.1:1/0"

@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events import chain
 from app.events.arrays import APPEND, Answer, arguments, recorded
-from app.events.encoding import Item
-from app.events.types import AnyStreamId, Recorded, StreamKind
+from app.events.encoding import Item, Recorded
+from app.events.types import AnyStreamId, StreamKind
 
 
 async def _append(db: AsyncConnection, items: Sequence[Item]) -> list[Answer]:

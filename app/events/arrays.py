@@ -16,8 +16,7 @@ from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
 from app.errors import InvalidEvent, LeaseLost, StellwerkError, StreamClosed
-from app.events.encoding import Item
-from app.events.types import Recorded
+from app.events.encoding import Item, Recorded
 
 T = TypeVar("T")
 

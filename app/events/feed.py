@@ -4,7 +4,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.events.cursors import FeedCursor
-from app.events.types import Recorded
+from app.events.encoding import Recorded
 
 # Events of transactions below the oldest running one are complete: nothing can appear before them any more.
 _FEED = """

@@ -19,8 +19,7 @@ import structlog
 from app.database import KEEPALIVE, STATEMENT_LIMIT, connect, is_transient, libpq_url
 from app.errors import StellwerkError, Unavailable
 from app.events.arrays import Answer, call_append, recorded
-from app.events.encoding import Item
-from app.events.types import Recorded
+from app.events.encoding import Item, Recorded
 
 logger = structlog.get_logger(__name__)
 

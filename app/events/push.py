@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from app.cancelling import asked_to_end
 from app.events.cursors import prefix
-from app.events.types import Recorded
+from app.events.encoding import Recorded
 
 logger = structlog.get_logger(__name__)
 

@@ -12,7 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import driver_connection
 from app.errors import NotFound
 from app.events.cursors import prefix
-from app.events.types import AnyStreamId, Recorded, StreamId, StreamKind, stream_member
+from app.events.encoding import Recorded, stream_member
+from app.events.types import AnyStreamId, StreamId, StreamKind
 
 
 @dataclass(frozen=True, slots=True)

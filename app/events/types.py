@@ -1,12 +1,10 @@
-"""Events as they are stored and as they stand on the wire, and the one encoder of both.
+"""The shapes of events, as they are stored and as they stand on the wire.
 
 A stored event is one line of compact JSON that begins with `{"t":`. What only the database knows (offset,
 stream, time) is put in front on the way out, so that readers get the stored bytes unchanged after it.
 """
 
-from collections.abc import Mapping
-from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, NamedTuple, NewType, NotRequired
+from typing import Annotated, Any, Literal, NewType, NotRequired
 from uuid import UUID
 
 from pydantic import Discriminator, TypeAdapter
@@ -177,43 +175,3 @@ Event = Annotated[
     Discriminator("t"),
 ]
 EVENT: TypeAdapter[Event] = TypeAdapter(Event)
-
-_ID_KEY: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
-
-
-def format_ts(ts: datetime) -> str:
-    """RFC 3339 in UTC with microseconds and Z."""
-    # Every event that goes out passes here; strftime would take three times as long.
-    return ts.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
-
-
-def stream_member(kind: StreamKind, stream_id: UUID) -> str:
-    """The envelope's member that names the stream."""
-    return f'"{_ID_KEY[kind]}":"{stream_id}"'
-
-
-class Recorded(NamedTuple):
-    """An event in the log. `data` is the stored text.
-
-    A tuple, because readers make millions of them: a frozen dataclass takes five times as long.
-    """
-
-    stream_id: StreamId | SessionId
-    kind: StreamKind
-    offset: int
-    ts: datetime
-    t: str
-    agent: str | None
-    phase: str | None
-    data: str
-
-    def wire(self) -> str:
-        """What SSE frames, JSON pages and exports share: an envelope, then the stored bytes."""
-        return (
-            f'{{"offset":{self.offset},{stream_member(self.kind, self.stream_id)},'
-            f'"ts":"{format_ts(self.ts)}",{self.data[1:]}'
-        )
-
-    def frame(self) -> bytes:
-        """The SSE frame as in the first epoch; its `event:` is t without `_event`. read.read_frames makes the same."""
-        return f"id: {self.offset}\nevent: {self.t.removesuffix('_event')}\ndata: {self.wire()}\n\n".encode()

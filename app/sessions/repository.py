@@ -11,8 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import DriverPool, call
 from app.errors import NotFound
 from app.events import arrays
-from app.events.encoding import Item
-from app.events.types import AnyStreamId, Recorded, SessionStatus
+from app.events.encoding import Item, Recorded
+from app.events.types import AnyStreamId, SessionStatus
 from app.progress import SessionId
 from app.sessions.model import (
     Approval,

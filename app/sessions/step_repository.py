@@ -17,8 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import DriverPool, call
 from app.errors import LeaseLost, NotFound
 from app.events import arrays
-from app.events.encoding import Item
-from app.events.types import Recorded
+from app.events.encoding import Item, Recorded
 from app.progress import SessionId
 from app.sessions.model import SessionRow, StepRow, columns_of, listed
 from app.sessions.transitions import OPEN_STEP, STEP

@@ -10,7 +10,8 @@ from typing import Any
 
 from app.database import transaction
 from app.events import artifacts, encoding
-from app.events.types import Recorded, StepEvent, WorkflowEvent
+from app.events.encoding import Recorded
+from app.events.types import StepEvent, WorkflowEvent
 from app.progress import SessionId
 from app.sessions import facts, repository, step_repository, transitions, worker_repository
 from app.sessions.ending import end_session

@@ -11,8 +11,7 @@ import pytest
 from app.database import transaction
 from app.errors import LeaseLost
 from app.events import read
-from app.events.encoding import encode
-from app.events.types import Recorded
+from app.events.encoding import Recorded, encode
 from app.principals.model import OWNER
 from app.progress import SessionId
 from app.sessions import approvals, attempts, history, step_repository, supersteps

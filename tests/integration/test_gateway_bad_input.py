@@ -12,7 +12,7 @@ import orjson
 import pytest
 from httpx_sse import EventSource
 
-from app.events.types import format_ts
+from app.events.encoding import format_ts
 from app.progress import SessionId
 from app.sessions import attempts
 from app.sessions.attempts import Claim

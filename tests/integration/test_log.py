@@ -16,8 +16,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import DATABASE_AWAY, create_engine, libpq_url, transaction
 from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
 from app.events import append, arrays, artifacts, chain, cursors, encoding, feed, read
+from app.events.encoding import Recorded
 from app.events.group_commit import GroupCommit
-from app.events.types import Recorded, StreamKind
+from app.events.types import StreamKind
 from app.progress import SessionId
 from app.schema import check_schema, downgrade, migrate
 from app.sessions.facts import agent_event

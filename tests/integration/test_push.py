@@ -11,8 +11,9 @@ from redis.asyncio.client import PubSub
 
 from app.embedded.valkey import EmbeddedValkey
 from app.events import push as push_module
+from app.events.encoding import Recorded
 from app.events.push import CANCEL_CHANNEL, Frame, Message, Push, channel_of, connect, decode_message
-from app.events.types import Recorded, StreamId
+from app.events.types import StreamId
 from app.progress import SessionId
 from tests.following import NO_SERVER
 

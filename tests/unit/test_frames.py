@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from app.errors import InvalidEvent
 from app.events import encoding
 from app.events.cursors import Cursor
-from app.events.encoding import encode
+from app.events.encoding import Recorded, encode
 from app.events.read import StreamState
-from app.events.types import Recorded, StreamId
+from app.events.types import StreamId
 from app.gateway.streaming.frames import end_frame, reset_frame, stream_frame
 from app.sessions.facts import agent_event
 

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.events.encoding import Recorded
 from app.events.follow.ring import Ring
 from app.events.push import Frame, Message, decode_message, encode_message
-from app.events.types import Recorded, StreamId
+from app.events.types import StreamId
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
 

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import EventTooLarge, InvalidEvent
-from app.events.encoding import RESERVED_KEYS, encode
-from app.events.types import EVENT, AgentEvent, Recorded, StoredEvent, StreamId, StreamKind, format_ts
+from app.events.encoding import RESERVED_KEYS, Recorded, encode, format_ts
+from app.events.types import EVENT, AgentEvent, StoredEvent, StreamId, StreamKind
 from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))

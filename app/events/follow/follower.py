@@ -21,8 +21,8 @@ from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cursors import Cursor
 from app.events.follow.live import LiveStream, Take
-from app.events.follow.pages import Page
 from app.events.follow.read_budget import ReadBudget
+from app.events.follow.ring import Page
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
 from app.events.read import EVERYTHING, Filter, StreamState

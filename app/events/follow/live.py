@@ -1,20 +1,20 @@
 """A followed stream as this process knows it: its last known state and a ring of its recent frames."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
-from app.events.cursors import Cursor
-from app.events.follow.pages import PAGE_BYTES, Page, Pages, until_it_answers
+from app.events.cursors import FIRST_EPOCH, Cursor
+from app.events.encoding import Recorded
+from app.events.follow.pages import PAGE_BYTES, Pages, until_it_answers
 from app.events.follow.read_budget import ReadBudget
-from app.events.follow.ring import Ring
+from app.events.follow.ring import Page, Ring
 from app.events.follow.states import StateReads
 from app.events.push import Frame, Message
 from app.events.read import EVERYTHING, Filter, StreamState, read_page
-from app.events.types import Recorded
 
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
@@ -63,6 +63,10 @@ class LiveStream:
         self.ring.restart(state.head)
         self.doubt()
 
+    def _in_this_epoch(self, frames: Iterable[Frame]) -> Iterable[Frame]:
+        epoch = self.state.epoch
+        return frames if epoch == FIRST_EPOCH else (frame.in_epoch(epoch) for frame in frames)
+
     def _known(self) -> tuple[StreamState, int]:
         return self.state, max(self.ring.last, self.state.head)
 
@@ -76,7 +80,7 @@ class LiveStream:
         if message is None:
             self.doubt()
             return
-        self.ring.offer(frame.in_epoch(self.state.epoch) for frame in message.frames)
+        self.ring.offer(self._in_this_epoch(message.frames))
         self.ring.heard(message.last)
         if any(frame.t in _MAY_CLOSE for frame in message.frames):
             self.doubt()  # whether that was the end is only in Postgres
@@ -177,7 +181,7 @@ class LiveStream:
             return
         if after > self.ring.last:
             self.ring.restart(after)
-        self.ring.offer(Frame.of(event).in_epoch(state.epoch) for event in events)
+        self.ring.offer(self._in_this_epoch(map(Frame.of, events)))
         self.saw(state)
         self._hand_out()
 
@@ -186,7 +190,7 @@ class LiveStream:
         key = (after, only)
         if key not in self._recent:
             frames = self.ring.after(after, max_bytes=PAGE_BYTES)
-            wanted = [f for f in frames if only.matches(f.t, f.agent, f.phase)] if only else frames
+            wanted = [f for f in frames if only.matches(f.t, f.agent, f.phase)] if only is not EVERYTHING else frames
             if len(self._recent) >= MAX_RECENT:  # readers at so many places do not go along with each other
                 self._recent.clear()
             self._recent[key] = Page.of(wanted, frames[-1].offset if frames else after)

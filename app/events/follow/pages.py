@@ -2,16 +2,14 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Self
 
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.follow.read_budget import ReadBudget
+from app.events.follow.ring import Page
 from app.events.follow.states import StateReads
-from app.events.push import Frame
 from app.events.read import Filter, StreamState, read_frames
 
 PAGE_BYTES = 128 * 1024
@@ -21,20 +19,6 @@ until_it_answers = retry(
     retry=retry_if_exception_type(DATABASE_AWAY), wait=wait_random_exponential(multiplier=0.05, max=2)
 )
 """Repeats a read until the database is there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The wanted frames up to the offset `reached`, joined once for all readers at the same place."""
-
-    frames: bytes
-    last: int
-    """The offset of the last frame, if there is one."""
-    reached: int
-
-    @classmethod
-    def of(cls, frames: list[Frame], reached: int) -> Self:
-        return cls(b"".join(frame.data for frame in frames), frames[-1].offset if frames else 0, reached)
 
 
 class Pages:

@@ -2,9 +2,25 @@
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
+from typing import Self
 
 from app.events.push import Frame
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The wanted frames up to the offset `reached`, joined once for all readers at the same place."""
+
+    frames: bytes
+    last: int
+    """The offset of the last frame, if there is one."""
+    reached: int
+
+    @classmethod
+    def of(cls, frames: list[Frame], reached: int) -> Self:
+        return cls(b"".join(frame.data for frame in frames), frames[-1].offset if frames else 0, reached)
 
 
 class Ring:

@@ -23,11 +23,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import transaction
 from app.errors import BadExport, NotFound
 from app.events.artifacts import get_artifact, named_by
-from app.events.encoding import Beside
+from app.events.encoding import Beside, Recorded, format_ts
 from app.events.proof.entries import read_entries
 from app.events.proof.verify import Entry, Fault, Verifier
 from app.events.read import StreamState
-from app.events.types import Recorded, StreamId, format_ts
+from app.events.types import StreamId
 
 MEDIA_TYPE = "application/x-ndjson"
 FORMAT = "stellwerk-export"

@@ -17,9 +17,10 @@ import psutil
 
 from app.database import create_engine
 from app.events import encoding
+from app.events.encoding import Recorded
 from app.events.group_commit import GroupCommit
 from app.events.push import Push
-from app.events.types import Recorded, StreamId
+from app.events.types import StreamId
 from tests.acceptance.faults.deployment import free_port
 from tests.benchmarks.house import ROOT, START_SECONDS, TOKEN, House, end
 from tests.following import new_stream, progress
