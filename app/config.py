@@ -2,7 +2,6 @@
 
 import os
 from datetime import timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -190,7 +189,6 @@ class Settings(BaseSettings):
         return self.host in {"127.0.0.1", "::1", "localhost"}
 
 
-@lru_cache(maxsize=1)
 def settings() -> Settings:
-    """The process's settings, read once."""
+    """Reads the environment: once, where a process begins. Everything else is given its settings (TID251 says so)."""
     return Settings()

@@ -13,7 +13,6 @@ import psycopg
 import pytest
 from redis import Redis
 
-from app.config import settings
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
@@ -38,13 +37,6 @@ def temporary_home() -> Iterator[Path]:
         yield home
     finally:
         shutil.rmtree(home)
-
-
-@pytest.fixture(autouse=True)
-def settings_of_the_test() -> Iterator[None]:
-    """What a test puts into the environment is not for the next one."""
-    yield
-    settings.cache_clear()
 
 
 @pytest.fixture

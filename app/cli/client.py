@@ -14,13 +14,15 @@ import typer
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import chosen_home, settings
+from app.cli.support.configured import read_settings
 from app.embedded.running import running_stack
 from app.errors import BadInput, GatewayRefused, NoStack, Unavailable
 
 if TYPE_CHECKING:
     from httpx import Response
     from httpx_sse import EventSource
+
+    from app.config import Settings
 
 Url = Annotated[
     str | None, typer.Option(help="The gateway's address; else STELLWERK_URL, else the stack that runs on HOME.")
@@ -53,15 +55,14 @@ class Address:
         return urlsplit(self.url).hostname in LOOPBACK
 
 
-def chosen_address(url: str | None, token: str | None) -> Address | None:
-    """What options and environment name; None leaves it to the stack that runs here. Raises BadInput."""
-    url = url or settings().url
+def chosen_address(settings: "Settings", url: str | None, token: str | None) -> Address | None:
+    """What options and settings name; None leaves it to the stack that runs here. Raises BadInput."""
+    url = url or settings.url
     if url is None:
         return None
     if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
         raise BadInput(f"{url!r} is no address; it looks like http://127.0.0.1:8000")
-    configured = settings().token
-    token = token or (configured.get_secret_value() if configured else None)
+    token = token or (settings.token.get_secret_value() if settings.token else None)
     if token is None:
         raise BadInput(f"which token opens {url}? Give --token or set STELLWERK_TOKEN")
     return Address(url.rstrip("/"), token)
@@ -72,13 +73,12 @@ def stack_address(home: Path, token: str | None = None) -> Address | None:
     return Address(info.url, token or info.token) if info else None
 
 
-def find_address(url: str | None, token: str | None, home: Path | None) -> Address:
+def find_address(settings: "Settings", url: str | None = None, token: str | None = None) -> Address:
     """Raises NoStack."""
-    directory = chosen_home(home)
-    address = chosen_address(url, token) or stack_address(directory, token)
+    address = chosen_address(settings, url, token) or stack_address(settings.home, token)
     if address is None:
         raise NoStack(
-            f"no stack is running in {directory}: start one with `stellwerk up`,"
+            f"no stack is running in {settings.home}: start one with `stellwerk up`,"
             " or set STELLWERK_URL and STELLWERK_TOKEN"
         )
     return address
@@ -182,7 +182,7 @@ def with_gateway(command: Callable[Concatenate[GatewayClient, P], None]) -> Call
 
     @wraps(command)
     def connected(*args: Any, url: str | None, token: str | None, home: Path | None, **options: Any) -> None:
-        with GatewayClient(find_address(url, token, home)) as gateway:
+        with GatewayClient(find_address(read_settings(home), url, token)) as gateway:
             command(gateway, *args, **options)
 
     own = inspect.signature(command, eval_str=True)

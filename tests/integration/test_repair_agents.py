@@ -14,7 +14,7 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no typ
 
 from app.config import Settings
 from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
-from workers.agents import architect, reviewfix
+from workers.settings import step_settings
 from workers.workflows.repair import graph
 from workers.workflows.sample import write_sample
 from workers.workspace.current import worktree_provider
@@ -50,17 +50,18 @@ class Outcome:
 
 
 @contextmanager
-def in_worktree(worktree: Path) -> Iterator[Reports]:
+def in_worktree(worktree: Path, settings: Settings) -> Iterator[Reports]:
     async def provide() -> Path:
         return worktree
 
     reports = Reports()
-    token = worktree_provider.set(provide)
+    provider, before = worktree_provider.set(provide), step_settings.set(settings)
     try:
         with running_step(CurrentStep(SessionId(uuid4()), 1, 1, "agent", reports)):
             yield reports
     finally:
-        worktree_provider.reset(token)
+        worktree_provider.reset(provider)
+        step_settings.reset(before)
 
 
 @pytest.fixture
@@ -77,11 +78,11 @@ def write(directory: Path, files: dict[str, str]) -> None:
         file.write_text(content)
 
 
-async def repair(project: Path, *, task: str = TASK) -> Outcome:
+async def repair(project: Path, *, task: str = TASK, **changes: Any) -> Outcome:
     workspaces = Workspaces(project.parent / "workspaces", Limits(1000, 10**7), (project,))
     workspace = await workspaces.open(uuid4(), path=str(project))
     worktree = await workspace.checkout(workspace.initial, step=1, attempt=1)
-    with in_worktree(worktree) as reports:
+    with in_worktree(worktree, Settings(**changes)) as reports:
         result = await graph.compile().ainvoke({"task": task, "path": str(project)})
     commit = await workspace.commit(worktree, agent="codesmith", message="repair")
     end = await workspace.finish(commit or workspace.initial, session="s")
@@ -196,15 +197,12 @@ async def test_a_suite_that_cannot_start_is_reported(project: Path, conftest: st
     assert "a.py" in outcome.end.files
 
 
-async def test_a_suite_that_hangs_is_ended(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hurried = Settings(test_time_limit=timedelta(seconds=1.5))
-    for module in (architect, reviewfix):
-        monkeypatch.setattr(module, "settings", lambda: hurried)
+async def test_a_suite_that_hangs_is_ended(project: Path) -> None:
     write(
         project,
         {"a.py": "import os\n", "test_a.py": "import signal\n\n\ndef test_a():\n    signal.pause()\n"},
     )
-    outcome = await repair(project)
+    outcome = await repair(project, test_time_limit=timedelta(seconds=1.5))
     assert "did not end within 0:00:01.500000" in outcome.result["summary"]
     assert outcome.end.files == ("a.py",)
 

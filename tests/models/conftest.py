@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import settings
+from app.config import Settings
 from tests.models.house import House, house_on
 from tests.models.servers import ModelServer, model_server
 from workers.models.providers import find_claude
@@ -35,7 +35,7 @@ async def house(database_url: str, redis_url: str, tmp_path: Path, models: Model
 @pytest.fixture
 def claude_cli() -> str:
     """Its path; skips where there is none, and where CI runs there is one."""
-    found = find_claude(settings())
+    found = find_claude(Settings())
     if found is None:
         give_up("the Claude CLI", "claude-agent-sdk")
     assert found is not None

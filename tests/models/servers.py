@@ -21,6 +21,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from app.config import Settings
+
 Endpoint = Literal["chat", "responses", "perplexity", "messages"]
 
 
@@ -71,6 +73,11 @@ class ModelServer:
             "ANTHROPIC_API_KEY": "sk-ant-test-0123456789abcdef",
             "ANTHROPIC_BASE_URL": f"{self.url}/anthropic",
         }
+
+    def configured(self, **more: Any) -> Settings:
+        """Returns the same settings, and more, for an agent that runs without a worker."""
+        named = {name.removeprefix("STELLWERK_").lower(): value for name, value in self.settings().items()}
+        return Settings(**(named | more))
 
     def app(self) -> Starlette:
         return Starlette(

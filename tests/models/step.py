@@ -4,10 +4,13 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
+from app.config import Settings
 from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
 from workers.models.gate import PaidAnswer, Provider, Spending, model_gate
+from workers.settings import current_settings, step_settings
 from workers.workspace.current import worktree_provider
 
 
@@ -46,14 +49,20 @@ class Log:
 
 
 @contextmanager
-def step_of(agent: str, worktree: Path, log: Log) -> Iterator[Log]:
+def step_of(agent: str, worktree: Path, log: Log, settings: Settings) -> Iterator[Log]:
     async def provide() -> Path:
         return worktree
 
-    provider, gate = worktree_provider.set(provide), model_gate.set(log)
+    provider, gate, before = worktree_provider.set(provide), model_gate.set(log), step_settings.set(settings)
     try:
         with running_step(CurrentStep(SessionId(uuid4()), 1, 1, agent, log)):
             yield log
     finally:
         worktree_provider.reset(provider)
         model_gate.reset(gate)
+        step_settings.reset(before)
+
+
+def change_settings(**changes: Any) -> None:
+    """Changes settings of the step for the rest of the test."""
+    step_settings.set(current_settings().model_copy(update=changes))

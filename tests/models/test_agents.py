@@ -2,18 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from app.config import settings
 from app.errors import ModelFaltered, ModelRefused, NotNow, ProviderNotSetUp, TaskNeedsModel
 from tests.models.conftest import give_up
 from tests.models.scripts import PLAN, decisions, found, judgement, plan
 from tests.models.servers import ModelServer, Reply
-from tests.models.step import Log, step_of
+from tests.models.step import Log, change_settings, step_of
 from workers.agents.designing import Plan
 from workers.agents.state import RepairState
 from workers.agents.supervisor import supervisor
@@ -24,12 +24,9 @@ TASK = "write a module"
 
 
 @pytest.fixture
-def log(models: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
-    for name, value in models.settings().items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("STELLWERK_CLAUDE_COMMAND", "true")  # for the supervisor it is enough that there is one
-    settings.cache_clear()
-    with step_of("supervisor", tmp_path, Log()) as log:
+def log(models: ModelServer, tmp_path: Path) -> Iterator[Log]:
+    settings = models.configured(claude_command="true")  # for the supervisor it is enough that there is one
+    with step_of("supervisor", tmp_path, Log(), settings) as log:
         yield log
 
 
@@ -62,11 +59,8 @@ async def test_after_two_such_decisions_the_rules_decide_and_the_event_says_so(m
     assert len(told) == 2 and all("decided nothing usable: next_agent: Input should be" in text for text in told)
 
 
-async def test_after_all_its_turns_the_model_is_not_asked_any_more(
-    models: ModelServer, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STELLWERK_MAX_TURNS", "2")
-    settings.cache_clear()
+async def test_after_all_its_turns_the_model_is_not_asked_any_more(models: ModelServer, log: Log) -> None:
+    change_settings(max_turns=2)
     turn = {"next_agent": "research", "reasoning": "once more"}
     command = await supervisor(RepairState(task=TASK, decisions=[turn, turn]))  # type: ignore[list-item]  # TypedDict
     assert command.goto == ["research", "architect"] and not models.requests["chat"]
@@ -83,35 +77,25 @@ async def test_a_paid_answer_is_not_paid_for_again(models: ModelServer, log: Log
 
 
 @pytest.mark.parametrize(
-    ("variables", "error", "says"),
+    ("changes", "error", "says"),
     [
-        ({"STELLWERK_CODESMITH": "rules"}, TaskNeedsModel, "set ANTHROPIC_API_KEY"),
-        ({"STELLWERK_CLAUDE_COMMAND": "/no/such"}, ProviderNotSetUp, "there is no Claude CLI"),
-        ({"STELLWERK_CLAUDE_PERMISSION_MODE": "bypassPermissions"}, ProviderNotSetUp, "needs STELLWERK_SANDBOX"),
-        (
-            {"STELLWERK_RESEARCH": "perplexity", "PERPLEXITY_API_KEY": None},
-            ProviderNotSetUp,
-            "PERPLEXITY_API_KEY",
-        ),
+        ({"codesmith": "rules"}, TaskNeedsModel, "set ANTHROPIC_API_KEY"),
+        ({"claude_command": "/no/such"}, ProviderNotSetUp, "there is no Claude CLI"),
+        ({"claude_permission_mode": "bypassPermissions"}, ProviderNotSetUp, "needs STELLWERK_SANDBOX"),
+        ({"research": "perplexity", "perplexity_api_key": None}, ProviderNotSetUp, "PERPLEXITY_API_KEY"),
     ],
 )
 async def test_what_the_chosen_agents_cannot_do_fails_at_once(
-    models: ModelServer, log: Log, monkeypatch: pytest.MonkeyPatch, variables: Any, error: Any, says: str
+    models: ModelServer, log: Log, changes: Any, error: Any, says: str
 ) -> None:
-    for name, value in variables.items():
-        monkeypatch.delenv(name) if value is None else monkeypatch.setenv(name, value)
-    settings.cache_clear()
+    change_settings(**changes)
     with pytest.raises(error, match=says):
         await supervisor(RepairState(task=TASK))
     assert not models.requests["chat"]
 
 
-async def test_out_of_nothing_rules_make_nothing(
-    log: Log, models: ModelServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in models.settings():
-        monkeypatch.delenv(name)
-    settings.cache_clear()
+async def test_out_of_nothing_rules_make_nothing(log: Log) -> None:
+    change_settings(openai_api_key=None, openai_base_url=None, perplexity_api_key=None, anthropic_api_key=None)
     with pytest.raises(TaskNeedsModel, match="set ANTHROPIC_API_KEY"):
         await supervisor(RepairState(task=TASK))
     command = await supervisor(RepairState(task=TASK, path="/somewhere"))
@@ -171,7 +155,7 @@ class Anything(BaseModel, extra="forbid"):
 
 
 @pytest.mark.parametrize("kind", ["disconnect", "truncate", "stall", "malformed"])
-async def test_faults_of_a_stream(log: Log, monkeypatch: pytest.MonkeyPatch, kind: Any) -> None:
+async def test_faults_of_a_stream(log: Log, kind: Any) -> None:
     """By a fault server that somebody else wrote."""
     try:
         from llmock.scenarios import StreamFault
@@ -179,9 +163,7 @@ async def test_faults_of_a_stream(log: Log, monkeypatch: pytest.MonkeyPatch, kin
     except ImportError:
         give_up("the fault server", "llmock")
     with LLMockServer() as server:
-        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url("openai"))
-        monkeypatch.setenv("STELLWERK_MODEL_TIME_LIMIT", "1")
-        settings.cache_clear()
+        change_settings(openai_base_url=server.base_url("openai"), model_time_limit=timedelta(seconds=1))
         server.state.scenarios.add(StreamFault(kind, after_chunks=3, stall_seconds=5))
         with pytest.raises(ModelFaltered):
             await respond(Anything, instructions="", question="hello")

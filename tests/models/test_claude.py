@@ -3,17 +3,19 @@
 import asyncio
 import stat
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from pydantic import SecretStr
 
-from app.config import settings
+from app.config import Settings
 from app.errors import ModelFaltered, ModelRefused
 from tests.cluster import processes_naming
 from tests.models.servers import ModelServer, Reply
-from tests.models.step import Log, step_of
+from tests.models.step import Log, change_settings, step_of
 from workers.models.claude import Work, work
 from workers.models.claude_lines import Began, Denied, Result, Said, Thought, UsedTool, read_line
 
@@ -41,25 +43,22 @@ def test_what_recorded_lines_say() -> None:
 
 
 @pytest.fixture
-def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
-    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-test-0123456789abcdef")
-    monkeypatch.setenv("STELLWERK_CLAUDE_MAX_RETRIES", "0")
-    settings.cache_clear()
+def log(tmp_path: Path) -> Iterator[Log]:
     (tmp_path / "tree").mkdir()
-    with step_of("codesmith", tmp_path / "tree", Log()) as log:
+    settings = Settings(anthropic_api_key=SecretStr("sk-ant-test-0123456789abcdef"), claude_max_retries=0)
+    with step_of("codesmith", tmp_path / "tree", Log(), settings) as log:
         yield log
 
 
 @pytest.fixture
-def fake_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCli:
+def fake_cli(tmp_path: Path) -> FakeCli:
     """A program in the CLI's place, that does what a shell script says; $LINES has recorded ones."""
 
     def write(script: str) -> None:
         file = tmp_path / "claude"
         file.write_text(f"#!/bin/sh\nLINES={LINES}/claude-stream.jsonl\n{script}\n")
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
-        monkeypatch.setenv("STELLWERK_CLAUDE_COMMAND", str(file))
-        settings.cache_clear()
+        change_settings(claude_command=str(file))
 
     return write
 
@@ -107,9 +106,9 @@ RESULT = '{"type":"result","subtype":"%s","is_error":true,"result":"%s","api_err
     ],
 )
 async def test_wrong_ends_are_told_apart(
-    fake_cli: FakeCli, log: Log, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, error: Any, says: str
+    fake_cli: FakeCli, log: Log, tmp_path: Path, script: str, error: Any, says: str
 ) -> None:
-    monkeypatch.setenv("STELLWERK_CLAUDE_SILENCE", "1")
+    change_settings(claude_silence=timedelta(seconds=1))
     fake_cli(script)
     with pytest.raises(error, match=says) as raised:
         await worked(log, tmp_path)
@@ -130,6 +129,7 @@ async def test_nothing_of_ours_is_in_its_environment(
 ) -> None:
     for name in ("STELLWERK_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH"):
         monkeypatch.setenv(name, "a secret of ours")
+    change_settings(token=SecretStr("a secret of ours"), openai_api_key=SecretStr("a secret of ours"))
     fake_cli(f"env > {tmp_path}/seen; cat $LINES")
     await worked(log, tmp_path)
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
@@ -138,9 +138,8 @@ async def test_nothing_of_ours_is_in_its_environment(
 
 
 @pytest.fixture
-def real_cli(claude_cli: str, log: Log, models: ModelServer, monkeypatch: pytest.MonkeyPatch) -> Log:
-    monkeypatch.setenv("ANTHROPIC_BASE_URL", models.settings()["ANTHROPIC_BASE_URL"])
-    settings.cache_clear()
+def real_cli(claude_cli: str, log: Log, models: ModelServer) -> Log:
+    change_settings(anthropic_base_url=models.configured().anthropic_base_url)
     return log
 
 
@@ -170,11 +169,8 @@ async def test_it_runs_no_hook_that_a_project_brings(real_cli: Log, models: Mode
     assert (tmp_path / "tree" / "a.txt").exists() and not hooked.exists()
 
 
-async def test_its_own_retries_are_seen(
-    real_cli: Log, models: ModelServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STELLWERK_CLAUDE_MAX_RETRIES", "1")
-    settings.cache_clear()
+async def test_its_own_retries_are_seen(real_cli: Log, models: ModelServer, tmp_path: Path) -> None:
+    change_settings(claude_max_retries=1)
     models.says("messages", Reply("overloaded", status=529), Reply("Done."))
     await worked(real_cli, tmp_path)
     (retried,) = [report for report in real_cli.reports if "tries again" in report.message]

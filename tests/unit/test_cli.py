@@ -15,7 +15,6 @@ from app.cli.console import clean
 from app.cli.main import app
 from app.cli.support.describe import describe, is_news
 from app.cli.support.result import top_of
-from app.config import settings
 from app.errors import BadInput
 
 ENVELOPE = {"offset": 1, "session_id": "s", "ts": "2026-11-22T10:00:00.000000Z"}
@@ -65,11 +64,7 @@ def test_every_command_has_help(command: str) -> None:
 
 def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STELLWERK_PORT", "harbour")
-    settings.cache_clear()
-    try:
-        refused = CliRunner().invoke(app, ["sessions"])
-    finally:
-        settings.cache_clear()
+    refused = CliRunner().invoke(app, ["sessions"])
     assert refused.exit_code == 2
     assert refused.stderr.startswith("stellwerk: STELLWERK_PORT: Input should be a valid integer")
 

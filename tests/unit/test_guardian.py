@@ -166,20 +166,18 @@ async def test_project_code_sees_nothing_of_ours(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("STELLWERK_TOKEN", "secret")
     monkeypatch.setenv("OPENAI_API_KEY", "secret")
     code = "import os; print(*sorted(os.environ)); print(os.environ['HOME'])"
-    done = await run_project_code(python(code), cwd=tmp_path, timeout=timedelta(minutes=1))
+    done = await run_project_code(python(code), Settings(), cwd=tmp_path, timeout=timedelta(minutes=1))
     names, home = done.stdout.decode().splitlines()
     assert set(names.split()) <= {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "TMPDIR"}
     assert home != os.environ.get("HOME")
     assert not Path(home).exists()
 
 
-async def test_sandbox_and_where_it_is_required(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sandbox_and_where_it_is_required(tmp_path: Path) -> None:
     minute = timedelta(minutes=1)
     reachable = Settings(host="0.0.0.0")
-    monkeypatch.setattr("workers.children.guarded.settings", lambda: reachable)
     with pytest.raises(SandboxRequired):
-        await run_project_code(["true"], cwd=tmp_path, timeout=minute)
+        await run_project_code(["true"], reachable, cwd=tmp_path, timeout=minute)
     boxed = Settings(host="0.0.0.0", sandbox="env 'INSIDE=the box'")
-    monkeypatch.setattr("workers.children.guarded.settings", lambda: boxed)
-    done = await run_project_code(["sh", "-c", "echo $INSIDE"], cwd=tmp_path, timeout=minute)
+    done = await run_project_code(["sh", "-c", "echo $INSIDE"], boxed, cwd=tmp_path, timeout=minute)
     assert done.stdout == b"the box\n"

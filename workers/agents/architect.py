@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from app.config import settings
 from app.progress import report_progress
 from workers.agents.designing import design
 from workers.agents.state import Design, Findings, Formatting, PlanItem, RepairState, SuiteResult
 from workers.models.providers import choose
+from workers.settings import current_settings
 from workers.tools.formatting import agreed_formatter
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import find_suite, run_suite
@@ -39,7 +39,7 @@ async def architect(state: RepairState) -> RepairState:
     tests = await _run_tests(worktree)
     plan = make_plan(found, unformatted)
     thought_out = None
-    if choose("architect", settings()).usable():
+    if choose("architect", current_settings()).usable():
         thought_out = await design(state, plan[:MAX_SHOWN], tests)
         if thought_out is None:
             remarks.append("the model made no usable plan; what the tools found is the plan")
@@ -91,7 +91,7 @@ async def _run_tests(worktree: Path) -> SuiteResult:
         await report_progress(0.9, "🧪 The project has no tests", phase="think")
         return suite_result(TestOutcome(problem="the project has no tests"))
     await report_progress(0.5, f"🧪 Running the project's tests ({suite.style}, {len(suite.files)} file(s))")
-    outcome = await run_suite(suite, worktree, timeout=settings().test_time_limit)
+    outcome = await run_suite(suite, worktree, current_settings())
     return suite_result(outcome)
 
 

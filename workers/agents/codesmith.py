@@ -2,11 +2,11 @@
 
 import asyncio
 
-from app.config import settings
 from app.progress import report_progress
 from workers.agents.state import RepairState
 from workers.agents.writing import write
 from workers.models.providers import choose
+from workers.settings import current_settings
 from workers.tools.files import shown
 from workers.tools.ruff import Ruff
 from workers.workspace.checkout import Checkout
@@ -16,7 +16,7 @@ MAX_SHOWN = 100
 
 
 async def codesmith(state: RepairState) -> RepairState:
-    return await (write if choose("codesmith", settings()).usable() else apply_plan)(state)
+    return await (write if choose("codesmith", current_settings()).usable() else apply_plan)(state)
 
 
 async def apply_plan(state: RepairState) -> RepairState:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
-from app.config import settings
 from app.progress import report_progress
 from workers.agents.looking_up import look_up
 from workers.agents.state import RepairState, Survey
 from workers.models.providers import choose
+from workers.settings import current_settings
 from workers.tools.files import links_that_leave, shown
 from workers.tools.survey import Source, python_files, read_declared, read_source, third_party
 from workers.workspace.current import current_worktree
@@ -39,7 +39,7 @@ async def research(state: RepairState) -> RepairState:
         unparsable=[f"{shown(source.path)} ({source.problem})" for source in sources if source.problem][:MAX_LISTED],
     )
     remarks = _remarks(survey, sources, links, declared.problem)
-    provider = choose("research", settings()).usable()
+    provider = choose("research", current_settings()).usable()
     looked_up = await look_up(state, survey, provider) if provider else None
     await report_progress(
         1.0,

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config import settings
 from app.progress import report_progress
 from workers.agents.architect import suite_result
 from workers.agents.reviewing import review
 from workers.agents.state import RepairState, SuiteResult
 from workers.models.providers import choose
+from workers.settings import current_settings
 from workers.tools.files import shown
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import Suite, find_suite, run_suite
@@ -29,7 +29,7 @@ MAX_TRIAL_TIME = 3
 
 
 async def reviewfix(state: RepairState) -> RepairState:
-    return await (review if choose("reviewfix", settings()).usable() else sift_changes)(state)
+    return await (review if choose("reviewfix", current_settings()).usable() else sift_changes)(state)
 
 
 async def sift_changes(state: RepairState) -> RepairState:
@@ -111,15 +111,15 @@ class _Trials:
         self.best = self.before
 
     async def are_harmless(self, files: Sequence[str]) -> bool:
-        limit = settings().test_time_limit
-        if time.monotonic() - self.started > MAX_TRIAL_TIME * limit.total_seconds():
+        settings = current_settings()
+        if time.monotonic() - self.started > MAX_TRIAL_TIME * settings.test_time_limit.total_seconds():
             return False
         self.count += 1
         progress = 0.9 - 0.7 / self.count
         await report_progress(progress, f"🧪 Running the tests with {len(files)} changed file(s)")
         left_out = [file for file in self.changed if file not in set(files)]
         originals = await asyncio.to_thread(Checkout.at(self.worktree).originals, left_out)
-        outcome = await run_suite(self.suite, self.worktree, timeout=limit, contents=originals)
+        outcome = await run_suite(self.suite, self.worktree, settings, contents=originals)
         worse = outcome.is_worse_than(self.before)
         verdict = "worse than before, looking for the cause" if worse else "no worse than before"
         await report_progress(progress, f"🧪 The tests are {verdict}", phase="think", details=suite_result(outcome))

@@ -3,12 +3,12 @@
 import asyncio
 from pathlib import Path
 
-from app.config import settings
 from app.progress import report_progress
 from workers.agents.architect import suite_result
 from workers.agents.state import RepairState, SuiteResult
 from workers.agents.writing import MAX_TEXT, changed_files, told
 from workers.models.claude import work
+from workers.settings import current_settings
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import find_suite, run_suite
 from workers.tools.ruff import Ruff
@@ -59,7 +59,7 @@ async def _run_tests(worktree: Path, progress: float, message: str) -> SuiteResu
     if suite is None:
         return suite_result(TestOutcome(problem="the project has no tests"))
     await report_progress(progress, message)
-    result = suite_result(await run_suite(suite, worktree, timeout=settings().test_time_limit))
+    result = suite_result(await run_suite(suite, worktree, current_settings()))
     await report_progress(progress, f"🧪 {_counted(result)}", phase="think", details=result)
     return result
 

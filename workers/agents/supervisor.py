@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 from langgraph.types import Command
 
-from app.config import settings
 from app.errors import TaskNeedsModel
 from app.progress import report_progress
 from workers.agents.judging import Judged, Unusable, judge
@@ -14,20 +13,22 @@ from workers.agents.rules import Agent, Decision, beyond_rules, decide, limit_of
 from workers.agents.state import RepairState, Routing
 from workers.agents.summary import summarise
 from workers.models.providers import AGENTS, choose
+from workers.settings import current_settings
 from workers.tools.files import project_files
 from workers.workspace.current import current_worktree
 
 
 async def supervisor(state: RepairState) -> Command[Agent | Literal["__end__"]]:
     await report_progress(0.2, "🤔 Weighing what is known", phase="think", details={"known": sorted(state)})
-    choices = {agent: choose(agent, settings()) for agent in AGENTS}
+    settings = current_settings()
+    choices = {agent: choose(agent, settings) for agent in AGENTS}
     writer = choices["codesmith"].provider is not None
     if not state.get("decisions"):
         for choice in choices.values():
             choice.usable()
         if not writer:
             await _refuse_what_rules_cannot_do(state, any(choice.provider for choice in choices.values()))
-    if choices["supervisor"].provider is not None and len(state.get("decisions", [])) < settings().max_turns:
+    if choices["supervisor"].provider is not None and len(state.get("decisions", [])) < settings.max_turns:
         match await judge(state, writer=writer):
             case Judged(decision, instructions, details):
                 return await _route(state, decision, details, instructions)

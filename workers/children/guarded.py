@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from app.config import MIB, settings
+from app.config import MIB, Settings
 from app.errors import SandboxRequired
 from workers.children.scratch import scratch_directory
 
@@ -187,18 +187,19 @@ def project_environment(directory: Path) -> dict[str, str]:
 
 async def run_project_code(
     command: Sequence[str],
+    settings: Settings,
     *,
     cwd: Path,
     timeout: timedelta,
     variables: Mapping[str, str] | None = None,
 ) -> Completed:
-    """Runs what may be any code, under the command prefix STELLWERK_SANDBOX if that is set.
+    """Runs what may be any code, under the command prefix that the setting `sandbox` names.
 
     The prefix has to make `cwd` and the temporary directory (TMPDIR) writable. Raises SandboxRequired without
     a prefix in a deployment that others can reach.
     """
-    prefix = shlex.split(settings().sandbox)
-    if not prefix and not settings().on_loopback:
+    prefix = shlex.split(settings.sandbox)
+    if not prefix and not settings.on_loopback:
         raise SandboxRequired
     async with scratch_directory() as directory:
         return await run_guarded(

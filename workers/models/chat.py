@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from app.config import settings
 from app.errors import ModelFaltered
 from workers.models.clients import client_of, model_of
 from workers.models.gate import Provider
 from workers.models.recording import Recording, paid_answer, recorded_call
+from workers.settings import current_settings
 
 if TYPE_CHECKING:
     from openai.types.chat import ChatCompletionMessageParam
@@ -50,12 +50,13 @@ class Found:
 
 async def ask(wanted: type[T], messages: Sequence[Message], *, provider: Provider = "openai") -> Answer[T]:
     """One question. An answer that is not of the `wanted` type is an answer, not an error."""
-    model = model_of(provider, settings())
+    settings = current_settings()
+    model = model_of(provider, settings)
     sent = [message.param() for message in messages]
     request = {"messages": sent, "response_format": wanted.model_json_schema()}
     if paid := await paid_answer(provider, model, request):
         return typed_answer(wanted, _content(paid.response), paid.offset)
-    async with recorded_call(provider, model, request) as recording, client_of(provider) as client:
+    async with recorded_call(provider, model, request) as recording, client_of(provider, settings) as client:
         from openai import LengthFinishReasonError  # noqa: PLC0415 - client_of has loaded it
 
         raw = await client.chat.completions.with_raw_response.parse(model=model, messages=sent, response_format=wanted)
@@ -74,12 +75,13 @@ async def ask(wanted: type[T], messages: Sequence[Message], *, provider: Provide
 
 async def search(question: str, *, provider: Provider) -> Found:
     """A question to a model that looks things up. In one session the same question is paid for once."""
-    model = model_of(provider, settings())
+    settings = current_settings()
+    model = model_of(provider, settings)
     sent = [Message("user", question).param()]
     request: dict[str, Any] = {"messages": sent}
     if paid := await paid_answer(provider, model, request, whole_session=True):
         return _found(paid.response)
-    async with recorded_call(provider, model, request) as recording, client_of(provider) as client:
+    async with recorded_call(provider, model, request) as recording, client_of(provider, settings) as client:
         raw = await client.chat.completions.with_raw_response.create(model=model, messages=sent)
         body = _note(recording, raw.text, raw.request_id)
         return _found(body)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import structlog
 
-from app.config import settings
 from app.errors import ModelFaltered, ModelRefused
 from app.progress import report_progress
 from workers.children.guarded import LINE_LIMIT, Tail, feed, guarded
@@ -22,6 +21,7 @@ from workers.children.scratch import scratch_directory
 from workers.models.claude_command import BRIDGE, BRIDGE_TOOLS, command_line, environment, write_bridge
 from workers.models.claude_lines import Began, Denied, Result, Retried, Said, Thought, UsedTool, read_line
 from workers.models.recording import Recording, recorded_call
+from workers.settings import current_settings
 
 logger = structlog.get_logger(__name__)
 
@@ -47,24 +47,24 @@ class Work:
 
 async def work(prompt: str, *, instructions: str, worktree: Path) -> Work:
     """Lets the CLI work until it says that it is done. Raises ModelFaltered and ModelRefused."""
-    chosen = settings()
-    model = chosen.claude_model or "default"
+    settings = current_settings()
+    model = settings.claude_model or "default"
     request = {
         "prompt": prompt,
         "instructions": instructions,
-        "tools": list(chosen.claude_tools),
-        "permission_mode": chosen.claude_permission_mode,
+        "tools": list(settings.claude_tools),
+        "permission_mode": settings.claude_permission_mode,
     }
     async with recorded_call("claude", model, request) as recording, scratch_directory() as home:
         bridge = await asyncio.to_thread(write_bridge, home)
         command = command_line(
-            chosen, instructions=instructions, bridge=bridge, budget_left_usd=recording.budget_left_usd
+            settings, instructions=instructions, bridge=bridge, budget_left_usd=recording.budget_left_usd
         )
         following = _Following(recording)
-        async with guarded(command, cwd=worktree, env=environment(chosen, home), stdin=True) as process:
+        async with guarded(command, cwd=worktree, env=environment(settings, home), stdin=True) as process:
             errors = Tail(STDERR_BYTES)
             async with _in_background(process, errors, prompt):
-                await following.all_of(process, chosen.claude_silence)
+                await following.all_of(process, settings.claude_silence)
         return following.finished(process.returncode, errors.bytes().decode(errors="replace"))
 
 

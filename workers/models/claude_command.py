@@ -20,40 +20,40 @@ LOGIN = ("HOME", "CLAUDE_CONFIG_DIR", "CLAUDE_CODE_OAUTH_TOKEN", "ANTHROPIC_AUTH
 
 
 def command_line(
-    chosen: Settings, *, instructions: str, bridge: Path | None, budget_left_usd: float | None
+    settings: Settings, *, instructions: str, bridge: Path | None, budget_left_usd: float | None
 ) -> list[str]:
     """The prompt is not in it: other accounts see command lines. Needs a CLI, which `Choice.usable` has checked."""
-    claude = find_claude(chosen)
+    claude = find_claude(settings)
     assert claude is not None
-    bypasses = chosen.claude_permission_mode == "bypassPermissions"
-    tools = ",".join(chosen.claude_tools)
-    allowed = ",".join([*chosen.claude_tools, *(BRIDGE_TOOLS if bridge else ())])
-    command = [*(shlex.split(chosen.sandbox) if bypasses else []), claude, "-p"]
+    bypasses = settings.claude_permission_mode == "bypassPermissions"
+    tools = ",".join(settings.claude_tools)
+    allowed = ",".join([*settings.claude_tools, *(BRIDGE_TOOLS if bridge else ())])
+    command = [*(shlex.split(settings.sandbox) if bypasses else []), claude, "-p"]
     command += ["--output-format", "stream-json", "--verbose", "--no-session-persistence"]
-    command += ["--permission-mode", chosen.claude_permission_mode, "--permission-prompts", "none"]
+    command += ["--permission-mode", settings.claude_permission_mode, "--permission-prompts", "none"]
     # Settings that a project brings may hold hooks, which are commands; restricted, the CLI reads none of them and
     # keeps its hands inside the worktree.
     command += ["--setting-sources", ""] if bypasses else ["--restricted"]
     command += ["--tools", tools, "--allowedTools", allowed, "--append-system-prompt", instructions]
     command += ["--strict-mcp-config", *(["--mcp-config", str(bridge)] if bridge else [])]
-    command += ["--model", chosen.claude_model] if chosen.claude_model else []
+    command += ["--model", settings.claude_model] if settings.claude_model else []
     command += ["--max-budget-usd", f"{budget_left_usd:.4f}"] if budget_left_usd is not None else []
     return command
 
 
-def environment(chosen: Settings, home: Path) -> dict[str, str]:
+def environment(settings: Settings, home: Path) -> dict[str, str]:
     """No token and no key of ours but the one that the CLI needs; without a key, its own login at home."""
-    kept = (*PASSED_ON, *PROXIES, *(() if chosen.anthropic_api_key else LOGIN))
+    kept = (*PASSED_ON, *PROXIES, *(() if settings.anthropic_api_key else LOGIN))
     variables = {name: os.environ[name] for name in kept if name in os.environ}
     variables |= {"CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1", "DISABLE_AUTOUPDATER": "1", "TMPDIR": str(home)}
-    variables["CLAUDE_CODE_MAX_RETRIES"] = str(chosen.claude_max_retries)
-    if chosen.anthropic_api_key:
+    variables["CLAUDE_CODE_MAX_RETRIES"] = str(settings.claude_max_retries)
+    if settings.anthropic_api_key:
         places = {"HOME": home, "CLAUDE_CONFIG_DIR": home / "claude"}
         variables |= {name: str(place) for name, place in places.items()}
-        variables["ANTHROPIC_API_KEY"] = chosen.anthropic_api_key.get_secret_value()
-    if chosen.anthropic_base_url:
-        variables["ANTHROPIC_BASE_URL"] = chosen.anthropic_base_url
-    if chosen.claude_permission_mode == "bypassPermissions":
+        variables["ANTHROPIC_API_KEY"] = settings.anthropic_api_key.get_secret_value()
+    if settings.anthropic_base_url:
+        variables["ANTHROPIC_BASE_URL"] = settings.anthropic_base_url
+    if settings.claude_permission_mode == "bypassPermissions":
         variables["IS_SANDBOX"] = "1"
     return variables
 

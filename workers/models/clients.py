@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 import httpx2
 from pydantic import ValidationError
 
-from app.config import Settings, settings
+from app.config import Settings
 from app.errors import ModelFaltered, ModelRefused, NotNow
 from workers.models.gate import Provider
 
@@ -29,20 +29,20 @@ BROKEN_ANSWERS = (
 )
 
 
-def model_of(provider: Provider, chosen: Settings) -> str:
+def model_of(provider: Provider, settings: Settings) -> str:
     match provider:
         case "openai":
-            return chosen.openai_model
+            return settings.openai_model
         case "perplexity":
-            return chosen.perplexity_model
+            return settings.perplexity_model
         case "claude":
-            return chosen.claude_model or "default"
+            return settings.claude_model or "default"
         case other:
             assert_never(other)
 
 
 @asynccontextmanager
-async def client_of(provider: Provider) -> AsyncIterator["AsyncOpenAI"]:
+async def client_of(provider: Provider, settings: Settings) -> AsyncIterator["AsyncOpenAI"]:
     """Made for one call, for a step makes few. It tries nothing again by itself: each try is to be in the log.
 
     Errors come out as what a step does about them: ModelRefused (it fails), ModelFaltered (another attempt),
@@ -52,11 +52,10 @@ async def client_of(provider: Provider) -> AsyncIterator["AsyncOpenAI"]:
     await asyncio.to_thread(import_module, "openai")
     import openai  # noqa: PLC0415
 
-    chosen = settings()
     is_openai = provider == "openai"
-    key = chosen.openai_api_key if is_openai else chosen.perplexity_api_key
-    base_url = (chosen.openai_base_url or "https://api.openai.com/v1") if is_openai else chosen.perplexity_base_url
-    limit = chosen.model_time_limit
+    key = settings.openai_api_key if is_openai else settings.perplexity_api_key
+    base_url = (settings.openai_base_url or "https://api.openai.com/v1") if is_openai else settings.perplexity_base_url
+    limit = settings.model_time_limit
     client = openai.AsyncOpenAI(
         api_key=key.get_secret_value() if key else NO_KEY,
         base_url=base_url,

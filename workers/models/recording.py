@@ -9,12 +9,12 @@ from typing import Any
 
 import orjson
 
-from app.config import settings
 from app.errors import describe
 from app.progress import ModelCall, current_step, record_model_call, report_progress
 from workers.models.budget import Budget, within_budget
 from workers.models.gate import PaidAnswer, Provider, current_gate
 from workers.models.prices import list_price
+from workers.settings import current_settings
 from workers.tools.files import shown
 
 
@@ -44,7 +44,7 @@ async def recorded_call(provider: Provider, model: str, request: Mapping[str, An
     """
     gate = current_gate()
     spending = await gate.spending()
-    budget = within_budget(spending, settings())
+    budget = within_budget(spending, current_settings())
     recording = Recording(provider, model, request, budget, budget.left_usd(spending))
     async with gate.admit(provider):
         started = time.monotonic()

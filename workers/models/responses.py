@@ -4,7 +4,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel
 
-from app.config import settings
 from app.errors import ModelFaltered, ModelRefused
 from app.progress import report_progress
 from workers.models.chat import Answer, typed_answer
@@ -12,6 +11,7 @@ from workers.models.clients import client_of, model_of
 from workers.models.gate import current_gate
 from workers.models.recording import Recording, digest_of, paid_answer, recorded_call
 from workers.models.thinking import Thinking
+from workers.settings import current_settings
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI, AsyncStream
@@ -28,17 +28,21 @@ async def respond(wanted: type[T], *, instructions: str, question: str) -> Answe
     In background mode an attempt takes up the response that an earlier one, which was lost, had started.
     `wanted` and the models in it forbid extra fields and have no defaults: a strict schema takes no others.
     """
-    model = model_of("openai", settings())
+    settings = current_settings()
+    in_background = settings.openai_background
+    model = model_of("openai", settings)
     request = {"instructions": instructions, "input": question, "text_format": wanted.model_json_schema()}
     if paid := await paid_answer("openai", model, request):
         return typed_answer(wanted, paid.response["text"], paid.offset)
-    async with recorded_call("openai", model, request) as recording, client_of("openai") as client:
+    async with recorded_call("openai", model, request) as recording, client_of("openai", settings) as client:
         from openai import NotFoundError  # noqa: PLC0415 - client_of has loaded it
 
-        reading = _Reading(recording, digest_of("openai", model, request))
+        reading = _Reading(recording, digest_of("openai", model, request), in_background=in_background)
         async with Thinking(SEEN_AT) as thinking:
             try:
-                events = await _taken_up(client, reading.digest) or await _begun(client, wanted, model, request)
+                events = await _taken_up(client, reading.digest) if in_background else None
+                if events is None:
+                    events = await _begun(client, wanted, model, request, in_background=in_background)
                 await reading.all_of(events, thinking)
             except NotFoundError as error:
                 raise ModelRefused(f"{client.base_url} has no Responses API or no model {model}: {error}") from error
@@ -48,7 +52,7 @@ async def respond(wanted: type[T], *, instructions: str, question: str) -> Answe
 
 
 async def _begun(
-    client: "AsyncOpenAI", wanted: type[BaseModel], model: str, request: dict[str, Any]
+    client: "AsyncOpenAI", wanted: type[BaseModel], model: str, request: dict[str, Any], *, in_background: bool
 ) -> "AsyncStream[ResponseStreamEvent]":
     from openai import omit  # noqa: PLC0415
 
@@ -67,7 +71,7 @@ async def _begun(
             }
         },
         reasoning={"summary": "auto"} if model.startswith(("gpt-5", "o")) else omit,
-        background=True if settings().openai_background else omit,
+        background=True if in_background else omit,
         stream=True,
     )
 
@@ -76,8 +80,6 @@ async def _taken_up(client: "AsyncOpenAI", digest: str) -> "AsyncStream[Response
     """The response that an earlier attempt started; None if there is none, or the provider forgot it."""
     from openai import NotFoundError  # noqa: PLC0415
 
-    if not settings().openai_background:
-        return None
     started = await current_gate().started_response(digest)
     if started is None:
         return None
@@ -92,8 +94,9 @@ async def _taken_up(client: "AsyncOpenAI", digest: str) -> "AsyncStream[Response
 class _Reading:
     """What came of a response, as its events say it."""
 
-    def __init__(self, recording: Recording, digest: str) -> None:
+    def __init__(self, recording: Recording, digest: str, *, in_background: bool) -> None:
         self._recording = recording
+        self._in_background = in_background
         self._is_whole = False
         self.digest = digest
         self.text = ""
@@ -109,7 +112,7 @@ class _Reading:
         match event.type:
             case "response.created":
                 self._recording.trace["response_id"] = event.response.id
-                if settings().openai_background:
+                if self._in_background:
                     details = {"response_id": event.response.id, "request_digest": self.digest}
                     await report_progress(SEEN_AT, "📡 The response goes on at the provider", details=details)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":

@@ -25,9 +25,11 @@ def _end(signum: int, frame: FrameType | None) -> None:
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # what an agent prints is no answer
-    configure_logging(settings())
+    configured = settings()
+    configure_logging(configured)
     signal.signal(signal.SIGTERM, _end)
-    runtime = Runtime(settings(), load_workflows(settings().workflows, settings().allowed_state_types), alone=True)
+    workflows = load_workflows(configured.workflows, configured.allowed_state_types)
+    runtime = Runtime(configured, workflows, alone=True)
     runtime.start()
     answers.write("ready\n")
     try:

@@ -42,6 +42,7 @@ from workers.graph.loading import LoadedWorkflow
 from workers.graph.node_run import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
 from workers.models.gate import model_gate
 from workers.models.limits import ModelLimits
+from workers.settings import step_settings
 from workers.steps.advancer import Advancer, Served
 from workers.steps.failures import is_retryable, patiently
 from workers.steps.heartbeat import Heartbeat
@@ -251,10 +252,12 @@ class Runner:
         )
         provider = worktree_provider.set(workspace.provide)
         gate = model_gate.set(AttemptGate(claim, self.backends, self.limits))
+        settings = step_settings.set(self.settings)
         try:
             with running_step(step):
                 yield
         finally:
+            step_settings.reset(settings)
             model_gate.reset(gate)
             worktree_provider.reset(provider)
 

@@ -7,11 +7,10 @@ import re
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
-from app.config import MIB
+from app.config import MIB, Settings
 from app.errors import SandboxRequired
 from workers.children.guarded import Completed, run_project_code
 from workers.children.scratch import scratch_directory
@@ -78,7 +77,7 @@ def _named_plugins(worktree: Path) -> Iterator[str]:
 
 
 async def run_suite(
-    suite: Suite, worktree: Path, *, timeout: timedelta, contents: Mapping[str, bytes | None] | None = None
+    suite: Suite, worktree: Path, settings: Settings, *, contents: Mapping[str, bytes | None] | None = None
 ) -> TestOutcome:
     """Runs the tests on a copy in which the files of `contents` are as it says (None: not there).
 
@@ -90,8 +89,8 @@ async def run_suite(
         copy = await asyncio.to_thread(_copy, worktree, directory / "project", contents or {})
         try:
             if suite.style == "pytest":
-                return await _run_pytest(suite, copy, directory, timeout)
-            return await _run_unittest(copy, timeout)
+                return await _run_pytest(suite, copy, directory, settings)
+            return await _run_unittest(copy, settings)
         except SandboxRequired as error:
             return TestOutcome(problem=str(error))
 
@@ -106,17 +105,17 @@ def _copy(worktree: Path, directory: Path, contents: Mapping[str, bytes | None])
     return copy
 
 
-async def _run_pytest(suite: Suite, copy: Path, directory: Path, timeout: timedelta) -> TestOutcome:
+async def _run_pytest(suite: Suite, copy: Path, directory: Path, settings: Settings) -> TestOutcome:
     (directory / "pytest.ini").touch()  # pytest looks upwards for configuration; not beyond this
     report = directory / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--color=no", "--continue-on-collection-errors"]
     command += [f"--rootdir={copy}", f"--junitxml={report}", *(f"-p{plugin}" for plugin in suite.plugins)]
-    done = await _run(command, copy, timeout)
+    done = await _run(command, copy, settings)
     if done.returncode == USAGE_ERROR and b"unrecognized arguments" in done.stderr:
         # the project's own options are for plugins that are not here, such as coverage
-        done = await _run([*command, "-oaddopts="], copy, timeout)
+        done = await _run([*command, "-oaddopts="], copy, settings)
     if done.timed_out:
-        return _too_slow(timeout)
+        return _too_slow(settings)
     if done.returncode == NO_TESTS:
         return TestOutcome(problem="pytest found no tests")
     if done.returncode in {0, 1, 2} and report.is_file():
@@ -124,12 +123,12 @@ async def _run_pytest(suite: Suite, copy: Path, directory: Path, timeout: timede
     return TestOutcome(problem=f"pytest could not run the tests: {_reason(done)}")
 
 
-async def _run_unittest(copy: Path, timeout: timedelta) -> TestOutcome:
+async def _run_unittest(copy: Path, settings: Settings) -> TestOutcome:
     start = next((name for name in ("tests", "test") if (copy / name).is_dir()), ".")
     top = ["-t", "."] if (copy / start / "__init__.py").is_file() else []
-    done = await _run([sys.executable, "-m", "unittest", "discover", "-s", start, *top], copy, timeout)
+    done = await _run([sys.executable, "-m", "unittest", "discover", "-s", start, *top], copy, settings)
     if done.timed_out:
-        return _too_slow(timeout)
+        return _too_slow(settings)
     outcome = read_unittest(done.stderr.decode(errors="replace"))
     if outcome is None:
         return TestOutcome(problem=f"unittest could not run the tests: {_reason(done)}")
@@ -138,15 +137,15 @@ async def _run_unittest(copy: Path, timeout: timedelta) -> TestOutcome:
     return outcome
 
 
-async def _run(command: list[str], copy: Path, timeout: timedelta) -> Completed:
+async def _run(command: list[str], copy: Path, settings: Settings) -> Completed:
     # as in a project that is not installed, with and without a src directory
     places = [str(place) for place in (copy / "src", copy) if place.is_dir()]
     variables = {"PYTHONPATH": ":".join(places), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return await run_project_code(command, cwd=copy, timeout=timeout, variables=variables)
+    return await run_project_code(command, settings, cwd=copy, timeout=settings.test_time_limit, variables=variables)
 
 
-def _too_slow(timeout: timedelta) -> TestOutcome:
-    return TestOutcome(problem=f"the tests did not end within {timeout}")
+def _too_slow(settings: Settings) -> TestOutcome:
+    return TestOutcome(problem=f"the tests did not end within {settings.test_time_limit}")
 
 
 def _reason(done: Completed) -> str:

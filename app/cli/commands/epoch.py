@@ -8,7 +8,7 @@ import typer
 from app.cli.client import find_address
 from app.cli.console import examples, print_line
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import settings_of
+from app.cli.support.configured import read_settings, with_servers
 
 commands = typer.Typer()
 epoch = typer.Typer(
@@ -23,10 +23,10 @@ def bump(
     home: Home = None,
 ) -> None:
     """Raises the epoch after a failover that lost commits: clients' older cursors are answered with a reset."""
-    configured = settings_of(home)
-    if configured.database_url is None:
-        find_address(None, None, home)  # raises, with what to do
-    print_line(f"epoch {asyncio.run(_bump(configured.database_url or '', reason))}")
+    settings = with_servers(read_settings(home))
+    if settings.database_url is None:
+        find_address(settings)  # raises, with what to do
+    print_line(f"epoch {asyncio.run(_bump(settings.database_url or '', reason))}")
 
 
 async def _bump(database_url: str, reason: str) -> int:

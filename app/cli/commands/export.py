@@ -13,7 +13,7 @@ from rich.progress import Progress
 from app.cli.client import find_address
 from app.cli.console import clean, err, examples, print_text, say
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import settings_of
+from app.cli.support.configured import read_settings, with_servers
 from app.cli.support.lookup import Session, session_id_of
 from app.errors import BadInput, BadPath
 from app.progress import SessionId
@@ -21,6 +21,7 @@ from app.progress import SessionId
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
+    from app.config import Settings
     from app.events.proof.verify import Fault
     from app.events.types import AnyStreamId
 
@@ -37,10 +38,11 @@ def export(
     home: Home = None,
 ) -> None:
     """Writes a session's events with all that proves them; `stellwerk verify FILE` needs no database."""
-    session_id = session_id_of(session, home)
+    settings = read_settings(home)
+    session_id = session_id_of(session, settings)
     try:
         with output.open("wb") if output else nullcontext(sys.stdout.buffer) as file:
-            asyncio.run(_export(database_url(home), session_id, file))
+            asyncio.run(_export(database_url(settings), session_id, file))
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except OSError as error:
@@ -85,8 +87,9 @@ def verify(
     elif head_chain is not None:
         raise BadInput("--head-chain goes with a file")
     else:
-        session_id = None if what is None else session_id_of(what, home)
-        whole = asyncio.run(_verify_database(database_url(home), session_id))
+        settings = read_settings(home)
+        session_id = None if what is None else session_id_of(what, settings)
+        whole = asyncio.run(_verify_database(database_url(settings), session_id))
     if not whole:
         raise typer.Exit(1)
 
@@ -156,10 +159,10 @@ def _tell(stream: str, faults: "Iterable[Fault]") -> int:
     return count
 
 
-def database_url(home: Path | None) -> str:
-    address = settings_of(home).database_url
+def database_url(settings: "Settings") -> str:
+    address = with_servers(settings).database_url
     if address is None:
-        find_address(None, None, home)  # raises, with what to do
+        find_address(settings)  # raises, with what to do
     return address or ""
 
 

@@ -14,7 +14,7 @@ import typer
 from app.cli.client import GatewayClient, Token, Url, find_address
 from app.cli.console import examples, print_line, print_text, say
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import settings_of
+from app.cli.support.configured import read_settings, with_servers
 from app.cli.support.lookup import session_id_of
 from app.errors import BadInput, GatewayRefused
 from app.progress import SessionId
@@ -37,21 +37,21 @@ def rebuild(
     """Folds sessions from their log alone, and compares with their snapshots or replaces these."""
     if (session is None) == (not everything):
         raise BadInput("give a session or --all")
-    configured = settings_of(home)
-    if configured.database_url is None:
-        find_address(None, None, home)  # raises, with what to do
-    session_ids = None if session is None else [session_id_of(session, home)]
-    if asyncio.run(_rebuild(configured, session_ids, check=check)):
+    settings = with_servers(read_settings(home))
+    if settings.database_url is None:
+        find_address(settings)  # raises, with what to do
+    session_ids = None if session is None else [session_id_of(session, settings)]
+    if asyncio.run(_rebuild(settings, session_ids, check=check)):
         raise typer.Exit(1)
 
 
-async def _rebuild(configured: "Settings", session_ids: list[SessionId] | None, *, check: bool) -> int:
+async def _rebuild(settings: "Settings", session_ids: list[SessionId] | None, *, check: bool) -> int:
     """Prints what came of each; returns how many differ."""
     # Imported here: LangGraph and the workflows take seconds.
     from workers.process.rebuild import rebuild as rebuilding  # noqa: PLC0415
 
     different = count = 0
-    async for rebuilt in rebuilding(configured, session_ids, check=check):
+    async for rebuilt in rebuilding(settings, session_ids, check=check):
         count += 1
         different += rebuilt.status == "different"
         print_text(f"{rebuilt.session_id} {rebuilt.status}{f': {rebuilt.detail}' if rebuilt.detail else ''}")
@@ -69,9 +69,10 @@ def prune(
 ) -> None:
     """Removes the workspaces of sessions that ended long ago. Their log, results and patches stay."""
     ended_before = datetime.now(UTC) - parse_duration(older_than)
-    root = settings_of(home).workspaces_dir
+    settings = read_settings(home)
+    root = settings.workspaces_dir
     count = 0
-    with GatewayClient(find_address(url, token, home)) as gateway:
+    with GatewayClient(find_address(settings, url, token)) as gateway:
         for workspace in _workspaces(root):
             if _has_ended(gateway, workspace.name, ended_before):
                 if not dry_run:
@@ -119,7 +120,7 @@ def doctor(home: Home = None) -> None:
     from app.cli.support.doctor import examine  # noqa: PLC0415
 
     worst = 0
-    for finding in examine(settings_of(home)):
+    for finding in examine(with_servers(read_settings(home))):
         print_text(finding.line)
         worst = max(worst, finding.level)
     if worst == 2:

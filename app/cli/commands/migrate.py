@@ -3,7 +3,7 @@
 import typer
 
 from app.cli.console import examples, say
-from app.cli.support.configured import settings
+from app.cli.support.configured import read_settings
 from app.errors import BadInput, Unavailable
 
 commands = typer.Typer()
@@ -12,7 +12,7 @@ commands = typer.Typer()
 @commands.command(epilog=examples("STELLWERK_DATABASE_URL=postgresql://… stellwerk migrate"))
 def migrate() -> None:
     """Brings the schema of STELLWERK_DATABASE_URL up to date; several at once take turns."""
-    address = settings().database_url
+    address = read_settings().database_url
     if address is None:
         raise BadInput("set STELLWERK_DATABASE_URL; a database that is embedded is migrated by `stellwerk up`")
     # Imported here: SQLAlchemy and Alembic would slow down every other command.

@@ -17,6 +17,7 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 from app.cli.client import GatewayClient, Token, Url, chosen_address
 from app.cli.console import examples, say
 from app.cli.support.background_stack import Home
+from app.cli.support.configured import read_settings
 from app.cli.support.display import choose_display
 from app.cli.support.event_reader import EventReader
 from app.cli.support.request import (
@@ -62,7 +63,8 @@ def run(
     Exit status: 0 succeeded, 1 failed or cancelled, 2 bad usage, 130 interrupted.
     """
     request = NewSession.parse(task, path=path, repo=repo, workflow=workflow, state=state)
-    chosen = chosen_address(url, token)
+    settings = read_settings(home)
+    chosen = chosen_address(settings, url, token)
     if chosen is None or chosen.is_local:
         request.check_path()
         if request.wants_sample:
@@ -73,7 +75,7 @@ def run(
     stack: UsedStack | None = None
     session_id: str | None = None
     try:
-        with use_stack(url, token, home, keep=keep) as stack, GatewayClient(stack.address) as gateway:
+        with use_stack(chosen, settings.home, token, keep=keep) as stack, GatewayClient(stack.address) as gateway:
             say(f"page     {stack.address.page}")
             session_id = _submit(gateway, request, fresh=stack.is_fresh)
             say(f"session  {session_id}")

@@ -2,20 +2,16 @@
 
 import signal
 import time
-from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
 
 from app.cli.console import examples
 from app.cli.support.background_stack import Home, stop_stack
-from app.cli.support.configured import settings
+from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
-
-if TYPE_CHECKING:
-    from app.config import Settings
 
 commands = typer.Typer()
 
@@ -30,7 +26,10 @@ def up(
     # Imported here: it imports Alembic, which would slow down every other command.
     from app.embedded.supervisor import Stack  # noqa: PLC0415
 
-    stack = Stack(_settings(home, port), workers=workers, say=_say)
+    settings = read_settings(home)
+    if port is not None:
+        settings = settings.model_copy(update={"port": port})
+    stack = Stack(settings, workers=workers, say=_say)
 
     def end(number: int, frame: FrameType | None) -> None:
         if stack.is_stopping and number == signal.SIGINT:
@@ -51,13 +50,8 @@ def up(
 @commands.command(epilog=examples("stellwerk down"))
 def down(home: Home = None) -> None:
     """Stops the stack that runs on this home."""
-    stop_stack(_settings(home).home)
+    stop_stack(read_settings(home).home)
     _say("stopped")
-
-
-def _settings(home: Path | None, port: int | None = None) -> "Settings":
-    chosen = {"home": home and home.expanduser().absolute(), "port": port}
-    return settings().model_copy(update={name: value for name, value in chosen.items() if value is not None})
 
 
 def _say(message: str) -> None:

@@ -1,4 +1,4 @@
-"""The settings, for commands: read when one needs them."""
+"""The settings, for commands: each command reads them once, when it needs them, and hands them on."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,20 +9,17 @@ if TYPE_CHECKING:
     from app.config import Settings
 
 
-def settings() -> "Settings":
-    """The process's settings. Imported here: pydantic takes longer than everything else that `--help` needs."""
-    from app.config import settings as read  # noqa: PLC0415
+def read_settings(home: Path | None = None) -> "Settings":
+    """Reads the process's settings; the option --home, where it is given, goes before them."""
+    # Imported here: pydantic takes longer than everything else that `--help` needs.
+    from app.config import settings  # noqa: PLC0415
 
-    return read()
-
-
-def chosen_home(home: Path | None) -> Path:
-    return (home or settings().home).expanduser().absolute()
+    configured = settings()
+    return configured.model_copy(update={"home": (home or configured.home).expanduser().absolute()})
 
 
-def settings_of(home: Path | None) -> "Settings":
-    """The settings, with the servers of the stack that runs on this home where none are set."""
-    directory = chosen_home(home)
-    info = running_stack(directory)
+def with_servers(settings: "Settings") -> "Settings":
+    """Names the servers of the stack that runs on this home, if one does."""
+    info = running_stack(settings.home)
     servers = {"database_url": info.database_url, "redis_url": info.redis_url} if info else {}
-    return settings().model_copy(update={"home": directory, **servers})
+    return settings.model_copy(update=servers)

@@ -1,7 +1,6 @@
 """Sessions by what people type: an id, or enough of its beginning or end."""
 
-from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
@@ -9,6 +8,9 @@ import typer
 from app.cli.client import GatewayClient, find_address
 from app.errors import BadInput, NotFound
 from app.progress import SessionId
+
+if TYPE_CHECKING:
+    from app.config import Settings
 
 Session = Annotated[str, typer.Argument(help="The session's id; of one of the newest, its beginning or end will do.")]
 NEWEST = 1000
@@ -29,10 +31,10 @@ def find_session(gateway: GatewayClient, text: str) -> str:
     return str(found[0])
 
 
-def session_id_of(text: str, home: Path | None) -> SessionId:
+def session_id_of(text: str, settings: "Settings") -> SessionId:
     """A whole id needs no gateway."""
     try:
         return SessionId(UUID(text))
     except ValueError:
-        with GatewayClient(find_address(None, None, home)) as gateway:
+        with GatewayClient(find_address(settings)) as gateway:
             return SessionId(UUID(find_session(gateway, text)))

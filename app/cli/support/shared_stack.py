@@ -12,9 +12,8 @@ from pathlib import Path
 
 import psutil
 
-from app.cli.client import Address, chosen_address, stack_address
+from app.cli.client import Address, stack_address
 from app.cli.support.background_stack import BackgroundStack, start_in_background, stop_stack
-from app.cli.support.configured import chosen_home
 from app.cli.support.display import busy
 from app.embedded.home import make_home
 from app.embedded.running import supervisor_pid
@@ -37,20 +36,19 @@ class UsedStack:
 
 
 @contextmanager
-def use_stack(url: str | None, token: str | None, home: Path | None, *, keep: bool) -> Iterator[UsedStack]:
-    """The one that is named, else the one that runs on this home, else one that is started there."""
-    if (chosen := chosen_address(url, token)) is not None:
+def use_stack(chosen: Address | None, home: Path, token: str | None, *, keep: bool) -> Iterator[UsedStack]:
+    """The one that is chosen, else the one that runs on this home, else one that is started there."""
+    if chosen is not None:
         yield UsedStack(chosen)
         return
-    directory = chosen_home(home)
-    share = Share(directory)
-    address, own = _join_or_start(directory, token)
+    share = Share(home)
+    address, own = _join_or_start(home, token)
     if keep:
         share.keep()
     elif own is not None:
         share.started(own)
-    is_fresh = own is not None or _age_seconds(directory) < FRESH_SECONDS
-    stack = UsedStack(address, is_fresh=is_fresh, check=lambda: _check_running(directory))
+    is_fresh = own is not None or _age_seconds(home) < FRESH_SECONDS
+    stack = UsedStack(address, is_fresh=is_fresh, check=lambda: _check_running(home))
     try:
         yield stack
     finally:
