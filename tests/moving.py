@@ -20,8 +20,8 @@ from app.principals.model import OWNER
 from app.progress import SessionId
 from app.sessions import approvals, attempts, control, history, repository, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.model import NewStep
-from app.sessions.supersteps import Advance, Owed
+from app.sessions.model import Advance, NewStep
+from app.sessions.supersteps import Owed
 from app.sessions.transitions import SessionMove, StepMove
 from app.unit_of_work import Backends, unit_of_work
 from tests.populating import SERVED, advance, created

@@ -11,8 +11,7 @@ from app.principals.model import OWNER
 from app.progress import Report, SessionId
 from app.sessions import attempts, control, service, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.model import NewSession, NewStep
-from app.sessions.supersteps import Advance
+from app.sessions.model import Advance, NewSession, NewStep
 from app.unit_of_work import Backends
 
 # As the test's gateway registers it (serving.py).

@@ -29,10 +29,11 @@ async def end_session(
     current = await repository.status_of(work.db, session_id)
     assert current is not None
     status = transitions.after(move, current)
-    rows = await step_repository.open_steps(work.db, session_id)
-    await step_repository.cancel_open_steps(work.db, session_id)
-    reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]
     told = await _outsource_result(work, session_id, result) if status == "succeeded" else None
+    rows = await step_repository.open_steps(work.db, session_id)
+    if rows:
+        await step_repository.cancel_open_steps(work.db, session_id)
+    reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]
     ended = facts.session_ended(status, reason=reason, result=told, principal=principal)
     await work.append(session_id, *map(facts.step_cancelled, rows), ended)
     await repository.set_ended(work.db, session_id, status, reason, result)

@@ -1,6 +1,6 @@
 """Sessions and steps: what clients ask for and see, and what workers need of a row. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -105,6 +105,19 @@ class NewStep:
     input: bytes | None
     max_attempts: int
     time_limit: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What a fold found, as it is stored and shown. `deltas` are (node, update); `result` counts when finished."""
+
+    snapshot: bytes
+    deltas: Sequence[tuple[str, Any]]
+    steps: Sequence[NewStep]
+    base_commit: str | None = None
+    finished: bool = False
+    result: Mapping[str, Any] = field(default_factory=dict)
+    patch: bytes | None = None
 
 
 def columns_of(row: type, *, prefix: str = "") -> str:

@@ -15,9 +15,9 @@ from app.events.encoding import Item, Recorded
 from app.events.types import AnyStreamId, SessionStatus
 from app.progress import SessionId
 from app.sessions.model import (
+    Advance,
     Approval,
     NewSession,
-    NewStep,
     RegisteredWorkflow,
     SessionRow,
     SessionView,
@@ -130,10 +130,8 @@ _COMMIT_FOLD = (
 async def commit_fold(
     db: DriverPool | AsyncConnection,
     session: SessionRow,
+    advance: Advance,
     *,
-    snapshot: bytes,
-    base_commit: str | None,
-    steps: Sequence[NewStep],
     goes_on: Item,
     events: Sequence[Item],
 ) -> list[Recorded] | None:
@@ -142,12 +140,13 @@ async def commit_fold(
     The SQL function takes the stream's lock itself. The new steps are numbered from `session.last_step` + 1;
     `goes_on` is appended first if the session did not run.
     """
+    steps = advance.steps
     found = await call(
         db,
         _COMMIT_FOLD,
         (
-            *(session.session_id, session.snapshot_version, snapshot, session.next_superstep, base_commit),
-            session.last_step + 1,
+            *(session.session_id, session.snapshot_version, advance.snapshot, session.next_superstep),
+            *(advance.base_commit, session.last_step + 1),
             [step.task_path for step in steps],
             [step.agent for step in steps],
             [step.queue for step in steps],

@@ -6,17 +6,16 @@ takes the stream's lock and checks that the version is still the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from app.database import transaction
 from app.events import artifacts, encoding
 from app.events.encoding import Recorded
-from app.events.types import StepEvent, WorkflowEvent
+from app.events.types import StepEvent
 from app.progress import SessionId
 from app.sessions import facts, repository, step_repository, transitions, worker_repository
 from app.sessions.ending import end_session
-from app.sessions.model import NewStep, SessionRow, StepRow
-from app.unit_of_work import MAX_EVENTS, Backends, UnitOfWork, unit_of_work
+from app.sessions.model import Advance, SessionRow, StepRow
+from app.unit_of_work import MAX_EVENTS, Backends, unit_of_work
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +24,6 @@ class Owed:
 
     session: SessionRow
     steps: tuple[StepRow, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Advance:
-    """What a fold found. `deltas` are (node, update); `result` counts when finished."""
-
-    snapshot: bytes
-    deltas: Sequence[tuple[str, Any]]
-    steps: Sequence[NewStep]
-    base_commit: str | None
-    finished: bool
-    result: Any = None
-    patch: bytes | None = None
 
 
 async def read_owed(backends: Backends, session_id: SessionId) -> Owed | None:
@@ -57,41 +43,28 @@ async def read_owed(backends: Backends, session_id: SessionId) -> Owed | None:
 async def commit_advance(backends: Backends, owed: Owed, advance: Advance) -> bool:
     """False when another worker was quicker: then nothing was written, and there is nothing left to do."""
     session = owed.session
-    numbered = list(enumerate(advance.steps, session.last_step + 1))
-    queued = [facts.step_first_queued(number, step, superstep=session.next_superstep + 1) for number, step in numbered]
-    if _fits_one_call(backends, advance):
-        recorded = await _commit_at_once(backends, session, advance, queued)
-    else:
+    session_id, superstep = session.session_id, session.next_superstep + 1
+    numbered = enumerate(advance.steps, session.last_step + 1)
+    queued = [facts.step_first_queued(number, step, superstep=superstep) for number, step in numbered]
+    if advance.finished or not _fits_one_call(backends, advance):
         recorded = await _commit_in_parts(backends, session, advance, queued)
+    else:
+        goes_on = encoding.item(session_id, facts.session_running())
+        deltas = [encoding.item(session_id, facts.folded(node, delta)) for node, delta in advance.deltas]
+        items = deltas + [encoding.item(session_id, event) for event in queued]
+        recorded = await repository.commit_fold(backends.pool, session, advance, goes_on=goes_on, events=items)
     if recorded is None:
         return False
-    for number, step in numbered:  # before readers are told: a worker waits for it
-        backends.dispatch.run_step(session.session_id, number, 1, queue=step.queue, agent=step.agent)
+    for step in queued:  # before readers are told: a worker waits for it
+        backends.dispatch.run_step(session_id, step["step"], 1, queue=step["queue"], agent=step["agent"])
     backends.push.publish(recorded)
     return True
 
 
 def _fits_one_call(backends: Backends, advance: Advance) -> bool:
-    return (
-        not advance.finished
-        and len(advance.deltas) + len(advance.steps) <= MAX_EVENTS
-        and all(artifacts.fits(delta, max_bytes=backends.value_bytes()) for _, delta in advance.deltas)
-    )
-
-
-async def _commit_at_once(
-    backends: Backends, session: SessionRow, advance: Advance, queued: Sequence[StepEvent]
-) -> list[Recorded] | None:
-    events: list[WorkflowEvent | StepEvent] = [facts.folded(node, delta) for node, delta in advance.deltas]
-    events += queued
-    return await repository.commit_fold(
-        backends.pool,
-        session,
-        snapshot=advance.snapshot,
-        base_commit=advance.base_commit,
-        steps=advance.steps,
-        goes_on=encoding.item(session.session_id, facts.session_running()),
-        events=[encoding.item(session.session_id, event) for event in events],
+    """Its events are neither too many nor too large."""
+    return len(advance.deltas) + len(advance.steps) <= MAX_EVENTS and all(
+        artifacts.fits(delta, max_bytes=backends.value_bytes()) for _, delta in advance.deltas
     )
 
 
@@ -100,32 +73,22 @@ async def _commit_in_parts(
 ) -> list[Recorded] | None:
     """Tells readers itself, and leaves nothing to tell."""
     session_id = session.session_id
-    async with unit_of_work(backends, session_id) as work:
-        recorded = await repository.commit_fold(
-            work.db,
-            session,
-            snapshot=advance.snapshot,
-            base_commit=advance.base_commit,
-            steps=advance.steps,
-            goes_on=work.item(session_id, facts.session_running()),
-            events=[],
-        )
+    async with unit_of_work(backends) as work:  # the stream's lock is taken by its first statement
+        goes_on = work.item(session_id, facts.session_running())
+        recorded = await repository.commit_fold(work.db, session, advance, goes_on=goes_on, events=[])
         if recorded is None:
             return None
         work.recorded += recorded
         deltas = [facts.folded(node, await work.outsource(session_id, delta)) for node, delta in advance.deltas]
         await work.append(session_id, *deltas, *queued)
         if advance.finished:
-            await _finish(work, session_id, advance)
+            result = dict(advance.result)
+            if patch := advance.patch:
+                result["patch_digest"] = await artifacts.put_artifact(
+                    work.db, session_id, patch, media_type="text/x-diff"
+                )
+            await end_session(work, session_id, "finish", result=result)
     return []
-
-
-async def _finish(work: UnitOfWork, session_id: SessionId, advance: Advance) -> None:
-    result = advance.result
-    if advance.patch is not None:
-        digest = await artifacts.put_artifact(work.db, session_id, advance.patch, media_type="text/x-diff")
-        result = {**result, "patch_digest": digest}
-    await end_session(work, session_id, "finish", result=result)
 
 
 async def fail_session(backends: Backends, owed: Owed, reason: str) -> None:

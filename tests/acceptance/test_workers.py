@@ -440,6 +440,20 @@ async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable
     assert (await cluster.ended(asks)).result == {"values": [lookalike]}
 
 
+async def test_snapshots_that_a_worker_cannot_read_are_rebuilt_from_the_log(cluster: Cluster) -> None:
+    """For the node that reads the state, and for the fold."""
+    cluster.start_worker(STEPS)
+    for snapshot in (None, b"of another release"):
+        session_id = await cluster.create("asks_oddly", values=["kept in the log"])
+        await cluster.until(session_id, lambda view: view.status == "waiting")
+        async with cluster.backends.engine.begin() as db:
+            await db.exec_driver_sql("UPDATE sessions SET snapshot = %s WHERE session_id = %s", (snapshot, session_id))
+        (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
+        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=3, principal=OWNER)
+        assert (await cluster.ended(session_id)).result == {"values": [3]}
+        assert (await service_row(cluster, session_id)).snapshot != snapshot
+
+
 async def test_large_updates_are_folded_and_large_results_keep_their_shape(cluster: Cluster) -> None:
     cluster.start_worker(STEPS)
     session_id = await cluster.create("heavy")

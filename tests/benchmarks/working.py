@@ -24,6 +24,8 @@ from app.unit_of_work import Backends
 from tests.benchmarks.house import House, end
 from workers.graph.loading import load_workflows
 from workers.steps.advancer import Advancer
+from workers.steps.fold_threads import FoldThreads
+from workers.steps.snapshots import Snapshots
 from workers.workspace.repository import Workspaces
 
 WORKFLOWS = "tests.benchmarks.workflows"
@@ -134,8 +136,9 @@ class Local:
         self._engine = client.backends.engine
         self._workflow = load_workflows([WORKFLOWS])[name]
         served = {(name, self._workflow.version): self._workflow}
-        settings = Settings()
-        self.advancer = Advancer(client.backends, served, Workspaces.configured(settings), settings)
+        workspaces, folds = Workspaces.configured(Settings()), FoldThreads(Settings().fold_time_limit)
+        snapshots = Snapshots(client.backends, folds)
+        self.advancer = Advancer(client.backends, served, workspaces, snapshots, folds)
 
     async def register(self) -> None:
         """Sessions of the workflow can be created from now on."""

@@ -16,7 +16,7 @@ from app.principals.model import OWNER
 from app.progress import SessionId
 from app.sessions import approvals, attempts, history, step_repository, supersteps
 from app.sessions.attempts import Claim
-from app.sessions.model import NewStep
+from app.sessions.model import Advance, NewStep
 from app.sessions.supersteps import Owed
 from app.unit_of_work import Backends
 from tests.populating import SERVED, advance, created
@@ -172,7 +172,7 @@ async def test_a_fold_is_committed_once_whether_in_one_call_or_with_artifacts(ba
     session_id = await queued(backends, "plan")
     owed = await complete(backends, await claimed(backends, session_id))
     assert owed is not None
-    found = supersteps.Advance(b"next", [("plan", {"text": "x" * size})], [new_step("fix")], "c0ffee", finished=False)
+    found = Advance(b"next", [("plan", {"text": "x" * size})], [new_step("fix")], "c0ffee", finished=False)
     assert await supersteps.commit_advance(backends, owed, found)
     written = await told(backends, session_id)
     assert written[-2:] == [("workflow", "plan"), ("step", "queued")]

@@ -3,9 +3,11 @@
 import asyncio
 import operator
 from dataclasses import dataclass
+from datetime import timedelta
 from random import Random
 from typing import Annotated, Any, Literal, TypedDict
 
+import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +21,8 @@ from app.errors import FoldFailed, FoldMismatch, SnapshotVersionMismatch, Unstor
 from tests.graphs import everything
 from tests.graphs.driving import drive, loaded, plain
 from workers.graph import fold
+from workers.graph.loading import LoadedWorkflow
+from workers.workflow import Node, Workflow
 
 
 class Log(TypedDict, total=False):
@@ -395,6 +399,32 @@ async def test_a_value_of_an_unknown_type_is_refused_by_name() -> None:
     allowed = loaded(graph, types=(Unheard,))
     first = await fold.start(allowed, {"last": Unheard(1)})
     assert fold.state_for(allowed, first.snapshot, "a")["last"] == Unheard(1)
+
+
+async def test_what_is_stored_of_a_fold_is_encoded_for_steps_and_readable_for_people() -> None:
+    async def part(state: Any) -> Log:
+        raise AssertionError("a fold runs no node")
+
+    graph = graph_of(part, c)
+    graph.add_conditional_edges(START, lambda state: [Send("part", (1, state["last"])), "c"], ["part", "c"])
+    workflow = LoadedWorkflow("tested", Workflow(graph=graph, nodes={"part": Node("slow", max_attempts=7)}))
+    defaults = fold.Defaults(max_attempts=3, time_limit=timedelta(minutes=5))
+    first = await fold.begin(workflow, {"last": "ü"}, session_id="a-session", defaults=defaults)
+    assert [(step.task_path, step.agent, step.queue, step.max_attempts, step.time_limit) for step in first.steps] == [
+        ("node:c", "c", "default", 3, timedelta(minutes=5)),
+        ("send:0000000000:part", "part", "slow", 7, timedelta(minutes=5)),
+    ]
+    reads_the_state, sent = (step.input for step in first.steps)
+    assert reads_the_state is None
+    assert sent is not None and workflow.codec.decode(orjson.loads(sent)) == (1, "ü")
+    assert (first.finished, first.deltas, first.result, first.base_commit) == (False, [], {}, None)
+
+    update: Any = {"entries": ["c"], "count": 2**70}
+    updates = {"node:c": workflow.codec.encode(update), "send:0000000000:part": None}
+    end = await fold.advance(workflow, first.snapshot, orjson.loads(orjson.dumps(updates)), defaults=defaults)
+    assert (end.finished, end.steps) == (True, [])
+    assert list(end.deltas) == [("c", {"entries": ["c"], "count": str(2**70)}), ("part", None)]
+    assert end.result == {"last": "ü", "entries": ["c"], "count": str(2**70)}
 
 
 async def test_a_fold_runs_no_node_and_retries_nothing() -> None:

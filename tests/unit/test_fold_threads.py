@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import closing
 from contextvars import ContextVar
+from datetime import timedelta
 
 import pytest
 
@@ -15,7 +16,7 @@ mark: ContextVar[str] = ContextVar("mark", default="clean")
 
 @pytest.fixture
 def threads() -> Iterator[FoldThreads]:
-    with closing(FoldThreads()) as made:
+    with closing(FoldThreads(timedelta(seconds=30))) as made:
         yield made
 
 
@@ -26,7 +27,7 @@ async def place_and_mark() -> tuple[int, asyncio.AbstractEventLoop, str]:
 
 
 async def test_a_thread_keeps_its_loop_but_not_the_context(threads: FoldThreads) -> None:
-    found = [await threads.submit(place_and_mark()) for _ in range(10)]
+    found = [await threads.run(place_and_mark()) for _ in range(10)]
     assert len({(thread, loop) for thread, loop, _ in found}) == len({thread for thread, _, _ in found}) < 10
     assert {left for _, _, left in found} == {"clean"}
 
@@ -35,7 +36,7 @@ async def test_a_task_that_was_left_ends_with_its_fold(threads: FoldThreads) -> 
     async def leaves_a_task() -> "asyncio.Task[bool]":
         return asyncio.create_task(asyncio.Event().wait())
 
-    left = await threads.submit(leaves_a_task())
+    left = await threads.run(leaves_a_task())
     assert left.cancelled()
 
 
@@ -44,5 +45,5 @@ async def test_what_a_fold_raises_comes_out(threads: FoldThreads) -> None:
         raise ValueError("from a router")
 
     with pytest.raises(ValueError, match="from a router"):
-        await threads.submit(fails())
-    assert (await threads.submit(place_and_mark()))[2] == "clean"
+        await threads.run(fails())
+    assert (await threads.run(place_and_mark()))[2] == "clean"

@@ -16,7 +16,7 @@ from workers.workspace.checkout import Checkout
 from workers.workspace.git import Git
 from workers.workspace.importer import REF, import_entries
 from workers.workspace.project import FILE, Entry, Limits
-from workers.workspace.repository import Finished, Workspace, Workspaces
+from workers.workspace.repository import Finished, Merged, Workspace, Workspaces
 
 ROOMY = Limits(max_files=1000, max_bytes=10_000_000)
 
@@ -390,6 +390,33 @@ async def test_an_empty_workspace_and_nothing_changed(workspaces: Workspaces) ->
     assert await workspace.finish(workspace.initial, session="s") == Finished()
     write(worktree, {"new.py": "n = 1\n"})
     assert (await finished(workspace, worktree)).files == ("new.py",)
+
+
+async def test_a_sessions_result_says_where_its_changes_are(workspaces: Workspaces, project: Path) -> None:
+    write(project, {"a.py": "a = 1\n"})
+    session_id = uuid4()
+    untouched = await workspaces.merge_steps(session_id, [], base=None, is_last=True)
+    assert untouched == Merged(None)
+    assert not workspaces.root.exists(), "a session that has no project and changed nothing has no workspace"
+
+    workspace = await workspaces.open(session_id, path=str(project))
+    worktree = await workspace.checkout(workspace.initial, step=1, attempt=1)
+    write(worktree, {f"new {number:03}.py": "n = 1\n" for number in range(300)})
+    commit = await workspace.commit(worktree, agent="codesmith", message="repair")
+    assert commit is not None
+    merged = await workspaces.merge_steps(session_id, [commit], base=None, is_last=False)
+    assert merged == Merged(commit)
+    last = await workspaces.merge_steps(session_id, [], base=merged.base, is_last=True, path=str(project))
+    assert last.base == commit
+    assert last.patch == (workspace.home / f"{session_id}.patch").read_bytes()
+    assert len(last.result["files"]) == 200
+    assert {**last.result, "files": last.result["files"][:2]} == {
+        "branch": f"stellwerk/{session_id}",
+        "patch": str(workspace.home / f"{session_id}.patch"),
+        "files": ["new 000.py", "new 001.py"],
+        "files_changed": 300,
+        "workspace": str(workspace.gitdir),
+    }
 
 
 async def test_the_branch_can_be_fetched(workspaces: Workspaces, project: Path) -> None:

@@ -6,15 +6,19 @@ interrupts is left; each open interrupt is a step that somebody has to run.
 
 from collections.abc import AsyncIterator, Mapping, Set
 from dataclasses import dataclass
+from datetime import timedelta
 from inspect import isclass
 from types import SimpleNamespace
 from typing import Any, Final
 
+import orjson
 from langchain_core.runnables import RunnableConfig
 from langgraph.managed.base import ManagedValue
 from langgraph.types import Command, PregelTask, StateSnapshot
 
 from app.errors import FoldFailed, FoldMismatch, StellwerkError
+from app.sessions.model import Advance, NewStep
+from workers.graph.codec import readable
 from workers.graph.copies import Graph, folding
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.saver import SnapshotSaver
@@ -56,9 +60,56 @@ class Fold:
     """The state."""
 
 
+@dataclass(frozen=True, slots=True)
+class Defaults:
+    """The limits of steps whose nodes have none of their own."""
+
+    max_attempts: int
+    time_limit: timedelta
+
+
+async def begin(
+    workflow: LoadedWorkflow, graph_input: Mapping[str, Any], *, session_id: str, defaults: Defaults
+) -> Advance:
+    """`start`, in the forms in which a session is stored."""
+    return _stored(workflow, await start(workflow, graph_input, session_id=session_id), defaults)
+
+
+async def advance(
+    workflow: LoadedWorkflow, snapshot: bytes, updates: Mapping[str, Any], *, defaults: Defaults
+) -> Advance:
+    """`fold`, in the forms in which a session is stored; `updates` are the results as the codec wrote them."""
+    results = {path: workflow.codec.decode(update) for path, update in updates.items()}
+    return _stored(workflow, await fold(workflow, snapshot, results), defaults)
+
+
+def _stored(workflow: LoadedWorkflow, folded: Fold, defaults: Defaults) -> Advance:
+    output = folded.output if isinstance(folded.output, dict) else {"output": folded.output}
+    return Advance(
+        snapshot=folded.snapshot,
+        deltas=[(node, readable(delta)) for node, delta in folded.deltas],
+        steps=[_new_step(workflow, pending, defaults) for pending in folded.pending],
+        finished=folded.finished,
+        result=readable(output) if folded.finished else {},
+    )
+
+
+def _new_step(workflow: LoadedWorkflow, pending: PendingStep, defaults: Defaults) -> NewStep:
+    node = workflow.node(pending.node)
+    return NewStep(
+        task_path=pending.path,
+        agent=pending.node,
+        queue=node.queue,
+        interrupt_id=pending.interrupt_id,
+        input=None if pending.input is NO_INPUT else orjson.dumps(workflow.codec.encode(pending.input)),
+        max_attempts=node.max_attempts or defaults.max_attempts,
+        time_limit=node.time_limit or defaults.time_limit,
+    )
+
+
 async def start(workflow: LoadedWorkflow, graph_input: Mapping[str, Any], *, session_id: str = "") -> Fold:
     """The first steps. Raises FoldFailed with what a router, a reducer or the schema raised."""
-    run = _FoldRun(workflow, workflow.saver(session_id=session_id))
+    run = _FoldRun(workflow, None, session_id=session_id)
     return await run.on(dict(graph_input), paths={})
 
 
@@ -68,7 +119,7 @@ async def fold(workflow: LoadedWorkflow, snapshot: bytes, results: Mapping[str, 
     Raises FoldMismatch when the paths are not those of the open steps, SnapshotVersionMismatch for a
     snapshot of another version, FoldFailed with what a router, a reducer or LangGraph raised.
     """
-    run = _FoldRun(workflow, workflow.saver(snapshot))
+    run = _FoldRun(workflow, snapshot)
     tasks = run.open_tasks(run.state())
     if not tasks or tasks.keys() != results.keys():
         raise _mismatch(tasks.keys(), results.keys())
@@ -76,12 +127,17 @@ async def fold(workflow: LoadedWorkflow, snapshot: bytes, results: Mapping[str, 
     return await run.on(Command(resume=resume), paths={task.id: path for path, task in tasks.items()})
 
 
+def check(workflow: LoadedWorkflow, snapshot: bytes) -> None:
+    """Raises SnapshotVersionMismatch for a snapshot that `fold` would not read."""
+    SnapshotSaver.opened(workflow, snapshot)
+
+
 def read(workflow: LoadedWorkflow, snapshot: bytes) -> Fold:
     """What the snapshot says, without deltas.
 
     Two folds of one log are equal in this (but for `interrupt_id`), not in their bytes.
     """
-    return _FoldRun(workflow, workflow.saver(snapshot)).outcome([])
+    return _FoldRun(workflow, snapshot).outcome([])
 
 
 def pending(workflow: LoadedWorkflow, snapshot: bytes) -> list[PendingStep]:
@@ -90,7 +146,7 @@ def pending(workflow: LoadedWorkflow, snapshot: bytes) -> list[PendingStep]:
 
 def state_for(workflow: LoadedWorkflow, snapshot: bytes, node: str, *, max_supersteps: int = 10_000) -> Any:
     """What a node that reads the state gets: its part of the state, as an instance of its input schema."""
-    state = _FoldRun(workflow, workflow.saver(snapshot)).state()
+    state = _FoldRun(workflow, snapshot).state()
     graph = workflow.orchestration
     process = graph.nodes[node]
     if isinstance(process.channels, str):
@@ -106,11 +162,11 @@ def state_for(workflow: LoadedWorkflow, snapshot: bytes, node: str, *, max_super
 
 
 class _FoldRun:
-    def __init__(self, workflow: LoadedWorkflow, saver: SnapshotSaver) -> None:
-        self._saver = saver
-        self._graph: Graph = saver.attached_to(workflow.orchestration)
+    def __init__(self, workflow: LoadedWorkflow, snapshot: bytes | None, *, session_id: str = "") -> None:
+        self._saver = SnapshotSaver.opened(workflow, snapshot, session_id=session_id)
+        self._graph: Graph = self._saver.attached_to(workflow.orchestration)
         self._config: RunnableConfig = {
-            "configurable": {"thread_id": saver.header.session_id, _STRICT_RESUME: True},
+            "configurable": {"thread_id": self._saver.header.session_id, _STRICT_RESUME: True},
         }
 
     async def on(self, graph_input: Any, *, paths: Mapping[str, str]) -> Fold:

@@ -15,7 +15,6 @@ from langgraph.store.base import BaseStore
 from app.errors import BadWorkflow
 from workers.graph.codec import Codec
 from workers.graph.copies import Graph, node_graph, orchestrating_copy
-from workers.graph.saver import Header, SnapshotSaver
 from workers.graph.schemas import Builder, shape_digest, state_types, subgraphs
 from workers.graph.serializer import ExactSerializer
 from workers.workflow import Node, Workflow
@@ -84,13 +83,6 @@ class LoadedWorkflow:
     def store(self) -> BaseStore | None:
         graph = self.workflow.graph
         return graph.store if isinstance(graph, CompiledStateGraph) else None
-
-    def saver(self, snapshot: bytes | None = None, *, session_id: str = "") -> SnapshotSaver:
-        """An empty saver, or one that holds `snapshot`; raises SnapshotVersionMismatch."""
-        header = Header(self.name, self.version, session_id)
-        if snapshot is None:
-            return SnapshotSaver(header, self.serializer)
-        return SnapshotSaver.loads(snapshot, header, self.serializer)
 
 
 def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = ()) -> dict[str, LoadedWorkflow]:

@@ -51,7 +51,7 @@ async def run_node(
     Raises SnapshotVersionMismatch for a snapshot of another version, and FoldMismatch when the node does not
     take the answers (its code has changed).
     """
-    run = _NodeRun(workflow, node, workflow.saver(snapshot, session_id=session_id))
+    run = _NodeRun(workflow, node, SnapshotSaver.opened(workflow, snapshot, session_id=session_id))
     given = [*answers] if answer is NO_ANSWER else [*answers, answer]
     if snapshot is None:
         outcome = await run.on({"step_input": input}, None if given else on_stream)

@@ -24,6 +24,7 @@ from langgraph.version import __version__ as langgraph_version
 
 from app.errors import SnapshotVersionMismatch, UnstorableValue
 from workers.graph.copies import Graph
+from workers.graph.loading import LoadedWorkflow
 from workers.graph.serializer import ExactSerializer
 
 FORMAT = 1
@@ -66,6 +67,14 @@ class SnapshotSaver(BaseCheckpointSaver[int]):
         self.header = header
         self._serializer = serializer
         self._namespaces: dict[str, _Namespace] = {}
+
+    @classmethod
+    def opened(cls, workflow: LoadedWorkflow, snapshot: bytes | None, *, session_id: str = "") -> "SnapshotSaver":
+        """An empty one, or one that holds `snapshot`; raises SnapshotVersionMismatch."""
+        header = Header(workflow.name, workflow.version, session_id)
+        if snapshot is None:
+            return cls(header, workflow.serializer)
+        return cls.loads(snapshot, header, workflow.serializer)
 
     def dumps(self) -> bytes:
         header = self.header

@@ -20,8 +20,9 @@ from workers.graph import fold
 from workers.graph.fold import Fold
 from workers.graph.loading import LoadedWorkflow, load_workflows
 from workers.process.runtime import Addresses
-from workers.steps.advancer import Advancer, Served
-from workers.workspace.repository import Workspaces
+from workers.steps.advancer import Served
+from workers.steps.fold_threads import FoldThreads
+from workers.steps.snapshots import Snapshots
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +43,14 @@ async def rebuild(
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
     pool = DriverPool(addresses.database)
     backends = Backends(settings, database, pool, push, dispatch)
-    advancer = Advancer(backends, served, Workspaces.configured(settings), settings)
-    rebuilder = Rebuilder(backends, served, advancer)
+    folds = FoldThreads(settings.fold_time_limit)
+    rebuilder = Rebuilder(backends, served, Snapshots(backends, folds))
     try:
         chosen = history.session_ids(backends) if session_ids is None else _these(session_ids)
         async for session_id in chosen:
             yield await rebuilder.rebuild(session_id, check=check)
     finally:
-        advancer.close()
+        folds.close()
         await push.close()
         dispatch.close()
         await pool.close()
@@ -65,7 +66,7 @@ async def _these(session_ids: Sequence[SessionId]) -> AsyncIterator[SessionId]:
 class Rebuilder:
     backends: Backends
     served: Served
-    advancer: Advancer
+    snapshots: Snapshots
 
     async def rebuild(self, session_id: SessionId, *, check: bool) -> Rebuilt:
         """Raises NotFound."""
@@ -77,7 +78,7 @@ class Rebuilder:
             version = f"{session.workflow!r} in version {session.workflow_version}"
             return Rebuilt(session_id, "skipped", f"the workflow {version} is not served here")
         try:
-            folded = await self.advancer.rebuild(workflow, session)
+            folded = await self.snapshots.rebuild(workflow, session)
         except WorkflowError as error:
             return Rebuilt(session_id, "different", f"the log cannot be folded: {error}")
         if not check:

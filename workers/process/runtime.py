@@ -35,9 +35,11 @@ from workers.models.limits import ModelLimits
 from workers.process.memory import watch_memory
 from workers.steps.advancer import Advancer
 from workers.steps.failures import patiently
+from workers.steps.fold_threads import FoldThreads
 from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import TOO_LARGE_STATUS, Quarantine, too_large
 from workers.steps.runner import Runner
+from workers.steps.snapshots import Snapshots
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -147,7 +149,9 @@ class Runtime:
         worker = f"{socket.gethostname()}:{os.getpid()}"
         self._heartbeat = Heartbeat(addresses.database, settings, self._loop)
         self._limits = ModelLimits(addresses.redis, settings)
-        self.advancer = Advancer(self.backends, self._served, workspaces, settings)
+        self._folds = FoldThreads(settings.fold_time_limit)
+        snapshots = Snapshots(self.backends, self._folds)
+        self.advancer = Advancer(self.backends, self._served, workspaces, snapshots, self._folds)
         self.runner = Runner(
             backends=self.backends,
             served=self._served,
@@ -193,7 +197,7 @@ class Runtime:
             await self._registration.end()
         await self.runner.shut_down(SHUTDOWN_GRACE_SECONDS)
         self._heartbeat.stop()
-        self.advancer.close()
+        self._folds.close()
         await self._appends.close()
         await asyncio.to_thread(self._dispatch.close)
         await self._push.close()

@@ -268,7 +268,7 @@ class Runner:
         if row.input is not None:
             node_input = workflow.codec.decode(orjson.loads(row.input))
         else:
-            snapshot = await self.advancer.snapshot(workflow, session)
+            snapshot = await self.advancer.snapshots.foldable(workflow, session)
             node_input = fold.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
         answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
         session_id = str(session.session_id)

@@ -6,15 +6,17 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 from app.config import Settings
 from app.errors import BadPath, GitFailed, WorkspaceConflict
+from app.events.encoding import printable
 from workers.workspace.checkout import Checkout
 from workers.workspace.git import ATTRIBUTES, Git, clean_environment, execute
 from workers.workspace.importer import REF, import_entries
@@ -22,6 +24,8 @@ from workers.workspace.project import CONFIGURATION, Limits, find_source, read_s
 
 REPOSITORY = "repository.git"
 PREFIX_FILE = "prefix"
+MAX_FILES = 200
+"""Names of changed files in a result; the patch has them all."""
 CLONE_TIME_LIMIT = timedelta(minutes=30)
 REPO_ADDRESS = re.compile(r"(?:(?P<scheme>[a-z]+)://|[\w.-]+@[\w.-]+:(?!:))[^\s\x00-\x1f]+")
 
@@ -34,6 +38,15 @@ class Finished:
     patch: bytes | None = None
     patch_path: Path | None = None
     files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """The session's files after a superstep. `result` and `patch` are there once it is the last."""
+
+    base: str | None
+    result: Mapping[str, Any] = field(default_factory=dict)
+    patch: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +73,38 @@ class Workspaces:
         Raises BadPath, which trying again does not help.
         """
         return await asyncio.to_thread(self._open, str(session_id), path, repo)
+
+    async def merge_steps(
+        self,
+        session_id: UUID | str,
+        commits: Sequence[str],
+        *,
+        base: str | None,
+        is_last: bool,
+        path: str | None = None,
+        repo: str | None = None,
+    ) -> Merged:
+        """Merges a superstep's commits, which start at `base`; with the last one the session's result is made.
+
+        A session without a project has a result only if its steps changed something.
+        """
+        has_result = is_last and (path or repo or base or commits)
+        if not commits and not has_result:
+            return Merged(base)
+        workspace = await self.open(session_id, path=path, repo=repo)
+        if commits:
+            base = await workspace.merge(base or workspace.initial, commits)
+        if not has_result:
+            return Merged(base)
+        finished = await workspace.finish(base or workspace.initial, session=session_id)
+        result = {
+            "branch": finished.branch,
+            "patch": printable(str(finished.patch_path)) if finished.patch_path else None,
+            "files": [printable(file) for file in finished.files[:MAX_FILES]],
+            "files_changed": len(finished.files),
+            "workspace": printable(str(workspace.gitdir)),
+        }
+        return Merged(base, result, finished.patch)
 
     def _open(self, session_id: str, path: str | None, repo: str | None) -> "Workspace":
         home = self.root / session_id
