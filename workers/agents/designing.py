@@ -1,4 +1,4 @@
-"""architect with a model: a typed plan, thought out where everybody can follow it."""
+"""architect with a model: a typed plan, thought out where every reader can follow it."""
 
 from collections.abc import Sequence
 

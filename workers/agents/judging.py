@@ -54,7 +54,7 @@ class Unusable:
 
 async def judge(state: RepairState, *, writer: bool) -> Judged | Unusable:
     possible: tuple[str, ...] = able_to_work(state, writer=writer)
-    if state.get("decisions"):  # before anybody has worked there is nothing to end with
+    if state.get("decisions"):  # before an agent has worked there is nothing to end with
         possible = (*possible, "end")
     names: Any = Literal[possible]
     wanted = create_model("Judgement", __base__=Judgement, next_agent=(names, ...))
@@ -70,7 +70,7 @@ async def judge(state: RepairState, *, writer: bool) -> Judged | Unusable:
 
 
 def able_to_work(state: RepairState, *, writer: bool) -> tuple[Agent, ...]:
-    """Without a model, codesmith applies what the architect found, and reviewfix compares with it."""
+    """Says who can work. Without a model codesmith applies what the architect found; reviewfix compares with that."""
     able: list[Agent] = ["research", "architect"]
     if writer or "findings" in state:
         able.append("codesmith")

@@ -21,7 +21,7 @@ MAX_ROUNDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whom to run next (nobody: the work is done), why, and how sure that is."""
+    """The agent to run next (none: the work is done), why, and how sure that is."""
 
     agents: tuple[Agent, ...]
     reasoning: str

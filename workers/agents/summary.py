@@ -19,7 +19,7 @@ def summarise(state: RepairState) -> str:
 
 
 def _tests(state: RepairState) -> str:
-    tests = state.get("tests") or SuiteResult(counts=None, failing=[], problem="nobody ran them")
+    tests = state.get("tests") or SuiteResult(counts=None, failing=[], problem="they were not run")
     before, after = tests["counts"], state.get("tests_after", tests["counts"])
     if before is None and after is None:
         return f"Tests: not run, because {tests['problem']}."

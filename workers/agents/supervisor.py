@@ -69,12 +69,12 @@ async def _route(
 
 
 async def _refuse_what_rules_cannot_do(state: RepairState, some_model: bool) -> None:
-    """Without any model a project is repaired as far as rules go; but nothing can be made out of nothing."""
+    """Refuses what needs a model. Rules repair a project; they make nothing out of nothing."""
     if (task := beyond_rules(state)) is None:
         return
     if some_model or not (state.get("path") or await _has_files()):
         raise TaskNeedsModel(
-            f"{task!r} needs somebody who writes code, and codesmith works by rules: set ANTHROPIC_API_KEY, or"
+            f"{task!r} needs an agent that writes code, and codesmith works by rules: set ANTHROPIC_API_KEY, or"
             " STELLWERK_CODESMITH=claude where the Claude CLI is logged in; `stellwerk doctor` tells what is missing"
         )
 

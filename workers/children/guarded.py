@@ -98,7 +98,7 @@ async def guarded(
 
 
 async def _wait_for_end(process: asyncio.subprocess.Process) -> None:
-    """Reads what nobody read, for asyncio notices the end of a pipe only by reading."""
+    """Reads what is left, for asyncio notices the end of a pipe only by reading."""
     if process.stdin is not None:
         process.stdin.close()
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
@@ -177,7 +177,7 @@ class Tail:
 
 
 def project_environment(directory: Path) -> dict[str, str]:
-    """For what is the user's project's: no token or setting of ours, HOME and TMPDIR below `directory`."""
+    """The environment of the user's project: no token or setting of ours, HOME and TMPDIR below `directory`."""
     places = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
     for place in places.values():
         place.mkdir(exist_ok=True)

@@ -6,7 +6,7 @@ Run as a script, by path, with the standard library alone, so that it starts in 
 
 CONTROL_FD is the reading end of a pipe that the worker holds and never writes to. When it closes, because the
 worker wants the command gone or was killed itself, every process that came from the command is ended: SIGTERM,
-and SIGKILL after the grace. The same happens to what the command leaves behind when it ends by itself. The
+and SIGKILL after the grace. The same happens to what the command leaves when it ends by itself. The
 guardian then ends as the command did, with its exit code or by its signal.
 """
 
@@ -46,7 +46,7 @@ def _adopt_orphans() -> None:
 
 
 def _wake_on_child_and_signals() -> int:
-    """A descriptor that becomes readable when a child ends or somebody asks us to stop."""
+    """A descriptor that becomes readable when a child ends or the worker asks us to stop."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
@@ -135,7 +135,7 @@ def _group_exists(group: int) -> bool:
 
 
 def _descendants() -> set[int]:
-    """From /proc; where there is none, the process group has to do."""
+    """Finds them in /proc; where there is none, the process group has to do."""
     children: dict[int, list[int]] = {}
     if sys.platform == "linux":
         with os.scandir("/proc") as entries:

@@ -56,7 +56,7 @@ class Codec:
 
 
 def _plain_text(text: str) -> bool:
-    """Whether the log takes it: Postgres stores neither NUL nor lone surrogates."""
+    """Says whether the log takes it: Postgres stores neither NUL nor lone surrogates."""
     if "\0" in text:
         return False
     try:

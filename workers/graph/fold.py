@@ -1,7 +1,7 @@
 """The fold: a snapshot and the results of its open steps give the next snapshot and the next steps.
 
 Pure: no clock, no database, no network. LangGraph runs the orchestrating copy of the graph until nothing but
-interrupts is left; each open interrupt is a step that somebody has to run.
+interrupts is left; each open interrupt is a step that a worker has to run.
 """
 
 from collections.abc import AsyncIterator, Mapping, Set
@@ -197,7 +197,7 @@ class _FoldRun:
         return self._graph.get_state(self._config)
 
     def open_tasks(self, state: StateSnapshot) -> dict[str, PregelTask]:
-        """By path. Raises FoldMismatch for a snapshot with a node that the graph does not have (any more):
+        """The open tasks by path. Raises FoldMismatch for a snapshot with a node that the graph has not (any more):
         LangGraph itself would say that there is nothing left to do.
         """
         tasks = {_path(task): task for task in state.tasks}

@@ -129,7 +129,7 @@ def _describe(annotation: Any, seen: set[Any]) -> Any:
 
 
 def _is_foreign(cls: type) -> bool:
-    """Whether its name says enough: an upgrade of these must not make another version of every workflow."""
+    """Says whether its name is enough: an upgrade of these must not make another version of every workflow."""
     return cls.__module__.partition(".")[0] in ("builtins", "langchain_core", "langgraph")
 
 

@@ -194,7 +194,7 @@ def _collection(value: Any) -> Any:
 
 
 def _has_state(cls: type) -> bool:
-    """Whether instances are written as their fields."""
+    """Says whether instances are written as their fields."""
     return (
         issubclass(cls, Enum | BaseModel)
         or dataclasses.is_dataclass(cls)

@@ -27,5 +27,5 @@ class Maintainer(Protocol):
     def duty(self) -> Duty: ...
 
     async def round(self) -> None:
-        """Whatever it raises ends this round only."""
+        """Does one round. An error that it raises ends this round only."""
         ...

@@ -44,7 +44,7 @@ def _added(limit: Any, more: Any) -> Any:
 
 
 def session_budget(settings: Settings, raises: Sequence[Any]) -> Budget:
-    """With what people added when other steps asked."""
+    """The budget of the settings, with what people added when other steps asked."""
     first = Budget(settings.session_budget_usd, settings.session_budget_tokens)
     budget = first
     for answer in raises:

@@ -88,7 +88,7 @@ async def search(question: str, *, provider: Provider) -> Found:
 
 
 def _note(recording: Recording, text: str, request_id: str | None) -> Mapping[str, Any]:
-    """Into the recording before anything is made of it. Raises ValueError for what is no completion."""
+    """Puts the answer into the recording before anything is made of it. Raises ValueError for what is no completion."""
     recording.response = text
     body = orjson.loads(text)
     if not isinstance(body, dict) or not body.get("choices"):

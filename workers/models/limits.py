@@ -88,7 +88,7 @@ class ModelLimits:
             await _leave(place)
 
     async def _take_place(self, provider: Provider) -> Lock:
-        """Redis' locks, numbered: whoever holds one of them has a place."""
+        """Redis' locks, numbered: a call that holds one of them has a place."""
         deadline = time.monotonic() + LONGEST_WAIT.total_seconds()
         while time.monotonic() < deadline:
             for number in range(self._places):
@@ -100,7 +100,7 @@ class ModelLimits:
 
 
 async def _hold(place: Lock) -> None:
-    """Until it is cancelled, or the place is lost, which costs no more than one call too many."""
+    """Holds the place until it is cancelled, or the place is lost, which costs no more than one call too many."""
     with contextlib.suppress(LockError, *BROKEN):
         while True:
             await asyncio.sleep(PLACE_SECONDS / 3)

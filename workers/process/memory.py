@@ -1,4 +1,4 @@
-"""A bound on the memory of a worker process. Agents share it, so nobody else could say stop to one that fills it."""
+"""A bound on the memory of a worker process. Agents share it, so nothing else could say stop to one that fills it."""
 
 import threading
 import time

@@ -25,7 +25,7 @@ RETRYABLE: tuple[type[BaseException], ...] = (
     StepTimeout,
     Unavailable,
     httpx.TransportError,
-    GitFailed,  # in our own workspace: a disk that is full, a lock that somebody left
+    GitFailed,  # in our own workspace: a disk that is full, a lock that was left
     *DATABASE_AWAY,
 )
 RETRYABLE_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT})

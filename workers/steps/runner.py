@@ -330,7 +330,7 @@ class Runner:
             self.heartbeat.check_now()
 
     async def lose_all(self, why: str) -> None:
-        """This process dies in a moment. The steps run next alone, for nobody knows which of them it was."""
+        """This process dies in a moment. The steps run next alone, for it is not known which of them it was."""
         self.quarantine.close()
         losing = (attempts.lose_step(self.backends, attempt.claim.step, dead=why) for attempt in self._running)
         await asyncio.gather(*losing, return_exceptions=True)

@@ -1,4 +1,4 @@
-"""What an attempt's agent gets: somebody who takes its reports, and a checkout of the session's files."""
+"""What an attempt's agent gets: a reporter, and a checkout of the session's files."""
 
 import asyncio
 from collections import deque

@@ -24,7 +24,7 @@ def links_that_leave(worktree: Path) -> list[Path]:
 
 
 def shown(name: str) -> str:
-    """As an event can hold it: a file's name is any bytes, of which some are no text."""
+    """Writes a name as an event can hold it: a file's name is any bytes, of which some are no text."""
     return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
 
 

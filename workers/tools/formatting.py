@@ -1,4 +1,4 @@
-"""Whether a project has agreed on a formatter, and what that means for ours."""
+"""Finding out whether a project has agreed on a formatter, and what that means for ours."""
 
 import tomllib
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class Agreement:
 
 
 def agreed_formatter(worktree: Path) -> Agreement | None:
-    """From ruff's or black's settings, or from a pre-commit hook."""
+    """Reads it from ruff's or black's settings, or from a pre-commit hook."""
     tool = _load(worktree / "pyproject.toml").get("tool", {})
     hooks = worktree / HOOKS
     named = hooks.read_text("utf-8", "replace") if hooks.is_file() else ""

@@ -42,7 +42,7 @@ class Ruff:
 
     @classmethod
     async def for_project(cls, worktree: Path) -> "Ruff":
-        """Under the project's configuration if ruff takes it."""
+        """Works under the project's configuration if ruff takes it."""
         worktree = await asyncio.to_thread(worktree.resolve)
         done = await cls(worktree)._run("check", "--show-files")
         return cls(worktree, isolated=True, problem=_said(done)) if _failed(done) else cls(worktree)

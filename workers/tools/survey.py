@@ -74,7 +74,7 @@ def third_party(sources: Iterable[Source], worktree: Path) -> list[str]:
 
 
 def read_declared(worktree: Path) -> Declared:
-    """From pyproject.toml, else from requirements.txt."""
+    """Reads them from pyproject.toml, else from requirements.txt."""
     pyproject, requirements = worktree / "pyproject.toml", worktree / "requirements.txt"
     project: dict[str, object] = {}
     if pyproject.is_file():

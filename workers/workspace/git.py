@@ -77,7 +77,7 @@ def split_paths(output: bytes) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without GIT_… (a worker may run inside somebody's hook) and without our own secrets."""
+    """Ours, without GIT_… (a worker may run inside a hook) and without our own secrets."""
     ours = ("GIT_", "STELLWERK_", "LC_")
     environment = os.environ.items()
     kept = {name: value for name, value in environment if not name.startswith(ours) and name not in PROVIDER_KEYS}

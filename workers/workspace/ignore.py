@@ -41,7 +41,7 @@ class IgnoreRules:
         return IgnoreRules((*self.levels, (below, _compile(lines)))) if lines else self
 
     def ignore(self, path: str, *, is_directory: bool) -> bool:
-        """As git decides: the last matching line of the deepest file counts. Parents must have been asked."""
+        """Decides as git does: the last matching line of the deepest file counts. Parents must have been asked."""
         for below, spec in reversed(self.levels):
             relative = path[len(below) :] + ("/" if is_directory else "")
             verdict = spec.check_file(relative).include

@@ -87,6 +87,6 @@ def _write_entry(stream: IO[bytes], file: Path, entry: Entry) -> None:
 
 
 def _quote(path: str) -> bytes:
-    """As git quotes a path in C style."""
+    """Quotes a path in C style, as git does."""
     raw = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
     return b'"%s"' % raw

@@ -38,7 +38,7 @@ class Source:
 
     @property
     def prefix(self) -> str:
-        """From the top of the repository to the directory: "" or "some/dir/"."""
+        """The way from the top of the repository to the directory: "" or "some/dir/"."""
         relative = self.directory.relative_to(self.top).as_posix()
         return "" if relative == "." else f"{relative}/"
 
@@ -76,7 +76,7 @@ def find_source(path: str, allowed: tuple[Path, ...]) -> Source:
 
 
 def _gitdir(dot_git: Path) -> Path | None:
-    """Of a repository, a linked worktree or a submodule, by looking at files only."""
+    """Finds the gitdir of a repository, a linked worktree or a submodule, by looking at files only."""
     try:
         if dot_git.is_file():
             target = os.fsdecode(dot_git.read_bytes()[:4096]).removeprefix("gitdir:").strip()
@@ -166,7 +166,7 @@ def _rules_above(source: Source) -> IgnoreRules:
 
 
 def _common_gitdir(gitdir: Path) -> Path:
-    """Where a linked worktree keeps what it shares with its main repository."""
+    """The directory in which a linked worktree keeps what it shares with its main repository."""
     try:
         return (gitdir / os.fsdecode((gitdir / "commondir").read_bytes()).strip()).resolve()
     except OSError:

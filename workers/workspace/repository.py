@@ -115,7 +115,7 @@ class Workspaces:
         return Workspace.at(home)
 
     def _build(self, home: Path, path: str | None, repo: str | None) -> None:
-        """In a directory of its own first: one that has the session's name is complete."""
+        """Builds in a directory of its own first: one that has the session's name is complete."""
         _shield(self.root)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=self.root) as name:
             building = Path(name) / "workspace"
@@ -162,7 +162,7 @@ class Workspaces:
 
     @contextmanager
     def _locked(self, session_id: str) -> Iterator[None]:
-        """Across threads and processes; the file stays, for removing it would let two hold the lock."""
+        """Locks across threads and processes; the file stays, for removing it would let two hold the lock."""
         locks = self.root / ".locks"
         locks.mkdir(parents=True, exist_ok=True)
         with (locks / session_id).open("w") as file:
