@@ -4,15 +4,14 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from typing import Literal
 from uuid import UUID, uuid4
 
-import orjson
 import structlog
 
 from app.config import Settings
@@ -22,34 +21,28 @@ from app.errors import (
     LeaseLost,
     NotFound,
     NotNow,
-    SnapshotVersionMismatch,
-    StepTimeout,
     StreamClosed,
     describe,
 )
 from app.events.group_commit import GroupCommit
-from app.progress import CurrentStep, SessionId, running_step
+from app.progress import SessionId
 from app.redaction import Redactor
-from app.sessions import attempts, history, supersteps
+from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import StepRow
 from app.sessions.supersteps import Owed
 from app.sessions.transitions import may, may_step
 from app.unit_of_work import Backends
-from workers.graph import fold
 from workers.graph.codec import readable
 from workers.graph.loading import LoadedWorkflow
-from workers.graph.node_run import NO_ANSWER, NodeInterrupted, NodeReturned, run_node
-from workers.models.gate import model_gate
+from workers.graph.node_run import NodeInterrupted, NodeReturned
 from workers.models.limits import ModelLimits
-from workers.settings import step_settings
 from workers.steps.advancer import Advancer, Served
+from workers.steps.claimed_node import run_claimed
 from workers.steps.failures import is_retryable, patiently
 from workers.steps.heartbeat import Heartbeat
-from workers.steps.model_gate import AttemptGate
 from workers.steps.quarantine import Quarantine
-from workers.steps.surroundings import AttemptReporter, AttemptWorkspace
-from workers.workspace.current import worktree_provider
+from workers.steps.surroundings import AttemptReporter, AttemptWorkspace, surrounded
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -181,9 +174,14 @@ class Runner:
         reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
-            with self._context(claim, reporter, workspace):
+            surroundings = surrounded(
+                claim, reporter, workspace, backends=self.backends, limits=self.limits, settings=self.settings
+            )
+            with surroundings:
                 async with reporter.streaming():
-                    outcome = await self._run_node(workflow, claim, reporter)
+                    outcome = await run_claimed(
+                        self.backends, self.advancer.snapshots, workflow, claim, reporter.stream
+                    )
             await reporter.drain()
             record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
@@ -235,69 +233,6 @@ class Runner:
             advance = partial(self.advancer.advance, owed)
         self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
         await patiently(advance)
-
-    @contextmanager
-    def _context(self, claim: Claim, reporter: AttemptReporter, workspace: AttemptWorkspace) -> Iterator[None]:
-        step = CurrentStep(
-            session_id=claim.session.session_id,
-            step=claim.step.step,
-            attempt=claim.step.attempt,
-            agent=claim.step.agent,
-            reporter=reporter,
-            environment={
-                "STELLWERK_URL": self.settings.url or "",
-                "STELLWERK_SESSION": str(claim.session.session_id),
-                "STELLWERK_STEP_TOKEN": str(claim.token),
-            },
-        )
-        provider = worktree_provider.set(workspace.provide)
-        gate = model_gate.set(AttemptGate(claim, self.backends, self.limits))
-        settings = step_settings.set(self.settings)
-        try:
-            with running_step(step):
-                yield
-        finally:
-            step_settings.reset(settings)
-            model_gate.reset(gate)
-            worktree_provider.reset(provider)
-
-    async def _run_node(
-        self, workflow: LoadedWorkflow, claim: Claim, reporter: AttemptReporter
-    ) -> NodeReturned | NodeInterrupted:
-        session, row = claim.session, claim.step
-        if row.input is not None:
-            node_input = workflow.codec.decode(orjson.loads(row.input))
-        else:
-            snapshot = await self.advancer.snapshots.foldable(workflow, session)
-            node_input = fold.state_for(workflow, snapshot, row.agent, max_supersteps=self.settings.max_supersteps)
-        answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
-        session_id = str(session.session_id)
-        try:
-            async with asyncio.timeout(row.time_limit.total_seconds()) as limit:
-                try:
-                    return await run_node(
-                        workflow,
-                        row.agent,
-                        node_input,
-                        snapshot=row.node_snapshot,
-                        answer=answer,
-                        on_stream=reporter.stream,
-                        session_id=session_id,
-                    )
-                except SnapshotVersionMismatch:
-                    answers = await history.read_answers(self.backends, session.session_id, row.step)
-                    return await run_node(
-                        workflow,
-                        row.agent,
-                        node_input,
-                        answers=answers,
-                        on_stream=reporter.stream,
-                        session_id=session_id,
-                    )
-        except TimeoutError:
-            if limit.expired():
-                raise StepTimeout(f"the step ran past its time limit of {row.time_limit}") from None
-            raise
 
     async def _postpone(self, claim: Claim, error: NotNow) -> None:
         await patiently(partial(attempts.postpone_step, self.backends, claim, describe(error), error.delay))

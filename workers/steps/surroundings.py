@@ -2,25 +2,31 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from app.config import Settings
 from app.errors import EventTooLarge, InvalidEvent
 from app.events import encoding
 from app.events.encoding import printable
 from app.events.group_commit import GroupCommit
-from app.progress import CurrentStep, ModelCall, Report, report_progress
+from app.progress import CurrentStep, ModelCall, Report, report_progress, running_step
 from app.redaction import Redactor
 from app.sessions import model_calls
 from app.sessions.attempts import Claim
 from app.sessions.facts import agent_event
 from app.unit_of_work import Backends
+from workers.models.gate import model_gate
+from workers.models.limits import ModelLimits
+from workers.settings import step_settings
 from workers.steps.failures import patiently
+from workers.steps.model_gate import AttemptGate
+from workers.workspace.current import worktree_provider
 from workers.workspace.repository import Workspace, Workspaces
 
 STREAMED_AHEAD = 1000
@@ -162,3 +168,38 @@ class AttemptWorkspace:
     async def discard(self) -> None:
         if self.workspace is not None and self.worktree is not None:
             await self.workspace.discard(self.worktree)
+
+
+@contextmanager
+def surrounded(
+    claim: Claim,
+    reporter: AttemptReporter,
+    workspace: AttemptWorkspace,
+    *,
+    backends: Backends,
+    limits: ModelLimits,
+    settings: Settings,
+) -> Iterator[None]:
+    """An agent runs in here: what it reports, reads, changes and asks of models is this attempt's."""
+    step = CurrentStep(
+        session_id=claim.session.session_id,
+        step=claim.step.step,
+        attempt=claim.step.attempt,
+        agent=claim.step.agent,
+        reporter=reporter,
+        environment={
+            "STELLWERK_URL": settings.url or "",
+            "STELLWERK_SESSION": str(claim.session.session_id),
+            "STELLWERK_STEP_TOKEN": str(claim.token),
+        },
+    )
+    provider = worktree_provider.set(workspace.provide)
+    gate = model_gate.set(AttemptGate(claim, backends, limits))
+    chosen = step_settings.set(settings)
+    try:
+        with running_step(step):
+            yield
+    finally:
+        step_settings.reset(chosen)
+        model_gate.reset(gate)
+        worktree_provider.reset(provider)
