@@ -3,7 +3,7 @@
 gateway/sessions.py         POST /sessions …
 sessions/service.py         … writes the session and its first event, and rings
 workers/tasks.py            advance_session, run_step: Celery's side of the doorbell
-workers/steps/advancer.py         folds finished steps (workers/graph/fold.py), queues the next ones (sessions/supersteps.py)
+workers/steps/advancer.py         folds finished steps (workers/graph/fold.py), queues the next ones
 workers/steps/runner.py           claims a step's lease, runs its agent, completes it (sessions/moves.py)
 workers/agents/             the agents; workers/models/: what they ask; progress.py: report_progress()
 events/group_commit.py      appends of many agents share one round trip

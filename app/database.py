@@ -159,7 +159,7 @@ class DriverPool:
     """Connections for statements that are transactions by themselves, straight on the driver.
 
     For those that every step makes: SQLAlchemy takes twice the driver's time for a statement, and BEGIN and COMMIT
-    are two round trips more. Errors are SQLAlchemy's, so that nobody has to know both kinds.
+    are two round trips more. Errors are SQLAlchemy's, so that no caller has to know both kinds.
     """
 
     def __init__(self, address: str, *, size: int = 4, limit: timedelta = STATEMENT_LIMIT) -> None:

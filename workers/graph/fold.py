@@ -1,7 +1,7 @@
 """The fold: a snapshot and the results of its open steps give the next snapshot and the next steps.
 
 Pure: no clock, no database, no network. LangGraph runs the orchestrating copy of the graph until nothing but
-interrupts is left; each open interrupt is a step that somebody has to run.
+interrupts is left; each open interrupt is a step that a worker has to run.
 """
 
 from collections.abc import AsyncIterator, Mapping, Set

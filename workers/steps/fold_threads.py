@@ -55,7 +55,7 @@ class FoldThreads:
 
 
 async def _and_nothing_after(work: Coroutine[Any, Any, T]) -> T:
-    """Tasks that a router started and left must not go on in somebody else's fold."""
+    """Tasks that a router started and left must not go on in another fold."""
     try:
         return await work
     finally:
