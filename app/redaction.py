@@ -24,6 +24,29 @@ PATTERNS = re.compile(
 )
 
 
+# Rather too much than too little: a password may hold any character, also those that an address would have encoded.
+PASSWORDS = re.compile(
+    r"""
+      (?<=http://) .*@ | (?<=https://) .*@                          # of user:password@host, or a token in that place
+    | (?<=://) (?P<user>[^:]*:) .*@
+    | (?P<name>\b\w*(?:password|passwd|secret|token|key)\s*=\s*)    # in a query, or as libpq writes it
+      (?:'(?:[^'\\]|\\.)*' | [^&\s]*)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+
+
+def without_passwords(text: str) -> str:
+    """Hides the passwords in an address, or in a text that holds one."""
+    return PASSWORDS.sub(_hidden_password, text)
+
+
+def _hidden_password(found: re.Match[str]) -> str:
+    if found["name"]:
+        return f"{found['name']}{HIDDEN}"
+    return f"{found['user'] or ''}{HIDDEN}@"
+
+
 class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
         known = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)

@@ -15,6 +15,9 @@ from rich.text import Text
 out = Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
 err = Console(force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False, stderr=True)
 
+WHOLE = frozenset({"session", "variable"})
+"""Columns that cut no word: half an id is none, and half a name neither."""
+
 # A message must not move the cursor or change the title of a terminal.
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
 
@@ -51,11 +54,12 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
             print_line("\t".join(clean(value) for value in row))
         return
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        # An id that is cut is no id.
-        table.add_column(column, no_wrap=column == "session", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(clean(value)) for value in row))
+    lines = [[clean(value) for value in row] for row in rows]
+    for number, column in enumerate(columns):
+        words = [column, *(word for line in lines for word in line[number].split())]
+        table.add_column(column, width=max(map(len, words)) if column in WHOLE else None, overflow="fold")
+    for line in lines:
+        table.add_row(*map(Text, line))
     out.print(table)
 
 

@@ -16,6 +16,7 @@ from app.cli.commands import (
     progress,
     run,
     sessions,
+    settings,
     stack,
     tail,
 )
@@ -80,6 +81,7 @@ PARTS = (
     export,
     migrate,
     epoch,
+    settings,
 )
 for part in PARTS:
     app.add_typer(part.commands)

@@ -52,6 +52,7 @@ COMMANDS = [
     "rebuild",
     "prune",
     "doctor",
+    "settings",
 ]
 
 
