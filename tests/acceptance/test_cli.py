@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from app.embedded.running import StackInfo
+from app.embedded.supervisor import WORKER
 from tests.conftest import temporary_home
 from tests.processes import wait_until
 from tests.stacks import STELLWERK, environment, stack, started, stellwerk
@@ -339,5 +340,5 @@ def test_doctor(home: Path, running: StackInfo, repaired: str) -> None:
 
 
 def worker_of(running: StackInfo) -> int:
-    (worker,) = (p for p in psutil.Process(running.pid).children() if "workers.main" in p.cmdline())
+    (worker,) = (p for p in psutil.Process(running.pid).children() if WORKER in p.cmdline())
     return worker.pid
