@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -94,7 +95,8 @@ def sandbox() -> str:
     probe = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
     if bwrap is None or subprocess.run([bwrap, *probe], capture_output=True, check=False).returncode:
         return ""
-    return " ".join([str(ROOT / "scripts" / "sandbox"), *(f"--ro-bind {place} {place}" for place in SANDBOX_PLACES)])
+    options = [word for place in SANDBOX_PLACES for word in ("--ro-bind", place, place)]
+    return shlex.join([str(ROOT / "scripts" / "sandbox"), *options])
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +156,7 @@ def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
         pytest.skip("nginx is not installed (CI=true installs it, as root)")
     address = f"127.0.0.1:{free_port()}"
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)  # its own are for root only
+    temporary = " ".join(f"{kind}_temp_path '{directory}/{kind}';" for kind in kinds)  # its own are for root only
     configuration = NGINX
     for ours, other in {
         "server gateway:8000 resolve;": " ".join(f"server {gateway};" for gateway in gateways),
@@ -170,7 +172,7 @@ def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
         "-c",
         directory / "nginx.conf",
         "-g",
-        f"daemon off; pid {directory}/nginx.pid;",
+        f"daemon off; pid '{directory}/nginx.pid';",
     ]
     with (directory / "nginx.log").open("wb") as output:
         process = subprocess.Popen([binary, *arguments], stdout=output, stderr=output)
@@ -277,7 +279,7 @@ def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> No
 
 
 def test_the_sandbox_shows_only_what_the_tests_need(tmp_path: Path) -> None:
-    prefix = sandbox().split()
+    prefix = shlex.split(sandbox())
     if not prefix:
         pytest.skip("bubblewrap is not installed, or may not make namespaces here")
     project, own = tmp_path / "copy" / "project", tmp_path / "own"

@@ -56,7 +56,7 @@ def fake_cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeCli:
 
     def write(script: str) -> None:
         file = tmp_path / "claude"
-        file.write_text(f"#!/bin/sh\nLINES={LINES}/claude-stream.jsonl\n{script}\n")
+        file.write_text(f"#!/bin/sh\nIFS=\nLINES='{LINES}/claude-stream.jsonl'\n{script}\n")
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
         monkeypatch.setenv("STELLWERK_CLAUDE_COMMAND", str(file))
         settings.cache_clear()
@@ -82,7 +82,7 @@ async def test_a_good_run(fake_cli: FakeCli, log: Log, tmp_path: Path) -> None:
 async def test_a_line_of_ten_megabytes(fake_cli: FakeCli, log: Log, tmp_path: Path) -> None:
     line = orjson.dumps({"type": "user", "message": {"content": "x" * 10_000_000}})
     (tmp_path / "long").write_bytes(line + b"\n")
-    fake_cli(f"cat {tmp_path}/long $LINES")
+    fake_cli(f"cat '{tmp_path}/long' $LINES")
     assert (await worked(log, tmp_path)).turns == 2
 
 
@@ -130,7 +130,7 @@ async def test_nothing_of_ours_is_in_its_environment(
 ) -> None:
     for name in ("STELLWERK_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH"):
         monkeypatch.setenv(name, "a secret of ours")
-    fake_cli(f"env > {tmp_path}/seen; cat $LINES")
+    fake_cli(f"env > '{tmp_path}/seen'; cat $LINES")
     await worked(log, tmp_path)
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
     assert "a secret of ours" not in seen.values()
