@@ -18,9 +18,9 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.schema import migrate
+from tests.surroundings import forget_the_proxies, forget_the_shell, use_ordinary_programs
 
-for _name in [name for name in os.environ if name.startswith(("OPENAI_", "PERPLEXITY_", "ANTHROPIC_", "CLAUDE_"))]:
-    del os.environ[_name]  # no test may talk to a provider because somebody's shell has a key
+forget_the_shell()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background ignores it for them and for all that they start.
@@ -60,6 +60,23 @@ def temporary_home() -> Iterator[Path]:
         yield home
     finally:
         shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_surroundings() -> Iterator[None]:
+    """No program that is not asked for, no proxy, and no `.env`: the checkout's is for its owner's stack."""
+    forget_the_proxies()
+    before = Path.cwd()
+    with temporary_home() as directory:
+        directory.chmod(0o755)
+        programs, here = directory / "programs", directory / "here"
+        for place in (programs, here):
+            place.mkdir()
+            place.chmod(0o755)
+        use_ordinary_programs(programs)
+        os.chdir(here)
+        yield
+        os.chdir(before)
 
 
 @pytest.fixture(autouse=True)

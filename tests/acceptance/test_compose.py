@@ -19,9 +19,10 @@ from httpx_sse import ServerSentEvent, connect_sse
 from app.embedded.home import free_port
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from tests.composition import NGINX, ROOT, SECRETS, composition, debian_package, duration
+from tests.composition import NGINX, ROOT, SECRETS, composition, duration
 from tests.conftest import execute, temporary_home, url_of
 from tests.processes import wait_until
+from tests.surroundings import optional_program
 from workers.workflows.sample import write_sample
 
 TOKEN = SECRETS["STELLWERK_TOKEN"]
@@ -91,7 +92,7 @@ def _base_environment(home: Path) -> dict[str, str]:
 
 def sandbox() -> str:
     """As in the file, with this machine's places; empty where bubblewrap is missing or not allowed to work."""
-    bwrap = debian_package("bubblewrap", "bwrap")
+    bwrap = optional_program("bwrap")
     probe = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
     if bwrap is None or subprocess.run([bwrap, *probe], capture_output=True, check=False).returncode:
         return ""
@@ -151,9 +152,9 @@ def until_it_answers(url: str, *statuses: int) -> None:
 @contextmanager
 def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
     """A real nginx with the deployment's configuration, in which only the addresses differ; yields its own."""
-    binary = debian_package("nginx-light", "nginx")
+    binary = optional_program("nginx")
     if binary is None:
-        pytest.skip("nginx is not installed (CI=true installs it, as root)")
+        pytest.skip("nginx is not installed")
     address = f"127.0.0.1:{free_port()}"
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = " ".join(f"{kind}_temp_path '{directory}/{kind}';" for kind in kinds)  # its own are for root only
