@@ -18,7 +18,7 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.schema import migrate
-from tests.surroundings import forget_the_proxies, forget_the_shell, use_ordinary_programs
+from tests.surroundings import be_plain, forget_the_proxies, forget_the_shell, use_ordinary_programs
 
 forget_the_shell()
 
@@ -28,6 +28,15 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TEMPLATE = "migrated"
 _database_numbers = count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plain", action="store_true", help="as if no optional program were installed here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("plain"):
+        be_plain()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -49,6 +49,11 @@ def use_ordinary_programs(directory: Path) -> None:
     os.environ["STELLWERK_CLAUDE_COMMAND"] = "a-cli-that-nobody-asked-for"
 
 
+def be_plain() -> None:
+    """From now on there is no optional program, as on a machine where nobody has installed one."""
+    _places.clear()
+
+
 def optional_program(*names: str) -> str | None:
     """The path of the first of these that is here."""
     path = os.pathsep.join(_places)
