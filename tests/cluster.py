@@ -157,7 +157,7 @@ class Cluster:
 @asynccontextmanager
 async def cluster_on(database_url: str, redis_url: str, directory: Path) -> AsyncIterator[Cluster]:
     environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("STELLWERK_")},
+        **os.environ,
         **QUICK,
         "STELLWERK_DATABASE_URL": database_url,
         "STELLWERK_REDIS_URL": redis_url,

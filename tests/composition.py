@@ -1,9 +1,6 @@
 """docker-compose.yml as Compose reads it, for tests that have no Docker engine."""
 
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -50,15 +47,3 @@ def _resolve(reference: re.Match[str], variables: Mapping[str, str]) -> str:
 
 def duration(text: str) -> timedelta:
     return timedelta(**{UNITS[text[-1]]: int(text[:-1])})
-
-
-def debian_package(name: str, binary: str) -> str | None:
-    """The path of the binary; in CI, as root, it is installed if need be."""
-    places = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin"
-    found = shutil.which(binary, path=places)
-    if found is None and os.environ.get("CI") == "true" and os.geteuid() == 0:
-        install = "apt-get update -qq && apt-get install -qq -y --no-install-recommends"
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        subprocess.run(["sh", "-c", f"{install} {name}"], env=environment, capture_output=True, check=True)
-        found = shutil.which(binary, path=places)
-    return found

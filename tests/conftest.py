@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -17,9 +17,9 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.schema import migrate
+from tests.surroundings import be_plain, forget_the_proxies, forget_the_shell, use_ordinary_programs
 
-for _name in [name for name in os.environ if name.startswith(("OPENAI_", "PERPLEXITY_", "ANTHROPIC_", "CLAUDE_"))]:
-    del os.environ[_name]  # no test may talk to a provider because somebody's shell has a key
+forget_the_shell()
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell that runs the tests in the background ignores it for them and for all that they start.
@@ -27,6 +27,37 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 TEMPLATE = "migrated"
 _database_numbers = count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--plain", action="store_true", help="as if no optional program were installed here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("plain"):
+        be_plain()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    refuse_skip(report)
+    return report
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport) -> None:
+    """CI installs everything, so a test that is skipped there would never run anywhere."""
+    if os.environ.get("CI") == "true" and report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"CI must not skip. {reason}"
 
 
 @contextmanager
@@ -37,6 +68,23 @@ def temporary_home() -> Iterator[Path]:
         yield home
     finally:
         shutil.rmtree(home)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def plain_surroundings() -> Iterator[None]:
+    """No program that is not asked for, no proxy, and no `.env`: the checkout's is for its owner's stack."""
+    forget_the_proxies()
+    before = Path.cwd()
+    with temporary_home() as directory:
+        directory.chmod(0o755)
+        programs, here = directory / "programs", directory / "here"
+        for place in (programs, here):
+            place.mkdir()
+            place.chmod(0o755)
+        use_ordinary_programs(programs)
+        os.chdir(here)
+        yield
+        os.chdir(before)
 
 
 @pytest.fixture

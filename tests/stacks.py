@@ -19,12 +19,11 @@ WORKFLOWS = "workers.workflows.repair,tests.graphs.gated,tests.graphs.chatty"
 
 def environment(home: Path) -> dict[str, str]:
     """As a person's shell has it, whose terminal is none."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("STELLWERK_")}
-    return kept | {"STELLWERK_HOME": str(home), "STELLWERK_WORKFLOWS": WORKFLOWS, "PYTHONPATH": str(ROOT)}
+    return os.environ | {"STELLWERK_HOME": str(home), "STELLWERK_WORKFLOWS": WORKFLOWS, "PYTHONPATH": str(ROOT)}
 
 
 def stellwerk(
-    home: Path, *arguments: str, cwd: Path = ROOT, variables: Mapping[str, str] | None = None
+    home: Path, *arguments: str, cwd: Path | None = None, variables: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Runs to the end."""
     return subprocess.run(
@@ -45,7 +44,6 @@ def started(home: Path, *arguments: str, errors: str = "stderr") -> Iterator["su
         process = subprocess.Popen(
             [STELLWERK, *arguments],
             env=environment(home),
-            cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,
@@ -62,7 +60,7 @@ def started(home: Path, *arguments: str, errors: str = "stderr") -> Iterator["su
 @contextmanager
 def stack(home: Path) -> Iterator[StackInfo]:
     with (home / "output").open("wb") as output:
-        process = psutil.Popen([STELLWERK, "up"], env=environment(home), cwd=ROOT, stdout=output, stderr=output)
+        process = psutil.Popen([STELLWERK, "up"], env=environment(home), stdout=output, stderr=output)
     try:
         wait_until(lambda: running_stack(home) or process.poll() is not None, what="up is ready", patience=120)
         info = running_stack(home)

@@ -53,7 +53,9 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        return f"postgresql://{USER}:{self._access.password}@127.0.0.1:{self._access.port}/{DATABASE}"
+        """What it says about TLS holds also where PGSSLMODE is set, for somebody's other databases."""
+        server = f"{USER}:{self._access.password}@127.0.0.1:{self._access.port}"
+        return f"postgresql://{server}/{DATABASE}?sslmode=disable"
 
     def start(self) -> None:
         """Returns when connections are accepted. Raises EmbeddedServerError."""

@@ -19,7 +19,7 @@ class Sentinel:
 
     def __init__(self, home: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__, home],
+            [sys.executable, "-P", "-m", __name__, home],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -28,12 +28,15 @@ READY_PATIENCE = 90.0  # importing the worker and the gateway takes seconds, on 
 SERVICES_PATIENCE = 11.0  # with that for strays (1), Valkey (2) and Postgres (4) below the 20 s promised
 LOOK_EVERY = 0.1
 
+WORKER = "import sys; from workers.main import app; app.start(sys.argv[1:])"
+"""What `celery -A workers.main` does, but for looking for the application in the current directory first."""
+
 
 class Commands(NamedTuple):
-    """What runs as worker and as gateway."""
+    """What runs as worker and gateway; -P, for a stack is often started in a project that has an `app` of its own."""
 
-    worker: tuple[str, ...] = (sys.executable, "-m", "celery", "-A", "workers.main", "worker")
-    gateway: tuple[str, ...] = (sys.executable, "-m", "app.gateway")
+    worker: tuple[str, ...] = (sys.executable, "-P", "-c", WORKER, "worker")
+    gateway: tuple[str, ...] = (sys.executable, "-P", "-m", "app.gateway")
 
 
 class Stack:

@@ -6,8 +6,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
 from app.gateway.access import ByPrincipal
-from app.gateway.events import Appended
-from app.gateway.inputs import Body, Json, SessionIdInPath, StepInPath, Text
+from app.gateway.inputs import Appended, Body, Json, SessionIdInPath, StepInPath, Text
 from app.gateway.wiring import Wired
 from app.progress import SessionId
 from app.sessions import approvals

@@ -5,7 +5,7 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.errors import AccessDenied
 from app.events.artifacts import get_artifact
@@ -13,7 +13,7 @@ from app.events.cursors import Cursor
 from app.events.proof import export
 from app.events.read import read_page, stream_state
 from app.gateway.access import ByPrincipal, ByStep
-from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
+from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream, resolve
 from app.gateway.streaming.parameters import StartOfReading
 from app.gateway.wiring import Gateway, Wired
@@ -108,10 +108,6 @@ class NewReport(Body):
     agent: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     phase: Phase | None = None
     details: JsonObject = Field(default_factory=dict)
-
-
-class Appended(BaseModel):
-    offset: int
 
 
 @router.post("/sessions/{session_id}/events", status_code=201)

@@ -1,4 +1,4 @@
-"""Types of what clients send, checked before anything else sees it."""
+"""Types of what clients send, checked before anything else sees it; and the answer that several endpoints give."""
 
 from typing import Annotated, Any
 
@@ -58,3 +58,9 @@ class Body(BaseModel):
     """Unknown fields are refused: a misspelt option must not be ignored in silence."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class Appended(BaseModel):
+    """Where the event stands that a request made."""
+
+    offset: int

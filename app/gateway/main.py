@@ -18,9 +18,9 @@ from app.events.follow.follower import Follower
 from app.events.push import Push, connect
 from app.gateway import approvals, events, health, openapi, page, problems, sessions
 from app.gateway.middleware import Guard
+from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.fast_path import FastPath
-from app.gateway.streaming.responses import Streams
 from app.gateway.wiring import Gateway
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
 from app.gateway.problems import problem
-from app.gateway.streaming.responses import RawHeaders
+from app.gateway.responses import RawHeaders
 from app.gateway.streaming.uvicorn_response import STREAM, EventStream
 
 logger = structlog.get_logger(__name__)

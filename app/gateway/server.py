@@ -7,8 +7,8 @@ from typing import Literal
 import uvicorn
 from fastapi import FastAPI
 
+from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
-from app.gateway.streaming.responses import Streams
 from app.gateway.streaming.uvicorn_response import UvicornStreams
 
 Http = Literal["httptools", "h11"]

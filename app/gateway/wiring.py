@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow.follower import Follower
-from app.gateway.streaming.responses import Streams
+from app.gateway.responses import Streams
 from app.unit_of_work import Backends
 
 

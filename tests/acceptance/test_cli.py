@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from app.embedded.running import StackInfo
+from app.embedded.supervisor import WORKER
 from tests.conftest import temporary_home
 from tests.processes import wait_until
 from tests.stacks import STELLWERK, environment, stack, started, stellwerk
@@ -146,7 +147,7 @@ def test_tail_gives_what_lies_behind_the_cursor(home: Path, repaired: str) -> No
 
 
 def test_a_reader_that_goes_away_ends_tail_quietly(home: Path, repaired: str) -> None:
-    command = f"{STELLWERK} tail {repaired} --json | head -1"
+    command = f"'{STELLWERK}' tail {repaired} --json | head -1"
     done = subprocess.run(["sh", "-c", command], env=environment(home), capture_output=True, text=True, check=True)
     assert offsets(done.stdout) == [1]
     assert done.stderr == ""
@@ -192,8 +193,8 @@ def test_on_a_terminal_there_are_bars(home: Path, repaired: str, project: Path, 
         shown = read_terminal(ours)
     assert run.returncode == 0, shown
     assert "🎯 Routing to codesmith" in shown
-    assert re.search(r"git -C '.*a repository' apply /", shown)
-    assert re.search(r"git -C '.*a repository' fetch /\S+ stellwerk/", shown)
+    assert re.search(r"git -C '.*a repository' apply '?/", shown)
+    assert re.search(r"git -C '.*a repository' fetch '?/.+ stellwerk/", shown)
     assert ("━━━" in shown) == (variables["TERM"] != "dumb")
     assert bool(re.search(r"\x1b\[[0-9;]*3[0-9]", shown)) == (
         "NO_COLOR" not in variables and variables["TERM"] != "dumb"
@@ -339,5 +340,5 @@ def test_doctor(home: Path, running: StackInfo, repaired: str) -> None:
 
 
 def worker_of(running: StackInfo) -> int:
-    (worker,) = (p for p in psutil.Process(running.pid).children() if "workers.main" in p.cmdline())
+    (worker,) = (p for p in psutil.Process(running.pid).children() if WORKER in p.cmdline())
     return worker.pid

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,9 +19,10 @@ from httpx_sse import ServerSentEvent, connect_sse
 from app.embedded.home import free_port
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from tests.composition import NGINX, ROOT, SECRETS, composition, debian_package, duration
+from tests.composition import NGINX, ROOT, SECRETS, composition, duration
 from tests.conftest import execute, temporary_home, url_of
 from tests.processes import wait_until
+from tests.surroundings import optional_program
 from workers.workflows.sample import write_sample
 
 TOKEN = SECRETS["STELLWERK_TOKEN"]
@@ -90,11 +92,12 @@ def _base_environment(home: Path) -> dict[str, str]:
 
 def sandbox() -> str:
     """As in the file, with this machine's places; empty where bubblewrap is missing or not allowed to work."""
-    bwrap = debian_package("bubblewrap", "bwrap")
+    bwrap = optional_program("bwrap")
     probe = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
     if bwrap is None or subprocess.run([bwrap, *probe], capture_output=True, check=False).returncode:
         return ""
-    return " ".join([str(ROOT / "scripts" / "sandbox"), *(f"--ro-bind {place} {place}" for place in SANDBOX_PLACES)])
+    options = [word for place in SANDBOX_PLACES for word in ("--ro-bind", place, place)]
+    return shlex.join([str(ROOT / "scripts" / "sandbox"), *options])
 
 
 @pytest.fixture(scope="module")
@@ -149,12 +152,12 @@ def until_it_answers(url: str, *statuses: int) -> None:
 @contextmanager
 def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
     """A real nginx with the deployment's configuration, in which only the addresses differ; yields its own."""
-    binary = debian_package("nginx-light", "nginx")
+    binary = optional_program("nginx")
     if binary is None:
-        pytest.skip("nginx is not installed (CI=true installs it, as root)")
+        pytest.skip("nginx is not installed")
     address = f"127.0.0.1:{free_port()}"
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)  # its own are for root only
+    temporary = " ".join(f"{kind}_temp_path '{directory}/{kind}';" for kind in kinds)  # its own are for root only
     configuration = NGINX
     for ours, other in {
         "server gateway:8000 resolve;": " ".join(f"server {gateway};" for gateway in gateways),
@@ -170,7 +173,7 @@ def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
         "-c",
         directory / "nginx.conf",
         "-g",
-        f"daemon off; pid {directory}/nginx.pid;",
+        f"daemon off; pid '{directory}/nginx.pid';",
     ]
     with (directory / "nginx.log").open("wb") as output:
         process = subprocess.Popen([binary, *arguments], stdout=output, stderr=output)
@@ -197,9 +200,9 @@ def submit(client: httpx.Client, project: Path) -> str:
 
 def check_result(client: httpx.Client, session_id: str, frames: list[ServerSentEvent], *, with_tests: bool) -> None:
     assert frames[0].event == "stream" and frames[-1].event == "end"
-    offsets = [int(frame.id) for frame in frames[1:-1] if frame.data]
-    assert offsets == list(range(1, json.loads(frames[-1].data)["head"] + 1))
-    closing = json.loads(frames[-2].data)
+    events = [frame for frame in frames[1:-1] if frame.data]  # httpx-sse makes an empty one of each heartbeat
+    assert [int(frame.id) for frame in events] == list(range(1, json.loads(frames[-1].data)["head"] + 1))
+    closing = json.loads(events[-1].data)
     assert closing["status"] == "succeeded", closing
     result = closing["result"]
     assert result["findings_after"] < result["findings_before"]
@@ -277,7 +280,7 @@ def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> No
 
 
 def test_the_sandbox_shows_only_what_the_tests_need(tmp_path: Path) -> None:
-    prefix = sandbox().split()
+    prefix = shlex.split(sandbox())
     if not prefix:
         pytest.skip("bubblewrap is not installed, or may not make namespaces here")
     project, own = tmp_path / "copy" / "project", tmp_path / "own"

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +17,8 @@ from app.embedded.running import StackInfo
 from tests.conftest import temporary_home
 from tests.processes import wait_until
 from tests.stacks import stack
+from tests.surroundings import CHROMIUM, NO_CHROMIUM, optional_program
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CHROMIUM_OPTIONS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync",
@@ -100,9 +99,12 @@ def test_httpx_sse_cut_after_every_few_events(client: httpx.Client, running: Sta
 
 
 def test_curl_cut_and_resumed(client: httpx.Client, running: StackInfo, tmp_path: Path) -> None:
+    program = optional_program("curl")
+    if program is None:
+        pytest.skip("curl is not installed")
     session_id = start(client, tmp_path / "gate", reports=50)
     address = f"{running.url}/sessions/{session_id}/events"
-    command = ["curl", "-sN", "-H", f"Authorization: Bearer {running.token}", "-H", "Accept: text/event-stream"]
+    command = [program, "-sN", "-H", f"Authorization: Bearer {running.token}", "-H", "Accept: text/event-stream"]
     received: list[tuple[int, str]] = []
     for count in (5, 20, None):
         last = ["-H", f"Last-Event-ID: {received[-1][0]}"] if received else []
@@ -123,10 +125,11 @@ def test_curl_cut_and_resumed(client: httpx.Client, running: StackInfo, tmp_path
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium here: install Debian's package chromium to run this test")
+    chromium = optional_program(*CHROMIUM)
+    if chromium is None:
+        pytest.skip(NO_CHROMIUM)
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_OPTIONS)
+        launched = playwright.chromium.launch(executable_path=chromium, args=CHROMIUM_OPTIONS)
         yield launched
         launched.close()
 

@@ -30,8 +30,16 @@ def test_without_arguments_it_repairs_a_sample_and_leaves_nothing_running(home: 
 
     assert re.search(r"^page +http://127\.0\.0\.1:\d+/\?token=\S+$", done.stderr, re.MULTILINE)
     assert supervisor_pid(home) is None
-    (sample,) = re.findall(r"^sample +(\S+)$", done.stderr, re.MULTILINE)
+    (sample,) = re.findall(r"^sample +(.+)$", done.stderr, re.MULTILINE)
     subprocess.run(["git", "-C", sample, "apply", result["patch"]], check=True)
+
+
+def test_nothing_of_the_directory_that_it_is_called_in_is_executed(home: Path, tmp_path: Path) -> None:
+    for name in ("app", "workers", "migrations", "celery", "ruff", "json"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the project runs')\n")
+    done = stellwerk(home, "run", "--json", "--path", ".", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "the project runs" not in done.stdout + done.stderr
 
 
 def test_what_was_interrupted_goes_on_at_the_next_up(home: Path) -> None:

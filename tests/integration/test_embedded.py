@@ -93,6 +93,13 @@ def test_valkey_keeps_data_port_and_password(own_valkey: EmbeddedValkey, home: P
         again.stop()
 
 
+def test_what_a_shell_says_of_other_databases_is_not_for_this_one(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGSSLMODE", "verify-full")
+    psycopg.connect(postgres.url).close()
+
+
 def test_a_wrong_password_opens_neither(server: EmbeddedPostgres, own_valkey: EmbeddedValkey) -> None:
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         psycopg.connect(server.url, password="guessed")

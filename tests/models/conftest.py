@@ -1,14 +1,15 @@
 """What the tests of models share; all of them are marked `models`."""
 
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from app.config import Settings
 from tests.models.house import House, house_on
 from tests.models.servers import ModelServer, model_server
+from tests.surroundings import optional_program
 from workers.models.providers import find_claude
 
 HERE = Path(__file__).parent
@@ -33,17 +34,14 @@ async def house(database_url: str, redis_url: str, tmp_path: Path, models: Model
 
 
 @pytest.fixture
-def claude_cli() -> str:
-    """Its path; skips where there is none, and where CI runs there is one."""
-    found = find_claude(Settings())
+def claude_cli(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The path of the real one, which the settings name from here on; without this fixture there is none."""
+    found = find_claude(Settings(claude_command=optional_program("claude")))
     if found is None:
         give_up("the Claude CLI", "claude-agent-sdk")
-    assert found is not None
+    monkeypatch.setenv("STELLWERK_CLAUDE_COMMAND", found)
     return found
 
 
-def give_up(what: str, package: str) -> None:
-    message = f"{what} is not installed; `scripts/test --models` installs {package}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+def give_up(what: str, package: str) -> NoReturn:
+    pytest.skip(f"{what} is not installed; `scripts/test --models` installs {package}")

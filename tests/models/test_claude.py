@@ -56,7 +56,7 @@ def fake_cli(tmp_path: Path) -> FakeCli:
 
     def write(script: str) -> None:
         file = tmp_path / "claude"
-        file.write_text(f"#!/bin/sh\nLINES={LINES}/claude-stream.jsonl\n{script}\n")
+        file.write_text(f"#!/bin/sh\nIFS=\nLINES='{LINES}/claude-stream.jsonl'\n{script}\n")
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
         change_settings(claude_command=str(file))
 
@@ -81,7 +81,7 @@ async def test_a_good_run(fake_cli: FakeCli, log: Log, tmp_path: Path) -> None:
 async def test_a_line_of_ten_megabytes(fake_cli: FakeCli, log: Log, tmp_path: Path) -> None:
     line = orjson.dumps({"type": "user", "message": {"content": "x" * 10_000_000}})
     (tmp_path / "long").write_bytes(line + b"\n")
-    fake_cli(f"cat {tmp_path}/long $LINES")
+    fake_cli(f"cat '{tmp_path}/long' $LINES")
     assert (await worked(log, tmp_path)).turns == 2
 
 
@@ -130,7 +130,7 @@ async def test_nothing_of_ours_is_in_its_environment(
     for name in ("STELLWERK_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "PYTHONPATH"):
         monkeypatch.setenv(name, "a secret of ours")
     change_settings(token=SecretStr("a secret of ours"), openai_api_key=SecretStr("a secret of ours"))
-    fake_cli(f"env > {tmp_path}/seen; cat $LINES")
+    fake_cli(f"env > '{tmp_path}/seen'; cat $LINES")
     await worked(log, tmp_path)
     seen = dict(line.split("=", 1) for line in (tmp_path / "seen").read_text().splitlines())
     assert "a secret of ours" not in seen.values()
@@ -139,7 +139,7 @@ async def test_nothing_of_ours_is_in_its_environment(
 
 @pytest.fixture
 def real_cli(claude_cli: str, log: Log, models: ModelServer) -> Log:
-    change_settings(anthropic_base_url=models.configured().anthropic_base_url)
+    change_settings(anthropic_base_url=models.configured().anthropic_base_url, claude_command=claude_cli)
     return log
 
 

@@ -149,7 +149,12 @@ async def test_a_provider_that_is_down_costs_no_attempts(house: House) -> None:
     end.extra = {"echo": house.models.settings()["OPENAI_API_KEY"], "padding": "x" * 300_000}
     house.models.says("chat", *(Reply("down", status=500) for _ in range(2)), research, end)
     house.models.says("perplexity", found())
-    house.start_worker(STELLWERK_CIRCUIT_FAILURES="2", STELLWERK_CIRCUIT_WINDOW="2", STELLWERK_MAX_ATTEMPTS="3")
+    house.start_worker(
+        STELLWERK_CIRCUIT_FAILURES="2",
+        STELLWERK_CIRCUIT_WINDOW="2",
+        STELLWERK_MAX_ATTEMPTS="3",
+        STELLWERK_CLAUDE_COMMAND="true",  # for the supervisor it is enough that there is one
+    )
     session_id = await house.submit(TASK)
     view = await house.cluster.ended(session_id)
     assert view.status == "succeeded" and view.steps[0].failures == 2

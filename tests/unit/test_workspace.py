@@ -227,7 +227,7 @@ async def test_linked_worktree_and_nested_repository(workspaces: Workspaces, pro
 async def test_nothing_of_the_project_is_executed(workspaces: Workspaces, project: Path, tmp_path: Path) -> None:
     sentinel = tmp_path / "executed"
     script = tmp_path / "script"
-    script.write_text(f"#!/bin/sh\necho $0 $* >> {sentinel}\n")
+    script.write_text(f"#!/bin/sh\necho $0 $* >> '{sentinel}'\n")
     script.chmod(0o755)
     repository(project, {"a.py": "a = 1\n", ".gitattributes": "* filter=evil diff=evil merge=evil\n"})
     for setting in ("core.fsmonitor", "filter.evil.clean", "filter.evil.smudge", "diff.evil.command",
@@ -432,7 +432,7 @@ async def test_the_branch_can_be_fetched(workspaces: Workspaces, project: Path) 
 
 async def test_a_repository_is_cloned(tmp_path: Path, project: Path) -> None:
     repository(project, {"a.py": b"a = 1\r\n", ".gitattributes": "* text=auto\n", "b.py": "b = 1\n"})
-    address = f"file://{project}"
+    address = project.as_uri()
     protocols = ("file",)
     workspaces = Workspaces(tmp_path / "w", ROOMY, (), protocols)
     workspace = await workspaces.open(uuid4(), repo=address)

@@ -88,7 +88,8 @@ class Quarantine:
             self._grow()
 
     async def _process(self) -> None:
-        command, environment = [sys.executable, "-m", "workers.process.alone"], self.settings.worker_environment()
+        command = [sys.executable, "-P", "-m", "workers.process.alone"]
+        environment = self.settings.worker_environment()
         async with guarded(command, cwd=Path.cwd(), env=environment, stdin=True, grace=GRACE) as process:
             assert process.stdout is not None
             assert process.stderr is not None

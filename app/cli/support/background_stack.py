@@ -40,7 +40,7 @@ class BackgroundStack:
         self._log = open_log(self._home, "up")
         with self._log.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "app.cli", "up"],
+                [sys.executable, "-P", "-m", "app.cli", "up"],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

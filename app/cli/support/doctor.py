@@ -39,7 +39,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     """Everything, in the order in which one thing needs another."""
     yield Finding(OK, "stellwerk", f"{version('stellwerk')} on Python {platform.python_version()}")
     yield _tool("git", ["git", "--version"], "install git: every session works in a repository of its own")
-    yield _tool("ruff", [sys.executable, "-m", "ruff", "--version"], "install it again: scripts/run does so")
+    yield _tool("ruff", [sys.executable, "-P", "-m", "ruff", "--version"], "install it again: scripts/run does so")
     yield from examine_models(settings)
     yield _home(settings.home)
     yield _disk(settings.workspaces_dir)

@@ -9,8 +9,8 @@ from fastapi import Response
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from app.gateway.responses import Updates
 from app.gateway.streaming.frames import frames_of, parts_of
-from app.gateway.streaming.responses import Updates
 
 logger = structlog.get_logger(__name__)
 

@@ -12,8 +12,8 @@ from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
 from app.cancelling import asked_to_end
+from app.gateway.responses import RawHeaders, Updates
 from app.gateway.streaming.frames import PART_BYTES, frames_of, parts_of
-from app.gateway.streaming.responses import RawHeaders, Updates
 
 logger = structlog.get_logger(__name__)
 
