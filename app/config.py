@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     max_readers: int = Field(default=10_000, ge=1)
     """One gateway process holds this many streams open; a client beyond that is asked to come back."""
     ring_frames: int = Field(default=1024, ge=1)
-    """A gateway process keeps this many encoded frames of each stream that somebody follows."""
+    """A gateway process keeps this many encoded frames of each stream that a reader follows."""
     ring_bytes: int = Field(default=4 * MIB, ge=1024)
     """The frames that are kept of one stream take at most this many bytes."""
     catch_up_page: int = Field(default=1000, ge=1, le=10_000)

@@ -124,7 +124,7 @@ class GatewayClient:
     @contextmanager
     def events(self, session_id: str, *, after: str) -> Iterator["EventSource | None"]:
         """One connection to a session's stream; None when it is closed and holds nothing after `after`."""
-        from httpx_sse import connect_sse  # noqa: PLC0415 - with httpx behind it
+        from httpx_sse import connect_sse  # noqa: PLC0415 - it imports httpx
 
         path, headers = f"/sessions/{session_id}/events", {"Last-Event-ID": after}
         with self._reached(), connect_sse(self._http, "GET", path, headers=headers) as source:

@@ -53,7 +53,7 @@ class EmbeddedPostgres(EmbeddedServer):
 
     @property
     def url(self) -> str:
-        """What it says about TLS holds also where PGSSLMODE is set, for somebody's other databases."""
+        """What it says about TLS holds also where PGSSLMODE is set, for the user's other databases."""
         server = f"{USER}:{self._access.password}@127.0.0.1:{self._access.port}"
         return f"postgresql://{server}/{DATABASE}?sslmode=disable"
 

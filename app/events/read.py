@@ -44,9 +44,10 @@ async def stream_states(db: AsyncConnection, stream_ids: Sequence[AnyStreamId]) 
 
 async def stream_state(db: AsyncConnection, stream_id: AnyStreamId) -> StreamState:
     """Raises NotFound."""
-    for state in await stream_states(db, [stream_id]):
-        return state
-    raise NotFound(f"there is no stream {stream_id}")
+    found = await stream_states(db, [stream_id])
+    if not found:
+        raise NotFound(f"there is no stream {stream_id}")
+    return found[0]
 
 
 class Filter(NamedTuple):

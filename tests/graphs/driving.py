@@ -52,7 +52,7 @@ async def drive(
         if folded.finished:
             outcome.output = folded.output
             return outcome
-        assert fold.pending(workflow, folded.snapshot) == folded.pending
+        assert fold.read(workflow, folded.snapshot).pending == folded.pending
         results = {}
         completing = list(folded.pending)
         order(completing)

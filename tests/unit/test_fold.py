@@ -102,7 +102,7 @@ async def test_the_order_in_which_steps_complete_changes_nothing(fields: list[in
     first = await drive(workflow, {"fields": fields}, order=lambda steps: None)
     again = await drive(workflow, {"fields": fields}, order=choice.shuffle)
     assert again.output == first.output and again.deltas == first.deltas
-    paths = [[[step.path for step in fold.pending(workflow, s)] for s in run.snapshots] for run in (first, again)]
+    paths = [[[step.path for step in fold.read(workflow, s).pending] for s in run.snapshots] for run in (first, again)]
     assert paths[0] == paths[1]
     assert (await plain(workflow, {"fields": fields})).output == first.output
 
@@ -364,9 +364,9 @@ async def test_a_renamed_node_is_a_mismatch_and_never_an_end(send: bool) -> None
     with pytest.raises(FoldMismatch):
         await fold.fold(renamed, old.snapshot, {old.pending[0].path: None})
     with pytest.raises(SnapshotVersionMismatch, match="snapshot's version is 1, this worker's is "):
-        fold.pending(loaded(graph("new")), old.snapshot)
+        fold.read(loaded(graph("new")), old.snapshot)
     with pytest.raises(SnapshotVersionMismatch, match="cannot be read"):
-        fold.pending(renamed, b"\x93nonsense")
+        fold.read(renamed, b"\x93nonsense")
 
 
 async def test_a_snapshot_of_another_langgraph_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The guardian: starts one command and lets nothing of it outlive the command, or the worker behind it.
+"""The guardian: starts one command and lets nothing of it outlive the command, or the worker that wanted it.
 
 Run as a script, by path, with the standard library alone, so that it starts in a few milliseconds:
 

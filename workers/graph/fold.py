@@ -140,10 +140,6 @@ def read(workflow: LoadedWorkflow, snapshot: bytes) -> Fold:
     return _FoldRun(workflow, snapshot).outcome([])
 
 
-def pending(workflow: LoadedWorkflow, snapshot: bytes) -> list[PendingStep]:
-    return read(workflow, snapshot).pending
-
-
 def state_for(workflow: LoadedWorkflow, snapshot: bytes, node: str, *, max_supersteps: int = 10_000) -> Any:
     """What a node that reads the state gets: its part of the state, as an instance of its input schema."""
     state = _FoldRun(workflow, snapshot).state()

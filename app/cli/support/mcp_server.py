@@ -1,4 +1,4 @@
-"""The MCP server behind `stellwerk mcp-progress`: two tools, each of which appends an event over HTTP."""
+"""The MCP server of `stellwerk mcp-progress`: two tools, each of which appends an event over HTTP."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal

@@ -91,7 +91,7 @@ def write_between_markers(path: Path, table: str) -> None:
 
 
 def _shown(value: object, quote: Callable[[str], str] = str) -> str:
-    """Writes a value as its variable holds it, which is what is quoted, and a duration's unit behind it."""
+    """Writes a value as its variable holds it, which is what is quoted, and a duration's unit after it."""
     match value:
         case None:
             return "unset"

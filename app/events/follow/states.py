@@ -22,9 +22,10 @@ class StateReads:
 
     async def read(self, stream_id: AnyStreamId) -> StreamState:
         """Returns the state as it is after this call began. Raises NotFound."""
-        for state in await self.read_all([stream_id]):
-            return state
-        raise NotFound(f"there is no stream {stream_id}")
+        found = await self.read_all([stream_id])
+        if not found:
+            raise NotFound(f"there is no stream {stream_id}")
+        return found[0]
 
     async def read_all(self, stream_ids: Sequence[AnyStreamId]) -> list[StreamState]:
         """Returns the states of those that exist, as they are after this call began."""

@@ -40,7 +40,7 @@ _HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 
 
 class FastPath:
-    """Pure ASGI, behind the middleware, which checks Host and Origin."""
+    """Pure ASGI, after the middleware, which checks Host and Origin."""
 
     def __init__(self, app: FastAPI, *, settings: Settings) -> None:
         self._app = app
