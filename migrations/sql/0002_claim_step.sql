@@ -1,6 +1,6 @@
 -- Gives a queued step to a worker, if it is due and the worker serves its session's version of the workflow.
 -- Repeated with the same lease it gives the same answer: the commit of the first call may have been in doubt.
-CREATE FUNCTION claim_step(
+CREATE OR REPLACE FUNCTION claim_step(
     p_session   uuid,
     p_step      integer,
     p_attempt   integer,
