@@ -36,6 +36,16 @@ RUNS = {
         {"topic": "signal boxes", "text": "About signal boxes"},
         answers={"publish": [True]},
     ),
+    ("workers/README.md", "review"): Run(
+        {},
+        {
+            "to_read": ["a.py", "b.py"],
+            "notes": [{"file": "a.py", "lines": 2}, {"file": "b.py", "lines": 1}],
+            "verdict": "enough",
+        },
+        answers={"judge": [True]},
+        files={"a.py": "import os\nimport sys\n", "b.py": "pass\n", "c.txt": "no Python\n"},
+    ),
 }
 """By page and name of the workflow."""
 
