@@ -17,7 +17,7 @@ from langgraph.managed import RemainingSteps
 from langgraph.types import Command, RetryPolicy, Send
 from pydantic import BaseModel
 
-from app.errors import FoldFailed, FoldMismatch, SnapshotVersionMismatch, UnstorableValue
+from app.errors import FoldFailed, FoldMismatch, NoCurrentStep, SnapshotVersionMismatch, UnstorableValue
 from tests.graphs import everything
 from tests.graphs.driving import drive, loaded, plain
 from workers.graph import fold
@@ -305,18 +305,21 @@ async def test_siblings_that_write_one_channel_fail_the_fold_with_langgraphs_err
         await fold.fold(workflow, first.snapshot, {s.path: {"last": s.node} for s in first.pending})
 
 
-async def test_a_router_that_raises_fails_the_fold_with_its_own_error() -> None:
+@pytest.mark.parametrize("error", [LookupError("no way on"), NoCurrentStep("no way on")], ids=["its own", "ours"])
+async def test_a_router_that_raises_fails_the_fold_with_its_error(error: Exception) -> None:
+    """Also with an error of this project, as report_progress() raises one outside of a step."""
+
     def router(state: Log) -> str:
-        raise LookupError("no way on")
+        raise error
 
     graph = graph_of(a)
     graph.add_edge(START, "a")
     graph.add_conditional_edges("a", router, ["a"])
     workflow = loaded(graph)
     first = await fold.start(workflow, {})
-    with pytest.raises(FoldFailed, match=r"^LookupError: no way on$") as raised:
+    with pytest.raises(FoldFailed, match=rf"^{type(error).__name__}: no way on$") as raised:
         await fold.fold(workflow, first.snapshot, {"node:a": None})
-    assert isinstance(raised.value.__cause__, LookupError)
+    assert raised.value.__cause__ is error
 
 
 async def test_a_slow_router_can_be_timed_out() -> None:

@@ -16,7 +16,7 @@ from langchain_core.runnables import RunnableConfig
 from langgraph.managed.base import ManagedValue
 from langgraph.types import Command, PregelTask, StateSnapshot
 
-from app.errors import FoldFailed, FoldMismatch, StellwerkError
+from app.errors import FoldFailed, FoldMismatch, WorkflowError
 from app.sessions.model import Advance, NewStep
 from workers.graph.codec import readable
 from workers.graph.copies import Graph, folding
@@ -183,7 +183,7 @@ class _FoldRun:
                         update = item
                     elif "result" in item and item["id"] in paths:
                         deltas[paths[item["id"]]] = (item["name"], update[item["name"]])
-        except StellwerkError:
+        except WorkflowError:
             raise
         except Exception as error:
             raise FoldFailed(f"{type(error).__name__}: {error}") from error
