@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from app.errors import BadCursor
 from app.events.cursors import Cursor
-from app.events.read import StreamState
+from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.types import StreamId
 from app.gateway.streaming.start import Opening, Start, place, start_of
 
@@ -80,3 +80,10 @@ def test_a_cursor_of_a_later_epoch_or_past_the_head_cannot_be_served() -> None:
 def test_an_epoch_parameter_gives_a_bare_number_its_life() -> None:
     assert opened("4", state(epoch=2), epoch=2).after == 4
     assert opened("2.4", state(epoch=3), epoch=3, written_in=3).reset is not None
+
+
+def test_without_a_filter_all_readers_want_the_same_everything() -> None:
+    """Frames are joined once for all readers that want everything, which is told by this very object."""
+    assert start_of(after="4").only is EVERYTHING
+    assert start_of(t=["", ","], agent=[" "]).only is EVERYTHING
+    assert start_of(t=["agent"]).only == Filter(t=frozenset({"agent_event"}))

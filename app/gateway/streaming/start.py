@@ -54,7 +54,7 @@ def start_of(
     last_event_id: str | None = None,
 ) -> Start:
     """Reads what a request says as text. `Last-Event-ID` beats every start parameter. Raises BadCursor."""
-    only = Filter(frozenset(map(_kind, _split(t))), _split(agent), _split(phase))
+    only = Filter(frozenset(map(_kind, _split(t))), _split(agent), _split(phase)) or EVERYTHING
     latest = after == LATEST
     cursor = None if latest or after is None else Cursor.parse(after, epoch=epoch, what="after")
     count = None if tail is None else max(0, _count(tail))
