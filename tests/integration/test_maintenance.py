@@ -156,8 +156,9 @@ async def test_a_worker_is_counted_from_its_start_to_its_end(backends: Backends)
     workflow = loaded(everything.build())
     registration = Registration(backends, {(workflow.name, workflow.version): workflow}, WORKER)
     async with transaction(backends.engine) as db:
-        assert await worker_repository.count_workers(db) == 0
+        await db.execute(text("DELETE FROM workers"))
         await db.execute(text("DELETE FROM workflows"))
+        assert await worker_repository.count_workers(db) == 0
         assert not await worker_repository.has_ever_registered(db)
         await insert_worker(db, "killed:1", "5 minutes")
         await insert_worker(db, "forgotten:1", "25 hours")
