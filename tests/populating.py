@@ -25,7 +25,11 @@ async def created(backends: Backends, task: str = "fix the lint errors", **graph
 
 async def running(backends: Backends, task: str = "fix the lint errors", **graph_input: Any) -> Claim:
     """A session whose first step is held by a worker, and has reported once."""
-    session_id = await created(backends, task, **graph_input)
+    return await begun(backends, await created(backends, task, **graph_input))
+
+
+async def begun(backends: Backends, session_id: SessionId) -> Claim:
+    """A created session goes on like that."""
     step = NewStep("architect", "architect", "default", "interrupt-1", None, 3, timedelta(hours=1))
     await advance(backends, session_id, steps=[step])
     claim = await attempts.claim_step(

@@ -20,7 +20,7 @@ NAMES = (
     ".github/CONTRIBUTING.md",
 )
 
-FENCE = re.compile(r"(?P<indent> *)(?P<fence>`{3,})(?P<language>\w*)[^`]*")
+FENCE = re.compile(r"(?P<indent> *)(?P<fence>`{3,})(?P<language>\w*) ?(?P<about>[^`]*)")
 SPAN = re.compile(r"(?P<ticks>`+)(?P<text>.+?)(?P=ticks)")
 LINK = re.compile(r"\]\((?P<target>[^)\s]+)\)")
 FILE_COMMENT = re.compile(r"# (?P<path>[\w/]+\.py)\n")
@@ -35,10 +35,11 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What stands between two fences; `line` is the first one of it."""
+    """What stands between two fences; `line` is the first one of it, `about` what stands behind the language."""
 
     line: int
     language: str
+    about: str
     text: str
 
     @property
@@ -75,13 +76,13 @@ class Page:
                     inside.append(inner.removeprefix(fence["indent"]) + "\n")
                 else:
                     raise AssertionError(f"{self.name}:{number}: the fence is not closed")
-                blocks.append(Block(number + 1, fence["language"], "".join(inside)))
+                blocks.append(Block(number + 1, fence["language"], fence["about"], "".join(inside)))
             else:
                 prose.append(Found(number, line))
         return blocks, prose
 
-    def blocks(self, language: str) -> list[Block]:
-        return [block for block in self._cut[0] if block.language == language]
+    def blocks(self, language: str | None = None) -> list[Block]:
+        return [block for block in self._cut[0] if language in {None, block.language}]
 
     @property
     def prose(self) -> list[Found]:
