@@ -1,4 +1,4 @@
-"""Settings: the only reader of the environment."""
+"""Settings: what the environment says, read once where a process begins."""
 
 import os
 from datetime import timedelta

@@ -18,7 +18,7 @@ from app.events.types import AnyStreamId, StreamId, StreamKind
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """A stream as it stands now. `status` is its session's, None for other kinds."""
+    """A stream as it stands now. `status` is what its last session_event or batch_event says."""
 
     stream_id: StreamId
     kind: StreamKind

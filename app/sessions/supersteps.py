@@ -41,7 +41,7 @@ async def read_owed(backends: Backends, session_id: SessionId) -> Owed | None:
 
 
 async def commit_advance(backends: Backends, owed: Owed, advance: Advance) -> bool:
-    """False when another worker was quicker: then nothing was written, and there is nothing left to do."""
+    """False when another worker was quicker, or the session has ended or is paused: then nothing was written."""
     session = owed.session
     session_id, superstep = session.session_id, session.next_superstep + 1
     numbered = enumerate(advance.steps, session.last_step + 1)

@@ -35,7 +35,7 @@ A step:
   n  ask      a worker              step_event(waiting), approval_event(requested)
   o  answer   a client              approval_event, step_event(queued)
   p  repeat   a worker, after a failed or postponed attempt  step_event(failed), step_event(queued)
-  q  lose     a rescuer, or a worker that shuts down         step_event(lost), step_event(queued)
+  q  lose     a rescuer, a worker that ends, or the quarantine         step_event(lost), step_event(queued)
   r  fail     a worker, or who loses it too often            step_event(failed or lost); the session fails with it (h)
   s  cancel   whatever ends the session                      step_event(cancelled)
   t  retry    a client              step_event(queued)

@@ -1,4 +1,4 @@
-"""The rescuer: reads from Postgres what is owed and rings again. Every worker process has one.
+"""The rescuer: reads from Postgres what is owed and rings again. Every worker process of Celery has one.
 
 Nothing but latency depends on Celery's messages: a step that is queued, due and unclaimed is sent again, an
 expired lease becomes the next attempt, and a session that nothing moves is advanced.

@@ -142,7 +142,7 @@ class _Following:
 
     @property
     def _progress(self) -> float:
-        """Nobody knows how much there is to do; every tool used is some of it."""
+        """It is not known how much there is to do; every tool used is some of it."""
         return round(0.9 - 0.6 * 0.9**self._work.tools, 3)
 
     def finished(self, returncode: int | None, stderr: str) -> Work:

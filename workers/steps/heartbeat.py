@@ -70,7 +70,7 @@ class Heartbeat:
             self._watched.pop(lease, None)
 
     def check_now(self) -> None:
-        """Somebody cancelled: do not wait for the next beat."""
+        """Beats at once, because a session was cancelled."""
         self._wake.set()
 
     def _run(self) -> None:

@@ -24,7 +24,7 @@ def progress(
     amount: Annotated[float, typer.Argument(metavar="PROGRESS", help="How much is done, out of --total.")],
     message: Annotated[str, typer.Argument(help="What is being done.")],
     total: Annotated[float, typer.Option(help="How much there is to do.")] = 1.0,
-    unknown: Annotated[bool, typer.Option("--no-total", help="Nobody knows how much there is to do.")] = False,
+    unknown: Annotated[bool, typer.Option("--no-total", help="It is not known how much there is to do.")] = False,
     agent: Annotated[str | None, typer.Option(help="Whose report it is; else the step's agent.")] = None,
     phase: Annotated[str | None, typer.Option(help="think, progress, decision or result.")] = None,
     detail: Annotated[
