@@ -12,6 +12,7 @@ from app.cli.commands import (
     maintenance,
     mcp_progress,
     migrate,
+    openapi,
     patches,
     progress,
     run,
@@ -82,6 +83,7 @@ PARTS = (
     migrate,
     epoch,
     settings,
+    openapi,
 )
 for part in PARTS:
     app.add_typer(part.commands)

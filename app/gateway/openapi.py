@@ -1,26 +1,22 @@
 """The OpenAPI document: FastAPI's, and what it cannot see: events, pages of them, and problems.
 
 `openapi.json` beside this file is a copy of it, so that a change of what clients meet shows in a diff.
-`python -m app.gateway.openapi` writes that copy.
+`stellwerk openapi --into app/gateway/openapi.json` writes that copy.
 """
 
 import json
-import sys
-from pathlib import Path
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
-from app.config import Settings
 from app.events.types import EVENT
 from app.gateway.access import ByPrincipal
 from app.gateway.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
-COMMITTED = Path(__file__).with_name("openapi.json")
 _REFERENCE = "#/components/schemas/{model}"
 _EVENT_PAGE = {
     "title": "EventPage",
@@ -52,13 +48,9 @@ def document(app: FastAPI) -> dict[str, Any]:
     return found
 
 
-def committed_text() -> str:
-    """What openapi.json must hold. No server is needed: an application connects only when it is served."""
-    # Imported here: main imports this module.
-    from app.gateway.main import create_app  # noqa: PLC0415
-
-    nowhere = Settings.model_validate({"database_url": "postgresql://", "redis_url": "redis://", "token": "none"})
-    return json.dumps(document(create_app(nowhere)), indent=2, ensure_ascii=False) + "\n"
+def text_of(app: FastAPI) -> str:
+    """The document as openapi.json holds it."""
+    return json.dumps(document(app), indent=2, ensure_ascii=False) + "\n"
 
 
 @router.get("/openapi.json")
@@ -67,12 +59,3 @@ async def openapi(request: Request, principal: ByPrincipal) -> dict[str, Any]:
     if app.openapi_schema is None:
         app.openapi_schema = document(app)
     return app.openapi_schema
-
-
-def main() -> None:
-    COMMITTED.write_text(committed_text(), encoding="utf-8")
-    sys.stdout.write(f"wrote {COMMITTED}\n")
-
-
-if __name__ == "__main__":
-    main()

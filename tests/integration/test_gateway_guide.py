@@ -17,7 +17,6 @@ import pytest
 
 from app.errors import NoWorkerYet, Unavailable
 from app.gateway.middleware import MAX_BODY_BYTES
-from app.gateway.openapi import COMMITTED
 from app.sessions import approvals
 from tests.guide import GUIDE, clients, is_client, table
 from tests.populating import Population, populate
@@ -45,7 +44,7 @@ async def population(served: Served) -> Population:
 
 @pytest.fixture(scope="module")
 def document() -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(COMMITTED.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json.loads(GUIDE.file.with_name("openapi.json").read_text(encoding="utf-8"))
     return found
 
 

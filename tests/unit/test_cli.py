@@ -53,6 +53,7 @@ COMMANDS = [
     "prune",
     "doctor",
     "settings",
+    "openapi",
 ]
 
 
