@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 Url = Annotated[
     str | None, typer.Option(help="The gateway's address; else STELLWERK_URL, else the stack that runs on HOME.")
 ]
-Token = Annotated[str | None, typer.Option(help="Its token; else STELLWERK_TOKEN, else that of the stack on HOME.")]
+Token = Annotated[
+    str | None, typer.Option(help="Its token; else STELLWERK_TOKEN. Without an address: that of the stack on HOME.")
+]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 AWAY = frozenset({429, 502, 503, 504})

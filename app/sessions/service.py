@@ -87,7 +87,10 @@ async def _workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow:
         names = await worker_repository.workflow_names(db)
         if not names:
             raise NoWorkerYet
-        raise UnknownWorkflow(f"no worker serves a workflow {name!r}; known: {', '.join(names)}")
+        raise UnknownWorkflow(
+            f"no worker serves a workflow {name!r}; known: {', '.join(names)}"
+            " (workers serve what STELLWERK_WORKFLOWS named when they started)"
+        )
     return workflow
 
 

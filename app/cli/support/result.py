@@ -53,16 +53,17 @@ def _print_patch(result: Mapping[str, Any], project: Path | None) -> None:
     if result["patch"] is None:
         _print_field("patch", "none: nothing was changed")
         return
-    apply, fetch = ["git"], ["git"]
+    apply, fetch = ["git"], ["git", "fetch"]
     if project is not None and project.is_dir():  # a worker elsewhere may have seen one that we do not
         top = top_of(project)
         where = ["-C", str(top.directory)]
         apply += where
-        fetch += where if top.is_repository else []
+        fetch = ["git", *where, "fetch"] if top.is_repository else []
     _print_field("branch", result["branch"])
     _print_field("patch", result["patch"])
     _print_field("apply", shlex.join([*apply, "apply", result["patch"]]))
-    _print_field("fetch", shlex.join([*fetch, "fetch", result["workspace"], result["branch"]]))
+    if fetch:  # into a repository; a plain directory has nowhere to put a branch
+        _print_field("fetch", shlex.join([*fetch, result["workspace"], result["branch"]]))
 
 
 def _print_field(name: str, value: object) -> None:
