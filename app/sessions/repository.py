@@ -101,6 +101,10 @@ async def set_status(db: AsyncConnection, session_id: SessionId, status: Session
     )
 
 
+async def give_up_turn(db: AsyncConnection, session_id: SessionId) -> None:
+    await db.execute(text("UPDATE sessions SET admitted_at = NULL WHERE session_id = :id"), {"id": session_id})
+
+
 async def set_ended(
     db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None, result: Any
 ) -> None:

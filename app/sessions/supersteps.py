@@ -115,4 +115,6 @@ async def park_session(backends: Backends, session: SessionRow) -> bool:
         if (current.status, current.reason) != (status, reason):
             await work.append(session.session_id, facts.session_waiting(reason))
             await repository.set_status(work.db, session.session_id, status, reason)
+        if current.snapshot_version == 0:  # it has not begun: its turn comes again, with the worker
+            await repository.give_up_turn(work.db, session.session_id)
         return True

@@ -7,6 +7,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.sessions.model import RegisteredWorkflow
 
+LIVES = "last_seen > clock_timestamp() - interval '2 minutes'"
+"""The condition on what a live worker has told."""
+
 
 async def register_workflows(db: AsyncConnection, registered: Sequence[RegisteredWorkflow]) -> None:
     """Also tells that this worker still serves them (`last_seen`)."""
