@@ -5,14 +5,18 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
-from app.database import DriverPool, transaction
+from app.database import DriverPool, is_away, transaction
+from app.errors import describe
 from app.events import append, artifacts, encoding
 from app.events.encoding import Recorded
 from app.events.types import AnyStreamId, StoredEvent, StreamKind
 from app.progress import SessionId
+
+logger = structlog.get_logger(__name__)
 
 ENVELOPE_ROOM = 4096
 """Bytes that an event's own fields may take beside a large value."""
@@ -84,7 +88,11 @@ class UnitOfWork:
 
 @asynccontextmanager
 async def unit_of_work(backends: Backends, *locked: AnyStreamId) -> AsyncIterator[UnitOfWork]:
-    """Takes the locks of the `locked` streams first; publishes and rings after the commit."""
+    """Takes the locks of the `locked` streams first; publishes and rings after the commit.
+
+    What fails after the commit is logged, not raised: the caller's work is done, and must not be done again.
+    Maintainers make up for it.
+    """
     async with transaction(backends.engine) as db:
         if locked:
             await append.lock_streams(db, *locked)
@@ -93,6 +101,10 @@ async def unit_of_work(backends: Backends, *locked: AnyStreamId) -> AsyncIterato
     if work.recorded:
         backends.push.publish(work.recorded)
     for ring in work.after_commit:
-        rung = ring()
-        if rung is not None:
-            await rung
+        try:
+            rung = ring()
+            if rung is not None:
+                await rung
+        except Exception as error:
+            unexpected = None if is_away(error) else error
+            logger.warning("not told after the commit", error=describe(error), exc_info=unexpected)
