@@ -217,7 +217,8 @@ class Follower:
                     self._close(stream_id)
             try:
                 # Not over a connection of its own: another one would be opened just when a thousand readers come.
-                states = await self.states.read_all(list(self._streams))
+                asked = list(self._streams)
+                states = await self.states.read_all(asked)
             except DATABASE_AWAY as error:
                 if now >= quiet_until:
                     logger.warning("postgres is away; followers wait", error=str(error))
@@ -226,6 +227,9 @@ class Follower:
             for state in states:
                 if live_or_none := self._streams.get(state.stream_id):
                     live_or_none.saw(state)
+            for stream_id in set(asked).difference(state.stream_id for state in states):
+                if stream_id in self._streams:  # Postgres has lost it: its readers come back, and are told so
+                    self._close(stream_id)
 
 
 def _report(task: asyncio.Task[None]) -> None:
