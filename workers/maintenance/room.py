@@ -48,6 +48,11 @@ class Room:
             try:
                 await self._rest(duty)
                 await self._round(maintainer)
+            except asyncio.CancelledError as error:
+                if asked_to_end():
+                    raise
+                # Something in the round cancelled itself; it would end the maintainer without a word.
+                logger.warning("a round failed", maintainer=duty.name, error="cancelled from inside", exc_info=error)
             except Exception as error:
                 if is_lost(error):
                     await self._wait_for_database(duty, error)
