@@ -29,6 +29,15 @@ _PLANNING = (
     "jit = off",
 )
 
+# A transaction that was under way when the functions were replaced may still write an event as 0001 did, without its
+# status, and a session's new status that the fill's snapshot does not show. The fill waits for it first.
+_LOCK = text("""
+SELECT count(pg_advisory_xact_lock(k)) FROM (
+    SELECT DISTINCT stream_lock_key(stream_id) AS k
+    FROM (SELECT stream_id FROM streams WHERE stream_id > :after ORDER BY stream_id LIMIT :limit) AS batch
+    ORDER BY k
+) AS sorted
+""")
 _FILL = text("""
 WITH batch AS (
     SELECT stream_id FROM streams WHERE stream_id > :after ORDER BY stream_id LIMIT :limit
@@ -50,7 +59,11 @@ def upgrade() -> None:
     with op.get_context().autocommit_block():
         after: object = "00000000-0000-0000-0000-000000000000"
         while after is not None:
-            after = op.get_bind().scalar(_FILL, {"after": after, "limit": BATCH})
+            batch = {"after": after, "limit": BATCH}
+            op.execute("BEGIN")
+            op.get_bind().execute(_LOCK, batch)
+            after = op.get_bind().scalar(_FILL, batch)  # a statement of its own: it sees what those it waited for wrote
+            op.execute("COMMIT")
 
 
 def downgrade() -> None:
