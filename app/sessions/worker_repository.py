@@ -63,10 +63,7 @@ async def prune_workers(db: AsyncConnection) -> None:
 
 async def count_workers(db: AsyncConnection) -> int:
     """The processes that have told within two minutes that they live, and have not shut down."""
-    return int(
-        await db.scalar(text("SELECT count(*) FROM workers WHERE last_seen > clock_timestamp() - interval '2 minutes'"))
-        or 0
-    )
+    return int(await db.scalar(text(f"SELECT count(*) FROM workers WHERE {LIVES}")) or 0)
 
 
 async def newest_workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow | None:
@@ -75,7 +72,7 @@ async def newest_workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow 
         await db.execute(
             text(
                 "SELECT name, version, langgraph_version, input_fields FROM workflows WHERE name = :name"
-                " ORDER BY last_seen > clock_timestamp() - interval '2 minutes' DESC, registered_at DESC LIMIT 1"
+                f" ORDER BY {LIVES} DESC, registered_at DESC LIMIT 1"
             ),
             {"name": name},
         )
@@ -91,10 +88,7 @@ async def is_served(db: AsyncConnection, name: str, version: str) -> bool:
     """Says whether a live worker serves this version."""
     return bool(
         await db.scalar(
-            text(
-                "SELECT EXISTS (SELECT FROM workflows WHERE name = :name AND version = :version"
-                " AND last_seen > clock_timestamp() - interval '2 minutes')"
-            ),
+            text(f"SELECT EXISTS (SELECT FROM workflows WHERE name = :name AND version = :version AND {LIVES})"),
             {"name": name, "version": version},
         )
     )

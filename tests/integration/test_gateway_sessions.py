@@ -16,9 +16,13 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.events.artifacts import put_artifact
 from app.progress import SessionId
 from app.schema import migrate
+from app.sessions.admission import ADMISSION_LOCK, admit_sessions
 from app.sessions.model import StepToken
+from app.unit_of_work import unit_of_work
 from tests.following import NO_SERVER
 from tests.serving import Served, serving
+
+ADMITTED = text("SELECT count(*) FROM sessions WHERE admitted_at IS NOT NULL")
 
 
 @pytest.fixture
@@ -247,6 +251,46 @@ async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_
     assert "no worker is running" in view["reason"]
     unknown = await served.client.post("/sessions", json={"task": "x", "workflow": "another"})
     assert unknown.status_code == 422 and "known: repair" in unknown.json()["detail"]
+
+
+async def test_sessions_that_came_without_a_worker_begin_only_as_there_is_room(
+    database_url: str, redis_url: str
+) -> None:
+    async with serving(database_url, redis_url, max_active_sessions=1) as served:
+        engine = served.gateway.engine
+        async with transaction(engine) as db:
+            await db.execute(text("UPDATE workflows SET last_seen = now() - interval '10 minutes'"))
+        made = [await served.create_session() for _ in range(3)]
+        assert {session["status"] for session in made} == {"waiting"}
+        async with transaction(engine) as db:
+            assert not await db.scalar(ADMITTED)
+            await db.execute(text("UPDATE workflows SET last_seen = now()"))
+        for _ in range(2):
+            await admit_sessions(served.gateway.backends)
+            async with transaction(engine) as db:
+                assert await db.scalar(ADMITTED) == 1
+
+
+async def test_what_fails_after_the_commit_changes_no_answer(database_url: str, redis_url: str) -> None:
+    async with serving(database_url, redis_url, statement_limit=2) as served:
+        created = await served.create_session()
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADMISSION_LOCK})
+            another = await served.client.post("/sessions", json={"task": "another"})
+            cancelled = await served.client.post(f"/sessions/{created['session_id']}/cancel")
+        assert (another.status_code, cancelled.status_code) == (201, 200)
+        assert cancelled.json()["status"] == "cancelled"
+
+
+async def test_a_bell_that_breaks_keeps_no_other_from_ringing(served: Served) -> None:
+    rung = []
+
+    def breaks() -> None:
+        raise OSError("no such bell")
+
+    async with unit_of_work(served.gateway.backends) as work:
+        work.after_commit += [breaks, lambda: rung.append("the next")]
+    assert rung == ["the next"]
 
 
 async def test_an_unknown_option_is_refused_by_name(served: Served) -> None:

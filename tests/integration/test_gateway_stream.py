@@ -18,6 +18,7 @@ import httpx
 import jsonschema
 import pytest
 from httpx_sse import EventSource, ServerSentEvent, aconnect_sse
+from sqlalchemy import text
 
 from app.database import transaction
 from app.events import encoding
@@ -240,6 +241,19 @@ async def next_of(events: AsyncIterator[ServerSentEvent], kind: str) -> str:
         frame = await anext(events)
     assert frame.event == kind
     return frame.id
+
+
+async def test_readers_of_a_stream_that_a_restore_took_away_are_sent_away(served: Served) -> None:
+    stream_id = await filled(served, closed=False)
+    async with sse(served, stream_id) as events:
+        while (await anext(events)).id != "10":
+            pass
+        async with transaction(served.gateway.engine) as db:  # as the copy was made before the stream was
+            await db.execute(text("DELETE FROM events"))
+            await db.execute(text("DELETE FROM streams"))
+        async with asyncio.timeout(20):
+            assert [event async for event in events] == []  # no `end`: it is to come back
+    assert (await served.client.get(f"/sessions/{stream_id}/events")).status_code == 404
 
 
 async def test_pages(served: Served) -> None:

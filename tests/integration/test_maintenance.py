@@ -85,6 +85,18 @@ async def test_what_one_maintainer_raises_ends_only_its_round(backends: Backends
     assert len(stuck.begun) == 1
 
 
+@pytest.mark.parametrize("is_exclusive", [False, True])
+async def test_a_round_that_cancels_itself_is_not_the_last(backends: Backends, is_exclusive: bool) -> None:
+    async def awaits_what_was_cancelled() -> None:
+        task = asyncio.create_task(never_ends())
+        task.cancel()
+        await task
+
+    rounds = Rounds(Duty("cancels", every=SOON, at_most=1, is_exclusive=is_exclusive), awaits_what_was_cancelled)
+    async with kept(backends, rounds):
+        await rounds.until(3)
+
+
 async def test_after_the_database_was_away_each_rests_as_long_as_it_says(backends: Backends) -> None:
     """Also the one that noticed nothing: a rescuer must not take leases that could not be renewed."""
     away = asyncio.Event()

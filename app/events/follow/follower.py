@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
+from app.errors import NotFound
 from app.events.cursors import Cursor
 from app.events.follow.live import LiveStream, Take
 from app.events.follow.read_budget import ReadBudget
@@ -112,8 +113,8 @@ class Follower:
     ) -> AsyncGenerator[Update, None]:
         """What comes after the offset `after`, which `state` (read just before) can serve.
 
-        Ends after `End`; without it when this process stops, and the client is to come back. While it waits, new
-        frames are first offered to `take`, which costs no switch of tasks; False: they come as Frames.
+        Ends after `End`; without it when this process stops or the stream is gone: the client is to come back. While
+        it waits, new frames are first offered to `take`, which costs no switch of tasks; False: they come as Frames.
         """
         live = self._join(state)
         try:
@@ -123,7 +124,10 @@ class Follower:
             tell_at = self._clock() + self._id_every
             while not (self._hung_up or live.is_closed):
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
-                page = await _next_page(live, cursor, only, ahead)
+                try:
+                    page = await _next_page(live, cursor, only, ahead)
+                except NotFound:  # a restore took the stream away; who comes back is told so
+                    return
                 ahead = None
                 # The order of the branches is that of urgency. A reset comes first: of a stream that began anew, no
                 # frame may go out under the old cursor. Then what there is, and the moves of a cursor over what the
@@ -195,7 +199,8 @@ class Follower:
     def _on_keeper_ended(self, live: LiveStream, task: asyncio.Task[None]) -> None:
         if task.cancelled():
             return
-        logger.error("a followed stream broke", stream_id=str(live.state.stream_id), exc_info=task.exception())
+        if not isinstance(error := task.exception(), NotFound):
+            logger.error("a followed stream broke", stream_id=str(live.state.stream_id), exc_info=error)
         self._close(live.state.stream_id)
 
     async def _beat(self) -> None:

@@ -47,12 +47,14 @@ class FastPath:
         self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        stream = None
         with suppress(AccessDenied, BadCursor, NotFound):  # the long way says why
             if asked := self._asked(scope):
                 gateway: Gateway = self._app.state.gateway
                 stream = await event_stream(gateway, *asked)
-                await stream(scope, receive, send)
-                return
+        if stream is not None:
+            await stream(scope, receive, send)
+            return
         own = dict(scope)  # FastAPI leaves much in it
         await self._app(own, receive, send)
         if STREAM in own:
