@@ -11,6 +11,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MIB = 1024 * 1024
 MAX_EVENT_BYTES = 256 * 1024
+PUSH_INLINE_BYTES = 64 * 1024
+STATEMENT_LIMIT = timedelta(seconds=40)
 PREFIX = "STELLWERK_"
 _KEYS = ("OPENAI_API_KEY", "PERPLEXITY_API_KEY", "ANTHROPIC_API_KEY")
 PROVIDER_KEYS = frozenset([*_KEYS, *(f"{PREFIX}{name}" for name in _KEYS)])
@@ -62,7 +64,7 @@ class Settings(BaseSettings):
     """Celery's broker is at this address; if unset, Redis is the broker."""
     database_pool_size: int = Field(default=8, ge=2)
     """This many connections to Postgres are open at most in the pool of one process."""
-    statement_limit: Duration = timedelta(seconds=40)
+    statement_limit: Duration = STATEMENT_LIMIT
     """A connection that does not answer for this long is given up; it is longer than the wait for a lock (30 s)."""
 
     # --- the gateway
@@ -96,7 +98,7 @@ class Settings(BaseSettings):
     # --- the log
     max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
     """A larger event is refused; a result or an answer of a model that is larger becomes an artifact beside the log."""
-    push_inline_bytes: int = Field(default=64 * 1024, ge=0)
+    push_inline_bytes: int = Field(default=PUSH_INLINE_BYTES, ge=0)
     """A larger message to readers names only the offsets, and they fetch the events from Postgres."""
 
     # --- workflows, steps and leases

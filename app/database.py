@@ -12,6 +12,7 @@ from psycopg.pq import TransactionStatus
 from sqlalchemy import URL, exc, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
+from app.config import STATEMENT_LIMIT
 from app.errors import BadInput
 
 DATABASE_AWAY = (exc.OperationalError, exc.InterfaceError, exc.TimeoutError)
@@ -60,9 +61,6 @@ SESSION_OPTIONS = (
 
 _CONNECTION: dict[str, Any] = {"application_name": "stellwerk", "options": SESSION_OPTIONS, **KEEPALIVE}
 
-
-STATEMENT_LIMIT = timedelta(seconds=40)
-"""The default of the setting `statement_limit`; longer than the wait for a lock (30 s)."""
 
 EXCLUSIVE_NAMES = 1
 """The kind of advisory locks of two numbers that are names; those of one number are streams' and admission's."""

@@ -16,7 +16,8 @@ from uuid import UUID, uuid4
 import psycopg
 import structlog
 
-from app.database import KEEPALIVE, STATEMENT_LIMIT, connect, is_transient, libpq_url
+from app.config import STATEMENT_LIMIT
+from app.database import KEEPALIVE, connect, is_transient, libpq_url
 from app.errors import StellwerkError, Unavailable
 from app.events.arrays import Answer, call_append, recorded
 from app.events.encoding import Item, Recorded

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from app.cancelling import asked_to_end
+from app.config import PUSH_INLINE_BYTES
 from app.events.cursors import prefix
 from app.events.encoding import Recorded
 
@@ -30,8 +31,6 @@ logger = structlog.get_logger(__name__)
 
 BUFFER_BYTES = 16 * 1024 * 1024
 """What may wait for a slow Redis; the oldest goes first, since readers fetch it from Postgres."""
-INLINE_BYTES = 64 * 1024
-"""The default of the setting `push_inline_bytes`: a message with more tells the offsets only."""
 RETRY_SECONDS = 0.5
 LOG_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
@@ -141,7 +140,7 @@ async def borrowed(redis: "Redis") -> AsyncIterator[AbstractConnection]:
 class Push:
     """Publishes appended events in the background. Belongs to one event loop, where `publish` is called."""
 
-    def __init__(self, redis_url: str, *, inline_bytes: int = INLINE_BYTES) -> None:
+    def __init__(self, redis_url: str, *, inline_bytes: int = PUSH_INLINE_BYTES) -> None:
         self._redis = connect(redis_url)
         self._inline_bytes = inline_bytes
         self._waiting: deque[tuple[str, bytes]] = deque()

@@ -84,7 +84,7 @@ async def _gateway(
             open_streams = streams(settings.send_timeout.total_seconds())
             watching = asyncio.create_task(open_streams.watch(), name="open-streams")
             backends = Backends(settings, engine, pool, push, dispatch)
-            yield Gateway(settings, engine, backends, follower, redis, open_streams)
+            yield Gateway(backends, follower, redis, open_streams)
             watching.cancel()
     finally:
         await push.close()

@@ -17,12 +17,18 @@ from app.unit_of_work import Backends
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    settings: Settings
-    engine: AsyncEngine
     backends: Backends
     follower: Follower
     redis: Redis
     streams: Streams
+
+    @property
+    def settings(self) -> Settings:
+        return self.backends.settings
+
+    @property
+    def engine(self) -> AsyncEngine:
+        return self.backends.engine
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import transaction
 from app.events import artifacts, read
@@ -35,21 +35,15 @@ async def read_history(backends: Backends, session_id: SessionId) -> History:
     queued: dict[int, tuple[int, str]] = {}
     results: dict[int, dict[str, Any]] = {}
     async with transaction(backends.engine) as db:
-        state = await read.stream_state(db, session_id)
-        only = read.Filter(t=frozenset({"session_event", "step_event"}))
-        after = 0
-        while page := await read.read_page(db, state, after=after, limit=1000, only=only):
-            after = page[-1].offset
-            for entry in page:
-                event = read.parse(entry)
-                if event["t"] == "session_event" and event["status"] == "created":
-                    started = event
-                elif event["t"] == "step_event" and "task_path" in event:
-                    queued[event["step"]] = (event["superstep"], event["task_path"])
-                elif event["t"] == "step_event" and event["status"] == "succeeded":
-                    superstep, path = queued[event["step"]]
-                    update = await artifacts.fetch(db, session_id, event["update"])
-                    results.setdefault(superstep, {})[path] = update
+        async for event in _events(db, session_id, "session_event", "step_event"):
+            if event["t"] == "session_event" and event["status"] == "created":
+                started = event
+            elif event["t"] == "step_event" and "task_path" in event:
+                queued[event["step"]] = (event["superstep"], event["task_path"])
+            elif event["t"] == "step_event" and event["status"] == "succeeded":
+                superstep, path = queued[event["step"]]
+                update = await artifacts.fetch(db, session_id, event["update"])
+                results.setdefault(superstep, {})[path] = update
         graph_input = await artifacts.fetch(db, session_id, started["input"])
     return History(
         started["workflow"],
@@ -63,14 +57,20 @@ async def read_answers(backends: Backends, session_id: SessionId, step: int) -> 
     """All answers that a step got, in order."""
     answers = []
     async with transaction(backends.engine) as db:
-        state = await read.stream_state(db, session_id)
-        after, only = 0, read.Filter(t=frozenset({"approval_event"}))
-        while page := await read.read_page(db, state, after=after, limit=1000, only=only):
-            after = page[-1].offset
-            for event in map(read.parse, page):
-                if event["step"] == step and event["status"] in {"approved", "rejected"}:
-                    answers.append(await artifacts.fetch(db, session_id, event["answer"]))
+        async for event in _events(db, session_id, "approval_event"):
+            if event["step"] == step and event["status"] in {"approved", "rejected"}:
+                answers.append(await artifacts.fetch(db, session_id, event["answer"]))
     return answers
+
+
+async def _events(db: AsyncConnection, session_id: SessionId, *kinds: str) -> AsyncIterator[dict[str, Any]]:
+    """The stream's events of these kinds, page by page. Raises NotFound."""
+    state = await read.stream_state(db, session_id)
+    after, only = 0, read.Filter(t=frozenset(kinds))
+    while page := await read.read_page(db, state, after=after, limit=PAGE, only=only):
+        for event in map(read.parse, page):
+            yield event
+        after = page[-1].offset
 
 
 async def verify(

@@ -85,16 +85,20 @@ def offsets(output: str) -> list[int]:
 
 
 def test_without_a_stack_the_commands_say_what_to_do(tmp_path: Path) -> None:
-    for arguments in (
-        ["sessions"],
-        ["tail", "1"],
-        ["approvals"],
-        ["prune", "--older-than", "1d"],
-        ["rebuild", "--all"],
+    gateway, database = "STELLWERK_URL and STELLWERK_TOKEN", "STELLWERK_DATABASE_URL"
+    for arguments, wanted in (
+        (["sessions"], gateway),
+        (["tail", "1"], gateway),
+        (["approvals"], gateway),
+        (["prune", "--older-than", "1d"], gateway),
+        (["rebuild", "--all"], database),
+        (["verify", "--all"], database),
+        (["epoch", "bump", "--reason", "restored"], database),
     ):
         done = stellwerk(tmp_path, *arguments)
         assert (done.returncode, done.stdout) == (1, "")
-        assert f"no stack is running in {tmp_path}: start one with `stellwerk up`, or set STELLWERK_URL" in done.stderr
+        start = "start one with `stellwerk up`"
+        assert f"no stack is running in {tmp_path}: {start}, or set {wanted}\n" in done.stderr
     assert stellwerk(tmp_path, "doctor").returncode == 0
 
 

@@ -73,7 +73,7 @@ class Room:
                     await maintainer.round()
 
     async def _rest(self, duty: Duty) -> None:
-        """Waits after the database was away: no worker could renew a lease: each gets the time for it first."""
+        """Waits after the database was away: meanwhile no worker could renew a lease, and each gets the time for it."""
         while True:
             async with self._asking:
                 left = self._came_back + duty.rests.total_seconds() - asyncio.get_running_loop().time()

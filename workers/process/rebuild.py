@@ -39,9 +39,9 @@ async def rebuild(
     addresses = Addresses.of(settings)
     workflows = load_workflows(settings.workflows, settings.allowed_state_types)
     served = {(w.name, w.version): w for w in workflows.values()}
-    database = create_engine(addresses.database, pool_size=2)
+    database = create_engine(addresses.database, pool_size=2, limit=settings.statement_limit)
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
-    pool = DriverPool(addresses.database)
+    pool = DriverPool(addresses.database, limit=settings.statement_limit)
     backends = Backends(settings, database, pool, push, dispatch)
     folds = FoldThreads(settings.fold_time_limit)
     rebuilder = Rebuilder(backends, served, Snapshots(backends, folds))

@@ -160,8 +160,7 @@ class Runtime:
             appends=self._appends,
             heartbeat=self._heartbeat,
             limits=self._limits,
-            settings=settings,
-            quarantine=Quarantine(self.backends, settings),
+            quarantine=Quarantine(self.backends),
             worker=worker,
         )
         self._registration = Registration(self.backends, self._served, worker)

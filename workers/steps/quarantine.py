@@ -17,7 +17,7 @@ from pathlib import Path
 
 import structlog
 
-from app.config import MIB, Settings
+from app.config import MIB
 from app.errors import LeaseLost, StreamClosed
 from app.progress import SessionId
 from app.sessions import attempts
@@ -46,7 +46,6 @@ def too_large(limit_bytes: int) -> str:
 @dataclass
 class Quarantine:
     backends: Backends
-    settings: Settings
     _line: dict[AttemptId, Claiming] = field(default_factory=dict)
     _processes: "set[asyncio.Task[None]]" = field(default_factory=set)
     _starting: "asyncio.Task[None] | None" = None
@@ -73,7 +72,7 @@ class Quarantine:
 
     def _grow(self) -> None:
         """A long attempt must not hold up the line, so a line that stands while nothing starts gets a process more."""
-        if self._line and self._starting is None and len(self._processes) < self.settings.concurrency:
+        if self._line and self._starting is None and len(self._processes) < self.backends.settings.concurrency:
             task = self._starting = asyncio.create_task(self._process(), name="alone")
             self._processes.add(task)
             task.add_done_callback(self._on_end)
@@ -89,7 +88,7 @@ class Quarantine:
 
     async def _process(self) -> None:
         command = [sys.executable, "-P", "-m", "workers.process.alone"]
-        environment = self.settings.worker_environment()
+        environment = self.backends.settings.worker_environment()
         async with guarded(command, cwd=Path.cwd(), env=environment, stdin=True, grace=GRACE) as process:
             assert process.stdout is not None
             assert process.stderr is not None
@@ -117,7 +116,7 @@ class Quarantine:
             status = await process.wait()
             logger.warning("the process of a step that ran alone died", status=status, session=str(step.session_id))
             if status == TOO_LARGE_STATUS:
-                error = f"the step, alone in its process, {too_large(self.settings.worker_memory_bytes)}"
+                error = f"the step, alone in its process, {too_large(self.backends.settings.worker_memory_bytes)}"
                 with suppress(LeaseLost, StreamClosed):
                     await patiently(partial(attempts.fail_step, self.backends, claim, error, retryable=False))
                 self.backends.push.cancel(step.session_id)  # siblings elsewhere need not go on

@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 
 import structlog
 
-from app.config import Settings
 from app.errors import (
     EventTooLarge,
     InvalidEvent,
@@ -78,7 +77,6 @@ class Runner:
     appends: GroupCommit
     heartbeat: Heartbeat
     limits: ModelLimits
-    settings: Settings
     quarantine: Quarantine
     worker: str
     _running: set[Attempt] = field(default_factory=set)
@@ -170,14 +168,11 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        redactor = Redactor(self.settings.secrets())
+        redactor = Redactor(self.backends.settings.secrets())
         reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
-            surroundings = surrounded(
-                claim, reporter, workspace, backends=self.backends, limits=self.limits, settings=self.settings
-            )
-            with surroundings:
+            with surrounded(claim, reporter, workspace, backends=self.backends, limits=self.limits):
                 async with reporter.streaming():
                     outcome = await run_claimed(
                         self.backends, self.advancer.snapshots, workflow, claim, reporter.stream

@@ -1,4 +1,4 @@
-"""What an attempt's agent gets: a reporter, and a checkout of the session's files."""
+"""What an attempt's agent gets: a reporter, a checkout of the session's files, the way to models, and settings."""
 
 import asyncio
 from collections import deque
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from app.config import Settings
 from app.errors import EventTooLarge, InvalidEvent
 from app.events import encoding
 from app.events.encoding import printable
@@ -178,7 +177,6 @@ def surrounded(
     *,
     backends: Backends,
     limits: ModelLimits,
-    settings: Settings,
 ) -> Iterator[None]:
     """An agent runs in here: what it reports, reads, changes and asks of models is this attempt's."""
     step = CurrentStep(
@@ -188,14 +186,14 @@ def surrounded(
         agent=claim.step.agent,
         reporter=reporter,
         environment={
-            "STELLWERK_URL": settings.url or "",
+            "STELLWERK_URL": backends.settings.url or "",
             "STELLWERK_SESSION": str(claim.session.session_id),
             "STELLWERK_STEP_TOKEN": str(claim.token),
         },
     )
     provider = worktree_provider.set(workspace.provide)
     gate = model_gate.set(AttemptGate(claim, backends, limits))
-    chosen = step_settings.set(settings)
+    chosen = step_settings.set(backends.settings)
     try:
         with running_step(step):
             yield

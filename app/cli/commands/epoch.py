@@ -5,10 +5,9 @@ from typing import Annotated
 
 import typer
 
-from app.cli.client import find_address
 from app.cli.console import examples, print_line
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import read_settings, with_servers
+from app.cli.support.configured import read_settings, with_database
 
 commands = typer.Typer()
 epoch = typer.Typer(
@@ -23,10 +22,8 @@ def bump(
     home: Home = None,
 ) -> None:
     """Raises the epoch after a failover that lost commits: clients' older cursors are answered with a reset."""
-    settings = with_servers(read_settings(home))
-    if settings.database_url is None:
-        find_address(settings)  # raises, with what to do
-    print_line(f"epoch {asyncio.run(_bump(settings.database_url or '', reason))}")
+    database_url = with_database(read_settings(home)).database_url or ""
+    print_line(f"epoch {asyncio.run(_bump(database_url, reason))}")
 
 
 async def _bump(database_url: str, reason: str) -> int:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.progress import Progress
 
-from app.cli.client import find_address
 from app.cli.console import clean, err, examples, print_text, say
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import read_settings, with_servers
+from app.cli.support.configured import read_settings, with_database
 from app.cli.support.lookup import Session, session_id_of
 from app.errors import BadInput, BadPath
 from app.progress import SessionId
@@ -21,7 +20,6 @@ from app.progress import SessionId
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
 
-    from app.config import Settings
     from app.events.proof.verify import Fault
     from app.events.types import AnyStreamId
 
@@ -39,10 +37,11 @@ def export(
 ) -> None:
     """Writes a session's events with all that proves them; `stellwerk verify FILE` needs no database."""
     settings = read_settings(home)
+    address = with_database(settings).database_url or ""
     session_id = session_id_of(session, settings)
     try:
         with output.open("wb") if output else nullcontext(sys.stdout.buffer) as file:
-            asyncio.run(_export(database_url(settings), session_id, file))
+            asyncio.run(_export(address, session_id, file))
     except BrokenPipeError:
         raise typer.Exit(1) from None
     except OSError as error:
@@ -88,8 +87,9 @@ def verify(
         raise BadInput("--head-chain goes with a file")
     else:
         settings = read_settings(home)
+        address = with_database(settings).database_url or ""
         session_id = None if what is None else session_id_of(what, settings)
-        whole = asyncio.run(_verify_database(database_url(settings), session_id))
+        whole = asyncio.run(_verify_database(address, session_id))
     if not whole:
         raise typer.Exit(1)
 
@@ -157,13 +157,6 @@ def _tell(stream: str, faults: "Iterable[Fault]") -> int:
     if count > MAX_FAULTS:
         print_text(f"{stream} … and {count - MAX_FAULTS} more")
     return count
-
-
-def database_url(settings: "Settings") -> str:
-    address = with_servers(settings).database_url
-    if address is None:
-        find_address(settings)  # raises, with what to do
-    return address or ""
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ import typer
 from app.cli.client import GatewayClient, Token, Url, find_address
 from app.cli.console import examples, print_line, print_text, say
 from app.cli.support.background_stack import Home
-from app.cli.support.configured import read_settings, with_servers
+from app.cli.support.configured import read_settings, with_database, with_servers
 from app.cli.support.lookup import session_id_of
 from app.errors import BadInput, GatewayRefused
 from app.progress import SessionId
@@ -37,9 +37,7 @@ def rebuild(
     """Folds sessions from their log alone, and compares with their snapshots or replaces these."""
     if (session is None) == (not everything):
         raise BadInput("give a session or --all")
-    settings = with_servers(read_settings(home))
-    if settings.database_url is None:
-        find_address(settings)  # raises, with what to do
+    settings = with_database(read_settings(home))
     session_ids = None if session is None else [session_id_of(session, settings)]
     if asyncio.run(_rebuild(settings, session_ids, check=check)):
         raise typer.Exit(1)

@@ -4,7 +4,6 @@ import signal
 import time
 from types import FrameType
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import typer
 
@@ -12,6 +11,7 @@ from app.cli.console import examples
 from app.cli.support.background_stack import Home, stop_stack
 from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
+from app.redaction import without_passwords
 
 commands = typer.Typer()
 
@@ -63,13 +63,8 @@ def _say_ready(info: StackInfo) -> None:
     for name, value in (
         ("page", f"{info.url}/?token={info.token}"),
         ("gateway", info.url),
-        ("database", _without_password(info.database_url)),
-        ("redis", _without_password(info.redis_url)),
+        # Not into the terminal's scrollback; stellwerk.json has the passwords.
+        ("database", without_passwords(info.database_url)),
+        ("redis", without_passwords(info.redis_url)),
     ):
         typer.echo(f"  {name:<9} {value}")
-
-
-def _without_password(address: str) -> str:
-    """Hides the password from the terminal and its scrollback; stellwerk.json has it."""
-    parts = urlsplit(address)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

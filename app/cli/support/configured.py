@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.embedded.running import running_stack
+from app.errors import NoStack
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -23,3 +24,13 @@ def with_servers(settings: "Settings") -> "Settings":
     info = running_stack(settings.home)
     servers = {"database_url": info.database_url, "redis_url": info.redis_url} if info else {}
     return settings.model_copy(update=servers)
+
+
+def with_database(settings: "Settings") -> "Settings":
+    """As `with_servers`, for commands that read Postgres themselves. Raises NoStack where there is no address of it."""
+    found = with_servers(settings)
+    if found.database_url is None:
+        raise NoStack(
+            f"no stack is running in {settings.home}: start one with `stellwerk up`, or set STELLWERK_DATABASE_URL"
+        )
+    return found

@@ -32,9 +32,8 @@ class StateReads:
         self._asked.update(stream_ids)
         if self._next is None:
             self._next = asyncio.create_task(self._read(), name="states")
-            self._next.add_done_callback(
-                lambda task: task.cancelled() or task.exception()
-            )  # seen, even if no reader waits
+            # Seen, even if no reader waits.
+            self._next.add_done_callback(lambda task: task.cancelled() or task.exception())
         # Shielded: one reader that leaves must not take the answer from the others.
         states = await asyncio.shield(self._next)
         return [states[stream_id] for stream_id in stream_ids if stream_id in states]
