@@ -72,16 +72,18 @@ def temporary_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def plain_surroundings() -> Iterator[None]:
-    """No program that is not asked for, no proxy, and no `.env`: the checkout's is for its owner's stack."""
+    """No program that is not asked for, no proxy, nobody's git configuration, and no `.env`, for the one in the
+    checkout is for its owner's stack."""
     forget_the_proxies()
     before = Path.cwd()
     with temporary_home() as directory:
         directory.chmod(0o755)
-        programs, here = directory / "programs", directory / "here"
-        for place in (programs, here):
+        programs, here, own_home = directory / "programs", directory / "here", directory / "home"
+        for place in (programs, here, own_home):
             place.mkdir()
             place.chmod(0o755)
         use_ordinary_programs(programs)
+        os.environ["HOME"] = str(own_home)
         os.chdir(here)
         yield
         os.chdir(before)

@@ -16,7 +16,7 @@ ORDINARY = (
     *("umount", "uname", "uniq", "unshare", "wc", "xargs"),
 )
 PROVIDERS = ("OPENAI_", "PERPLEXITY_", "ANTHROPIC_", "CLAUDE_", "LANGSMITH_", "LANGCHAIN_")
-OF_A_SHELL = (*PROVIDERS, "STELLWERK_", "CELERY_", "GIT_", "PG")
+OF_A_SHELL = (*PROVIDERS, "STELLWERK_", "CELERY_", "GIT_", "PG", "XDG_")
 OF_A_TERMINAL = ("COLUMNS", "LINES", "NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
 
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")

@@ -31,7 +31,7 @@ from workers.graph.loading import load_workflows
 
 DATABASES = Path(__file__).parents[1] / "databases"
 OLD = "c8f0eb1"
-SEEN: dict[str, Any] = json.loads((DATABASES / f"{OLD}.json").read_text())
+SEEN: dict[str, Any] = json.loads((DATABASES / f"{OLD}.json").read_bytes())
 """What readers saw in it when it was dumped; its README says what each session is."""
 IDS = {name: SessionId(UUID(stream["session_id"])) for name, stream in SEEN["streams"].items()}
 
