@@ -95,6 +95,14 @@ class Settings(BaseSettings):
     catch_up_page: int = Field(default=1000, ge=1, le=10_000)
     """A reader that catches up gets at most this many events from one query."""
 
+    # --- projects: limits of each one
+    project_sessions: int = Field(default=20_000, ge=1)
+    """A project has this many sessions at most that have not ended, those that wait for their turn included."""
+    project_rate: int = Field(default=500, ge=1)
+    """The keys of a project may make this many requests a second, together, to one gateway process."""
+    project_streams: int = Field(default=2_000, ge=1)
+    """The keys of a project may hold this many streams open, together, at one gateway process."""
+
     # --- the log
     max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
     """A larger event is refused; a result or an answer of a model that is larger becomes an artifact beside the log."""
@@ -251,6 +259,7 @@ class Settings(BaseSettings):
 GROUPS = {
     "home": "Home and servers",
     "url": "The gateway",
+    "project_sessions": "Projects",
     "max_event_bytes": "The log",
     "workflows": "Workflows, steps and leases",
     "workspaces": "Workspaces",

@@ -16,7 +16,9 @@ StellwerkError
 │   ├── LeaseLost
 │   ├── NotWaiting
 │   └── StackRunning         one stack for each home
-├── AccessDenied
+├── AccessDenied             nobody known asks
+│   └── MissingScope         somebody known, who may not
+├── TooMany                  carries when to try again
 ├── CursorOutOfRange         carries earliest, head and the cursor to start again from
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
@@ -118,6 +120,19 @@ class StackRunning(Conflict):
 
 class AccessDenied(StellwerkError):
     """The token is missing or wrong; send it as 'Authorization: Bearer TOKEN'."""
+
+
+class MissingScope(AccessDenied):
+    """The key does not have the scope that this needs."""
+
+
+class TooMany(StellwerkError):
+    """The project has reached a limit; try again later."""
+
+    def __init__(self, message: str, *, retry_after: int = 1) -> None:
+        """`retry_after` in seconds."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class CursorOutOfRange(StellwerkError):

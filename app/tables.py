@@ -60,8 +60,12 @@ streams = Table(
     _timestamp("last_ts", nullable=False, server_default=text("'epoch'")),
     Column("closed", Boolean, nullable=False, server_default=text("false")),
     Column("status", Text, comment="what its last session_event or batch_event says"),
+    Column("project", Text, nullable=False, server_default=text("'default'"), comment="whom it belongs to"),
+    Column("workflow_name", Text, comment="what its session_event(created) says"),
     CheckConstraint("kind IN ('session', 'batch', 'operators')", name="streams_kind"),
 )
+
+Index("streams_operators", streams.c.project, unique=True, postgresql_where=text("kind = 'operators'"))
 
 events = Table(
     "events",
@@ -164,13 +168,17 @@ sessions = Table(
     _timestamp("ended_at"),
     _timestamp("admitted_at", comment="null: waits for its turn"),
     _timestamp("advance_sent_at", comment="when advance_session was last sent"),
+    Column("project", Text, nullable=False, server_default=text("'default'")),
     CheckConstraint(
         "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
         name="sessions_status",
     ),
 )
+Index("sessions_project", sessions.c.project, sessions.c.session_id)
+Index("sessions_status", sessions.c.project, sessions.c.status)
 Index(
-    "sessions_idempotency_key",
+    "sessions_project_idempotency_key",
+    sessions.c.project,
     sessions.c.principal,
     sessions.c.idempotency_key,
     unique=True,
@@ -182,6 +190,29 @@ Index(
     sessions.c.priority.desc(),
     sessions.c.session_id,
     postgresql_where=text("ended_at IS NULL AND admitted_at IS NULL"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("key_id", Uuid, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("project", Text, nullable=False),
+    Column("scopes", ARRAY(Text), nullable=False),
+    Column("digest", LargeBinary, nullable=False, comment="SHA-256 of the key, which is kept nowhere"),
+    _timestamp("created_at", nullable=False, server_default=_now),
+    Column("created_by", Text, nullable=False),
+    _timestamp("expires_at", comment="null: never"),
+    _timestamp("revoked_at"),
+    Column("successor", Uuid, comment="the key that it was rotated to"),
+)
+Index("keys_digest", keys.c.digest, unique=True)
+Index(
+    "keys_name",
+    keys.c.project,
+    keys.c.name,
+    unique=True,
+    postgresql_where=text("revoked_at IS NULL AND successor IS NULL"),
 )
 
 steps = Table(

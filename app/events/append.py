@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.events import chain
 from app.events.arrays import APPEND, Answer, arguments, recorded
 from app.events.encoding import Item, Recorded
-from app.events.types import AnyStreamId, StreamKind
+from app.events.types import DEFAULT_PROJECT, AnyStreamId, StreamKind
 
 
 async def _append(db: AsyncConnection, items: Sequence[Item]) -> list[Answer]:
@@ -53,10 +53,16 @@ async def lock_streams(db: AsyncConnection, *stream_ids: AnyStreamId) -> None:
     )
 
 
-async def create_stream(db: AsyncConnection, stream_id: AnyStreamId, kind: StreamKind) -> None:
+async def create_stream(
+    db: AsyncConnection, stream_id: AnyStreamId, kind: StreamKind, *, project: str = DEFAULT_PROJECT
+) -> None:
+    """A project has one operators' stream; a second one is not made, and is no error."""
     await db.execute(
-        text("INSERT INTO streams (stream_id, kind, head_chain) VALUES (:id, :kind, :chain)"),
-        {"id": stream_id, "kind": kind, "chain": chain.genesis(stream_id)},
+        text(
+            "INSERT INTO streams (stream_id, kind, head_chain, project) VALUES (:id, :kind, :chain, :project)"
+            " ON CONFLICT (project) WHERE kind = 'operators' DO NOTHING"
+        ),
+        {"id": stream_id, "kind": kind, "chain": chain.genesis(stream_id), "project": project},
     )
 
 

@@ -13,7 +13,7 @@ from app.database import driver_connection
 from app.errors import NotFound
 from app.events.cursors import prefix
 from app.events.encoding import Recorded, stream_member
-from app.events.types import AnyStreamId, StreamId, StreamKind
+from app.events.types import DEFAULT_PROJECT, AnyStreamId, StreamId, StreamKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +28,11 @@ class StreamState:
     closed: bool
     status: str | None
     epoch: int
+    project: str = DEFAULT_PROJECT
 
 
 _STATE = """
-SELECT stream_id, kind, head, head_chain, earliest, closed, status, (SELECT max(epoch) FROM epochs) AS epoch
+SELECT stream_id, kind, head, head_chain, earliest, closed, status, (SELECT max(epoch) FROM epochs) AS epoch, project
 FROM streams WHERE stream_id = ANY(:ids)
 """
 
@@ -42,11 +43,15 @@ async def stream_states(db: AsyncConnection, stream_ids: Sequence[AnyStreamId]) 
     return [StreamState(*row) for row in rows]
 
 
+def no_stream(stream_id: AnyStreamId) -> NotFound:
+    return NotFound(f"there is no stream {stream_id}")
+
+
 async def stream_state(db: AsyncConnection, stream_id: AnyStreamId) -> StreamState:
     """Raises NotFound."""
     found = await stream_states(db, [stream_id])
     if not found:
-        raise NotFound(f"there is no stream {stream_id}")
+        raise no_stream(stream_id)
     return found[0]
 
 

@@ -15,6 +15,8 @@ from app.progress import Phase, SessionId
 StreamId = NewType("StreamId", UUID)
 AnyStreamId = StreamId | SessionId
 StreamKind = Literal["session", "batch", "operators"]
+DEFAULT_PROJECT = "default"
+"""Whom streams belong to that name no project."""
 SessionStatus = Literal["created", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
 StepStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "lost", "cancelled"]
@@ -70,6 +72,7 @@ class SessionEvent(TypedDict):
     workflow: NotRequired[str]
     version: NotRequired[str]
     langgraph: NotRequired[str]
+    project: NotRequired[str]
     reason: NotRequired[str | None]
     principal: NotRequired[str]
     result: NotRequired[Any]
@@ -118,6 +121,29 @@ class BatchEvent(TypedDict):
     sessions: NotRequired[list[Any]]
 
 
+class ControlEvent(TypedDict):
+    """What a principal asked to be done to a session or a key, on the operators' stream of its project.
+
+    `outcome` is `done`, `unchanged` (it was so already), `refused` (it could not be done then; `error` says why) or
+    `denied` (`principal` may not do so): these are gathered, `count` of them in the minute that began at `since`.
+    """
+
+    t: Literal["control_event"]
+    action: str
+    outcome: Literal["done", "unchanged", "refused", "denied"]
+    principal: str | None
+    key_id: str | None
+    target: str | None
+    reason: str | None
+    request_id: str | None
+    error: NotRequired[str]
+    details: NotRequired[dict[str, Any]]
+    address: NotRequired[str]
+    status: NotRequired[int]
+    count: NotRequired[int]
+    since: NotRequired[str]
+
+
 class ErasedEvent(TypedDict):
     """An event whose payload was erased; its digest still stands in the chain."""
 
@@ -125,7 +151,15 @@ class ErasedEvent(TypedDict):
 
 
 StoredEvent = (
-    AgentEvent | WorkflowEvent | StepEvent | SessionEvent | ApprovalEvent | ModelEvent | BatchEvent | ErasedEvent
+    AgentEvent
+    | WorkflowEvent
+    | StepEvent
+    | SessionEvent
+    | ApprovalEvent
+    | ModelEvent
+    | BatchEvent
+    | ControlEvent
+    | ErasedEvent
 )
 
 
@@ -160,6 +194,9 @@ class ModelEventOnWire(Envelope, ModelEvent): ...
 class BatchEventOnWire(Envelope, BatchEvent): ...
 
 
+class ControlEventOnWire(Envelope, ControlEvent): ...
+
+
 class ErasedEventOnWire(Envelope, ErasedEvent): ...
 
 
@@ -171,6 +208,7 @@ Event = Annotated[
     | ApprovalEventOnWire
     | ModelEventOnWire
     | BatchEventOnWire
+    | ControlEventOnWire
     | ErasedEventOnWire,
     Discriminator("t"),
 ]

@@ -12,11 +12,13 @@ from app.events.artifacts import get_artifact
 from app.events.cursors import Cursor
 from app.events.proof import export
 from app.events.read import read_page, stream_state
+from app.events.types import AnyStreamId
 from app.gateway.access import ByPrincipal, ByStep
 from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream, resolve
 from app.gateway.streaming.parameters import StartOfReading
 from app.gateway.wiring import Gateway, Wired
+from app.principals.model import Principal, check_readable
 from app.progress import Phase, Report, SessionId
 from app.sessions import service
 
@@ -73,13 +75,15 @@ async def read_events(
     """The next events after the cursor."""
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await event_stream(gateway, principal, session_id, start)
-    return await _page(gateway, session_id, start, limit)
+    return await _page(gateway, principal, session_id, start, limit)
 
 
-async def _page(gateway: Gateway, session_id: SessionId, start: StartOfReading, limit: int) -> Response:
+async def _page(
+    gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: StartOfReading, limit: int
+) -> Response:
     """Built from the stored text: a page holds the very bytes that streams carry."""
     async with gateway.snapshot() as db:
-        opening = await resolve(db, session_id, start)
+        opening = await resolve(db, principal, stream_id, start)
         if opening.reset is not None:
             raise opening.reset
         state = opening.state
@@ -141,6 +145,7 @@ async def read_artifact(
 ) -> Response:
     """A content too large for an event, as an event's `$artifact` names it."""
     async with gateway.engine.connect() as db:
+        check_readable(principal, await stream_state(db, session_id))
         artifact = await get_artifact(db, session_id, bytes.fromhex(digest))
     return Response(artifact.content, media_type=artifact.media_type, headers={"Content-Disposition": "attachment"})
 
@@ -153,7 +158,7 @@ async def read_artifact(
 async def export_session(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> Response:
     """All events with digests, salts, chain and artifacts: a file that proves itself."""
     async with gateway.engine.connect() as db:
-        state = await stream_state(db, session_id)
+        state = check_readable(principal, await stream_state(db, session_id))
     name = f'attachment; filename="{session_id}.jsonl"'
     lines = export.export(gateway.engine, state)
     return StreamingResponse(lines, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": name})

@@ -25,11 +25,13 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.BadCursor: 400,
     errors.AccessDenied: 401,
+    errors.MissingScope: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.CursorOutOfRange: 410,
     errors.EventTooLarge: 413,
     errors.BadInput: 422,
+    errors.TooMany: 429,
     errors.Unavailable: 503,
     errors.StellwerkError: 500,
 }
@@ -92,8 +94,12 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
     status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
     headers, more = dict[str, str](), dict[str, object]()
     match error:
+        case errors.MissingScope():
+            pass
         case errors.AccessDenied():
             headers["WWW-Authenticate"] = "Bearer"
+        case errors.TooMany():
+            headers["Retry-After"] = str(error.retry_after)
         case errors.Unavailable():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case errors.CursorOutOfRange():

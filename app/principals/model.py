@@ -1,10 +1,18 @@
 """Who acts: a principal, with the project that it belongs to and the scopes that it has. Pure."""
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+import re
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from app.errors import BadInput, MissingScope
+from app.events.read import StreamState, no_stream
+from app.events.types import AnyStreamId
 
 Scope = Literal["read", "submit", "operate", "audit", "admin"]
 EVERY_SCOPE: frozenset[Scope] = frozenset(get_args(Scope))
+DEPLOYMENT = "stellwerk"
+"""The project of the deployment itself: its operators' stream tells what concerns no project. It has no keys."""
+_PROJECT = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +23,60 @@ class Principal:
     name: str
     project: str | None
     scopes: frozenset[Scope]
+    stream_id: AnyStreamId | None = None
+    """The only stream that a ticket lets its holder read; None: it is no ticket."""
+
+    def sees(self, project: str) -> bool:
+        """The one rule: what belongs to another project does not exist for it."""
+        return self.project is None or self.project == project
+
+    def require(self, *scopes: Scope) -> None:
+        """Raises MissingScope unless it has one of them."""
+        if self.scopes.isdisjoint(scopes):
+            needed = " or ".join(scopes)
+            has = ", ".join(sorted(self.scopes))
+            raise MissingScope(f"{self.name!r} may not do this: it needs the scope {needed}, and has {has}")
 
 
+OPERATORS: tuple[Scope, ...] = ("audit", "admin")
+"""One of them reads the operators' stream of its project."""
 OWNER = Principal(key_id=None, name="owner", project=None, scopes=EVERY_SCOPE)
 """Who shows the stack's own token."""
+
+
+Outcome = Literal["done", "unchanged", "refused"]
+
+
+@dataclass(slots=True)
+class Control:
+    """A control action: what a principal asks to be done, and what came of it. `action` is `session.cancel`, say."""
+
+    action: str
+    principal: Principal
+    target: str | None = None
+    reason: str | None = None
+    request_id: str | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+    outcome: Outcome = "done"
+
+
+def check_readable(principal: Principal, state: StreamState) -> StreamState:
+    """Returns the state. Raises NotFound for a stream that does not exist for this principal.
+
+    An operators' stream is there for `audit` and `admin` alone.
+    """
+    is_hidden = state.kind == "operators" and principal.scopes.isdisjoint(OPERATORS)
+    is_other = principal.stream_id not in {None, state.stream_id}
+    if is_hidden or is_other or not principal.sees(state.project):
+        raise no_stream(state.stream_id)
+    return state
+
+
+def check_project(name: str) -> str:
+    """Returns the name. Raises BadInput where it cannot be a project's."""
+    if not _PROJECT.fullmatch(name) or name == DEPLOYMENT:
+        raise BadInput(
+            f"{name!r} cannot be a project's name: it has 1 to 63 of a-z, 0-9, - and _, begins with a letter or digit,"
+            f" and is not {DEPLOYMENT!r}"
+        )
+    return name

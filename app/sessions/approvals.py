@@ -4,12 +4,13 @@ from typing import Any
 
 from app.database import transaction
 from app.errors import NotWaiting
-from app.principals.model import Principal
+from app.principals.control import control_of_session
+from app.principals.model import Control, Principal
 from app.progress import SessionId
 from app.sessions import facts, repository, step_repository, transitions
 from app.sessions.facts import Verdict
 from app.sessions.model import Approval
-from app.unit_of_work import Backends, unit_of_work
+from app.unit_of_work import Backends
 
 
 async def list_approvals(
@@ -17,7 +18,7 @@ async def list_approvals(
 ) -> list[Approval]:
     """What waits for a person, longest first."""
     async with transaction(backends.engine) as db:
-        return await repository.waiting_approvals(db, session_id)
+        return await repository.waiting_approvals(db, session_id, project=principal.project)
 
 
 async def answer_approval(
@@ -29,12 +30,15 @@ async def answer_approval(
     answer: Any = None,
     comment: str | None = None,
     principal: Principal,
+    request_id: str | None = None,
 ) -> int:
     """The node's `interrupt()` returns `answer`, or the verdict where there is no answer.
 
     Returns the offset of the approval_event. Raises NotFound, and NotWaiting when nothing is asked (any more).
     """
-    async with unit_of_work(backends, session_id) as work:
+    details = {"step": step, "verdict": verdict or "approved"}
+    control = Control("approval.answer", principal, reason=comment, request_id=request_id, details=details)
+    async with control_of_session(backends, session_id, control) as work:
         session = await repository.session_row(work.db, session_id)
         row = await step_repository.step_row(work.db, session_id, step)
         if not transitions.may_step("answer", row.status):

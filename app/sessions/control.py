@@ -1,21 +1,29 @@
 """What people do to sessions that run or have ended: cancel and retry. One function is one transaction."""
 
 from app.events import append
-from app.principals.model import Principal
+from app.principals.control import control_of_session
+from app.principals.model import Control, Principal
 from app.progress import SessionId
 from app.sessions import facts, repository, step_repository, transitions
 from app.sessions.ending import end_session
 from app.sessions.model import SessionView
-from app.unit_of_work import Backends, unit_of_work
+from app.unit_of_work import Backends
 
 
 async def cancel_session(
-    backends: Backends, session_id: SessionId, *, principal: Principal, reason: str | None = None
+    backends: Backends,
+    session_id: SessionId,
+    *,
+    principal: Principal,
+    reason: str | None = None,
+    request_id: str | None = None,
 ) -> SessionView:
     """Cancelling a cancelled session changes nothing. Raises NotFound, and Conflict when it ended otherwise."""
-    async with unit_of_work(backends, session_id) as work:
+    control = Control("session.cancel", principal, reason=reason, request_id=request_id)
+    async with control_of_session(backends, session_id, control) as work:
         view = await repository.session_view(work.db, session_id)
         if transitions.after("cancel", view.status) == view.status:
+            control.outcome = "unchanged"
             return view
         await end_session(work, session_id, "cancel", reason=reason, principal=principal)
         work.after_commit.append(lambda: backends.push.cancel(session_id))
@@ -23,13 +31,19 @@ async def cancel_session(
 
 
 async def retry_session(
-    backends: Backends, session_id: SessionId, *, principal: Principal, reason: str | None = None
+    backends: Backends,
+    session_id: SessionId,
+    *,
+    principal: Principal,
+    reason: str | None = None,
+    request_id: str | None = None,
 ) -> SessionView:
     """Takes a failed session up again in the same log, with new attempts of what failed or was cancelled.
 
     What succeeded stands. Raises NotFound, and Conflict for a session that has not failed.
     """
-    async with unit_of_work(backends, session_id) as work:
+    control = Control("session.retry", principal, reason=reason, request_id=request_id)
+    async with control_of_session(backends, session_id, control) as work:
         session = await repository.session_row(work.db, session_id)
         status = transitions.after("retry", session.status)
         await append.reopen(work.db, session_id)

@@ -75,7 +75,9 @@ class Attempt(Protocol):
     def queue(self) -> str: ...
 
 
-def session_created(*, task: str, graph_input: Any, workflow: RegisteredWorkflow, principal: Principal) -> SessionEvent:
+def session_created(
+    *, task: str, graph_input: Any, workflow: RegisteredWorkflow, project: str, principal: Principal
+) -> SessionEvent:
     """What a session was started with; a rebuild begins with it."""
     return {
         "t": "session_event",
@@ -85,6 +87,7 @@ def session_created(*, task: str, graph_input: Any, workflow: RegisteredWorkflow
         "workflow": workflow.name,
         "version": workflow.version,
         "langgraph": workflow.langgraph_version,
+        "project": project,
         "principal": principal.name,
     }
 

@@ -169,6 +169,7 @@ class SessionView:
     created_at: datetime
     ended_at: datetime | None
     result: Any
+    project: str
     steps: tuple[StepView, ...] = ()
 
 
@@ -182,6 +183,7 @@ class Approval:
     task: str
     question: Any
     requested_at: datetime
+    project: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,9 @@ from app.sessions.model import (
     SessionView,
     StepView,
     columns_of,
+    listed,
 )
+from app.sessions.transitions import OPEN
 
 _SESSION_ROW = f"SELECT {columns_of(SessionRow)} FROM sessions WHERE session_id = :id"
 
@@ -51,6 +53,7 @@ async def insert_session(
     workflow: RegisteredWorkflow,
     *,
     graph_input: Any,
+    project: str,
     principal: str,
     idempotency_key: str | None,
     request_digest: bytes,
@@ -58,9 +61,9 @@ async def insert_session(
     await db.execute(
         text(
             "INSERT INTO sessions (session_id, status, task, input, path, repo, priority, options, principal,"
-            " workflow, workflow_version, langgraph_version, idempotency_key, request_digest)"
+            " workflow, workflow_version, langgraph_version, idempotency_key, request_digest, project)"
             " VALUES (:id, 'created', :task, :input, :path, :repo, :priority, :options, :principal,"
-            " :workflow, :version, :langgraph, :key, :digest)"
+            " :workflow, :version, :langgraph, :key, :digest, :project)"
         ),
         {
             "id": session_id,
@@ -76,21 +79,36 @@ async def insert_session(
             "langgraph": workflow.langgraph_version,
             "key": idempotency_key,
             "digest": request_digest,
+            "project": project,
         },
     )
 
 
-async def session_by_key(db: AsyncConnection, principal: str, idempotency_key: str) -> tuple[SessionId, bytes] | None:
+async def session_by_key(
+    db: AsyncConnection, project: str, principal: str, idempotency_key: str
+) -> tuple[SessionId, bytes] | None:
     row = (
         await db.execute(
             text(
                 "SELECT session_id, request_digest FROM sessions"
-                " WHERE principal = :principal AND idempotency_key = :key"
+                " WHERE project = :project AND principal = :principal AND idempotency_key = :key"
             ),
-            {"principal": principal, "key": idempotency_key},
+            {"project": project, "principal": principal, "key": idempotency_key},
         )
     ).one_or_none()
     return (SessionId(row[0]), row[1]) if row else None
+
+
+async def count_open(db: AsyncConnection, project: str, *, at_most: int) -> int:
+    """How many sessions of the project have not ended; it stops counting at `at_most`."""
+    found = await db.scalar(
+        text(
+            "SELECT count(*) FROM (SELECT FROM sessions WHERE project = :project"
+            f" AND status IN {listed(OPEN)} LIMIT :at_most) AS open"
+        ),
+        {"project": project, "at_most": at_most},
+    )
+    return int(found or 0)
 
 
 async def set_status(db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None) -> None:
@@ -167,15 +185,17 @@ async def commit_fold(
     return None
 
 
+_OF_PROJECT = "(CAST(:project AS text) IS NULL OR x.project = :project)"
 _VIEW = (
     "SELECT session_id, x.status, reason, task, workflow, workflow_version, path, repo, priority, principal,"
-    " head, created_at, ended_at, result FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
+    " head, created_at, ended_at, result, x.project FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
 )
 
 
-async def session_view(db: AsyncConnection, session_id: SessionId) -> SessionView:
-    """Returns the session without its steps. Raises NotFound."""
-    row = (await db.execute(text(f"{_VIEW} WHERE session_id = :id"), {"id": session_id})).one_or_none()
+async def session_view(db: AsyncConnection, session_id: SessionId, *, project: str | None = None) -> SessionView:
+    """Returns the session without its steps. Raises NotFound, also for one of another project than `project`."""
+    query = f"{_VIEW} WHERE session_id = :id AND {_OF_PROJECT}"
+    row = (await db.execute(text(query), {"id": session_id, "project": project})).one_or_none()
     if row is None:
         raise NotFound(f"there is no session {session_id}")
     return SessionView(*row)
@@ -184,6 +204,7 @@ async def session_view(db: AsyncConnection, session_id: SessionId) -> SessionVie
 async def list_views(
     db: AsyncConnection,
     *,
+    project: str | None,
     before: SessionId | None,
     limit: int,
     status: str | None,
@@ -191,6 +212,7 @@ async def list_views(
 ) -> list[SessionView]:
     """Newest first: session ids are UUIDv7, which sort by time."""
     conditions = {
+        "x.project = :project": project,
         "session_id < :before": before,
         "x.status = :status": status,
         "workflow = :workflow": workflow,
@@ -198,7 +220,7 @@ async def list_views(
     where = " AND ".join([condition for condition, value in conditions.items() if value is not None] or ["true"])
     rows = await db.execute(
         text(f"{_VIEW} WHERE {where} ORDER BY session_id DESC LIMIT :limit"),
-        {"before": before, "status": status, "workflow": workflow, "limit": limit},
+        {"project": project, "before": before, "status": status, "workflow": workflow, "limit": limit},
     )
     return [SessionView(*row) for row in rows]
 
@@ -228,15 +250,18 @@ async def step_views(db: AsyncConnection, session_id: SessionId) -> tuple[StepVi
     return tuple(StepView(*row) for row in rows)
 
 
-async def waiting_approvals(db: AsyncConnection, session_id: SessionId | None) -> list[Approval]:
+async def waiting_approvals(
+    db: AsyncConnection, session_id: SessionId | None, *, project: str | None
+) -> list[Approval]:
     rows = await db.execute(
         text(
-            "SELECT p.session_id, p.step, p.agent, x.task, p.question, p.ended_at"
+            "SELECT p.session_id, p.step, p.agent, x.task, p.question, p.ended_at, x.project"
             " FROM steps p JOIN sessions x USING (session_id) WHERE p.status = 'waiting'"
+            f" AND {_OF_PROJECT}"
             + (" AND p.session_id = :id" if session_id else "")
             + " ORDER BY p.ended_at, p.session_id, p.step"
         ),
-        {"id": session_id},
+        {"id": session_id, "project": project},
     )
     return [Approval(*row) for row in rows]
 

@@ -9,9 +9,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import transaction
-from app.errors import IdempotencyMismatch, NotFound, NoWorkerYet, UnknownWorkflow
+from app.errors import BadInput, IdempotencyMismatch, NotFound, NoWorkerYet, TooMany, UnknownWorkflow
 from app.events import append, artifacts, encoding
-from app.principals.model import Principal
+from app.events.types import DEFAULT_PROJECT
+from app.principals.control import control_in_project
+from app.principals.model import Control, Principal, check_project
 from app.progress import Report, SessionId
 from app.sessions import facts, repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
@@ -22,31 +24,59 @@ NO_WORKER = "no worker is running; the session goes on when one starts"
 
 
 async def create_session(
-    backends: Backends, new: NewSession, *, principal: Principal, idempotency_key: str | None = None
+    backends: Backends,
+    new: NewSession,
+    *,
+    principal: Principal,
+    project: str | None = None,
+    idempotency_key: str | None = None,
+    request_id: str | None = None,
 ) -> tuple[SessionView, bool]:
     """The session, and whether it is new: the same key and body again give the first one.
 
-    Raises UnknownWorkflow, NoWorkerYet and IdempotencyMismatch.
+    Only a principal of every project names the `project`. Raises UnknownWorkflow, NoWorkerYet, IdempotencyMismatch,
+    and TooMany where the project has as many open sessions as it may have.
     """
+    if project is None:
+        project = principal.project or DEFAULT_PROJECT
+    elif not principal.sees(check_project(project)):
+        raise BadInput(f"{principal.name!r} belongs to the project {principal.project!r}; leave `project` out")
+    control = Control("session.create", principal, request_id=request_id)
     digest = hashlib.sha256(orjson.dumps(asdict(new), option=orjson.OPT_SORT_KEYS)).digest()
     try:
-        async with unit_of_work(backends) as work:
-            if idempotency_key and (found := await _by_key(work.db, principal, idempotency_key, digest)):
+        async with control_in_project(backends, project, control) as work:
+            if idempotency_key and (found := await _by_key(work.db, project, principal, idempotency_key, digest)):
+                control.target, control.outcome = str(found.session_id), "unchanged"
                 return found, False
-            session_id = await _insert(work, new, principal, idempotency_key, digest)
+            await _check_room(work, project)
+            session_id = await _insert(work, new, project, principal, idempotency_key, digest)
+            control.target = str(session_id)
             work.after_commit.append(partial(admit_sessions, backends))
             return await repository.session_view(work.db, session_id), True
     except IntegrityError:
         # Two requests with one new key at the same time: the other one was first.
         async with transaction(backends.engine) as db:
-            found = await _by_key(db, principal, idempotency_key, digest) if idempotency_key else None
+            found = await _by_key(db, project, principal, idempotency_key, digest) if idempotency_key else None
         if found is None:
             raise
         return found, False
 
 
-async def _by_key(db: AsyncConnection, principal: Principal, key: str, digest: bytes) -> SessionView | None:
-    found = await repository.session_by_key(db, principal.name, key)
+async def _check_room(work: UnitOfWork, project: str) -> None:
+    """Raises TooMany. The caller holds the lock of the project's operators' stream, so two do not take one place."""
+    most = work.backends.settings.project_sessions
+    if await repository.count_open(work.db, project, at_most=most) >= most:
+        raise TooMany(
+            f"the project {project!r} has {most} sessions that have not ended (STELLWERK_PROJECT_SESSIONS);"
+            " try again when some have",
+            retry_after=10,
+        )
+
+
+async def _by_key(
+    db: AsyncConnection, project: str, principal: Principal, key: str, digest: bytes
+) -> SessionView | None:
+    found = await repository.session_by_key(db, project, principal.name, key)
     if found is None:
         return None
     if found[1] != digest:
@@ -54,26 +84,30 @@ async def _by_key(db: AsyncConnection, principal: Principal, key: str, digest: b
     return await repository.session_view(db, found[0])
 
 
-async def _insert(work: UnitOfWork, new: NewSession, principal: Principal, key: str | None, digest: bytes) -> SessionId:
+async def _insert(
+    work: UnitOfWork, new: NewSession, project: str, principal: Principal, key: str | None, digest: bytes
+) -> SessionId:
     workflow = await _workflow(work.db, new.workflow)
     merged = {"task": new.task, "path": new.path}
     graph_input = {k: v for k, v in merged.items() if k in workflow.input_fields and v is not None} | new.input
     session_id = new_session_id()
-    await append.create_stream(work.db, session_id, "session")
+    await append.create_stream(work.db, session_id, "session", project=project)
     await repository.insert_session(
         work.db,
         session_id,
         new,
         workflow,
         graph_input=graph_input,
+        project=project,
         principal=principal.name,
         idempotency_key=key,
         request_digest=digest,
     )
     told = await work.outsource(session_id, graph_input)
-    await work.append(
-        session_id, facts.session_created(task=new.task, graph_input=told, workflow=workflow, principal=principal)
+    created = facts.session_created(
+        task=new.task, graph_input=told, workflow=workflow, project=project, principal=principal
     )
+    await work.append(session_id, created)
     if not await worker_repository.is_served(work.db, workflow.name, workflow.version):
         await work.append(session_id, facts.session_waiting(NO_WORKER))
         await repository.set_status(work.db, session_id, transitions.after("park", "created"), NO_WORKER)
@@ -97,7 +131,7 @@ async def _workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow:
 async def get_session(backends: Backends, session_id: SessionId, *, principal: Principal) -> SessionView:
     """The session with its steps. Raises NotFound."""
     async with transaction(backends.engine) as db:
-        view = await repository.session_view(db, session_id)
+        view = await repository.session_view(db, session_id, project=principal.project)
         return replace(view, steps=await repository.step_views(db, session_id))
 
 
@@ -112,7 +146,9 @@ async def list_sessions(
 ) -> list[SessionView]:
     """Newest first, without steps; `before` is the last id of the page before."""
     async with transaction(backends.engine) as db:
-        return await repository.list_views(db, before=before, limit=limit, status=status, workflow=workflow)
+        return await repository.list_views(
+            db, project=principal.project, before=before, limit=limit, status=status, workflow=workflow
+        )
 
 
 async def append_report(backends: Backends, token: StepToken, report: Report, *, dedupe_key: str | None = None) -> int:
@@ -147,7 +183,7 @@ async def append_report(backends: Backends, token: StepToken, report: Report, *,
 async def read_patch(backends: Backends, session_id: SessionId, *, principal: Principal) -> bytes | None:
     """The result as a patch, None when nothing was changed. Raises NotFound while there is no result."""
     async with transaction(backends.engine) as db:
-        view = await repository.session_view(db, session_id)
+        view = await repository.session_view(db, session_id, project=principal.project)
         if view.status != "succeeded":
             raise NotFound(f"the session is {view.status}; a patch is there when it has succeeded")
         digest = view.result.get("patch_digest") if isinstance(view.result, dict) else None

@@ -110,6 +110,8 @@ _IS: Mapping[SessionStatus, str] = MappingProxyType(
     }
 )
 
+OPEN: frozenset[SessionStatus] = frozenset(_OPEN)
+"""The statuses of a session that has not ended."""
 OPEN_STEP: frozenset[StepStatus] = frozenset(STEP["cancel"])
 """The statuses of a step that has not ended."""
 

@@ -62,6 +62,10 @@ def _who_what_style(event: Mapping[str, Any]) -> tuple[str, str, str]:
         case "model_event":
             took = f"{event['duration_ms'] / 1000:.1f} s"
             return event["agent"], _joined(f"{event['provider']} {event['model']} {took}", event["error"]), "dim"
+        case "control_event":
+            who = event["principal"] or event.get("address") or "nobody"
+            what = f"{event['action']} {event['target'] or ''}".strip()
+            return who, _joined(f"{what} {event['outcome']}", event.get("error") or event["reason"]), "bold"
         case kind:
             rest = {name: value for name, value in event.items() if name not in {"offset", "session_id", "ts", "t"}}
             return kind.removesuffix("_event"), _short(rest), "dim"

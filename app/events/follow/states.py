@@ -6,8 +6,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.errors import NotFound
-from app.events.read import StreamState, stream_states
+from app.events.read import StreamState, no_stream, stream_states
 from app.events.types import AnyStreamId
 
 
@@ -24,7 +23,7 @@ class StateReads:
         """Returns the state as it is after this call began. Raises NotFound."""
         found = await self.read_all([stream_id])
         if not found:
-            raise NotFound(f"there is no stream {stream_id}")
+            raise no_stream(stream_id)
         return found[0]
 
     async def read_all(self, stream_ids: Sequence[AnyStreamId]) -> list[StreamState]:

@@ -13,7 +13,7 @@ from app.events.types import AnyStreamId
 from app.gateway.streaming.frames import opening_frames
 from app.gateway.streaming.start import Opening, Start, place
 from app.gateway.wiring import Gateway
-from app.principals.model import Principal
+from app.principals.model import Principal, check_readable
 
 logger = structlog.get_logger(__name__)
 
@@ -30,7 +30,7 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
     if gateway.follower.readers >= gateway.settings.max_readers:
         return _come_back("too many readers")
     try:
-        opening, is_over = await _open(gateway, stream_id, start)
+        opening, is_over = await _open(gateway, principal, stream_id, start)
         if is_over:
             return Response(status_code=204)
     except DATABASE_AWAY:
@@ -39,24 +39,24 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
     return gateway.streams.response(opening_frames(opening), updates)
 
 
-async def _open(gateway: Gateway, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
+async def _open(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
     """Returns where it starts, and whether nothing will ever come from there."""
-    state = await gateway.follower.states.read(stream_id)
+    state = check_readable(principal, await gateway.follower.states.read(stream_id))
     if start.since is None and not start.only and start.wants_epoch_of(state) is None:
         opening = place(state, start)
         has_more = opening.after < opening.state.head
     else:
         async with gateway.snapshot() as db:
-            opening = await resolve(db, stream_id, start)
+            opening = await resolve(db, principal, stream_id, start)
             has_more = not opening.state.closed or bool(
                 await read_page(db, opening.state, after=opening.after, limit=1, only=opening.only)
             )
     return opening, opening.state.closed and opening.reset is None and not has_more
 
 
-async def resolve(db: AsyncConnection, stream_id: AnyStreamId, start: Start) -> Opening:
+async def resolve(db: AsyncConnection, principal: Principal, stream_id: AnyStreamId, start: Start) -> Opening:
     """Places the start in the stream as `db` sees it. Raises NotFound."""
-    state = await stream_state(db, stream_id)
+    state = check_readable(principal, await stream_state(db, stream_id))
     before_since = 0 if start.since is None else await offset_before(db, stream_id, start.since)
     offset = start.wants_epoch_of(state)
     written_in = None if offset is None else await epoch_of(db, stream_id, offset)

@@ -1,0 +1,69 @@
+"""The log of control: what principals do is recorded in the transaction that does it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from uuid_utils.compat import uuid7
+
+from app.database import transaction
+from app.errors import Conflict, NotFound
+from app.events import append
+from app.events.types import AnyStreamId, StreamId
+from app.principals import facts, repository
+from app.principals.model import Control
+from app.principals.repository import Place
+from app.unit_of_work import Backends, UnitOfWork, unit_of_work
+
+
+@asynccontextmanager
+async def control_of_session(
+    backends: Backends, session_id: AnyStreamId, control: Control
+) -> AsyncIterator[UnitOfWork]:
+    """A unit of work that holds the locks of the session's stream and of its project's operators' stream.
+
+    Raises NotFound, also for a session of another project.
+    """
+    control.target = str(session_id)
+    async with transaction(backends.engine) as db:
+        place = await repository.place_of(db, session_id, project=control.principal.project)
+    if place is None:
+        raise NotFound(f"there is no session {session_id}")
+    async with _controlling(backends, place, control, session_id) as work:
+        yield work
+
+
+@asynccontextmanager
+async def control_in_project(backends: Backends, project: str, control: Control) -> AsyncIterator[UnitOfWork]:
+    """A unit of work that holds the lock of the project's operators' stream."""
+    async with transaction(backends.engine) as db:
+        place = Place(project, await repository.operators_stream(db, project))
+    async with _controlling(backends, place, control) as work:
+        yield work
+
+
+async def operators_stream(backends: Backends, project: str) -> StreamId:
+    """The stream of what is done in the project; made where there is none yet."""
+    async with transaction(backends.engine) as db:
+        found = await repository.operators_stream(db, project)
+        if found is None:
+            # Committed before anything is written to it: its lock has to be taken before the first write.
+            await append.create_stream(db, StreamId(uuid7()), "operators", project=project)
+            found = await repository.operators_stream(db, project)
+    assert found is not None
+    return found
+
+
+@asynccontextmanager
+async def _controlling(
+    backends: Backends, place: Place, control: Control, *locked: AnyStreamId
+) -> AsyncIterator[UnitOfWork]:
+    """One request is one event: of what was done, in its transaction, or of what could not be done then."""
+    operators = place.operators or await operators_stream(backends, place.project)
+    try:
+        async with unit_of_work(backends, operators, *locked) as work:
+            yield work
+            await work.append(operators, facts.controlled(control), kind="operators")
+    except Conflict as conflict:
+        async with unit_of_work(backends, operators) as work:
+            await work.append(operators, facts.controlled(control, error=str(conflict)), kind="operators")
+        raise
