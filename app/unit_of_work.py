@@ -35,6 +35,10 @@ class Publisher(Protocol):
         """Tells workers that the session's attempts have lost their leases. Does not block."""
         ...
 
+    def ring_keys(self) -> None:
+        """Tells gateways that keys were made or revoked. Does not block."""
+        ...
+
 
 class Doorbells(Protocol):
     """What rings for workers after a commit; `sessions.dispatch.Dispatch` is one. A lost ring costs time only."""

@@ -38,6 +38,8 @@ SOCKET_SECONDS = 2.0
 _CHANNEL = "stellwerk:stream:"
 CANCEL_CHANNEL = "stellwerk:cancelled"
 """Carries the ids of sessions whose attempts were cancelled; workers listen."""
+KEYS_CHANNEL = "stellwerk:keys"
+"""Says that keys were made or revoked; gateways listen."""
 
 
 _ID = b"id: "
@@ -160,6 +162,11 @@ class Push:
     def cancel(self, session_id: UUID) -> None:
         """Tells workers that the session's attempts have lost their leases; they would see it at a heartbeat."""
         self._put(CANCEL_CHANNEL, str(session_id).encode())
+        self._start()
+
+    def ring_keys(self) -> None:
+        """Tells gateways that keys were made or revoked; they would see it at their next look."""
+        self._put(KEYS_CHANNEL, b"")
         self._start()
 
     def _start(self) -> None:

@@ -37,6 +37,10 @@ _STATUS: Mapping[type[errors.StellwerkError], int] = {
 }
 
 
+_COUNTED = frozenset({401, 403, 404, 429})
+"""Who asked for what may not be, or for what may not exist for them, is recorded."""
+
+
 class Problem(BaseModel):
     """What went wrong and what to do about it."""
 
@@ -92,6 +96,8 @@ def install(app: FastAPI) -> None:
 async def _on_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.StellwerkError)
     status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
+    if status in _COUNTED:
+        request.app.state.gateway.refusals.count(request, status)
     headers, more = dict[str, str](), dict[str, object]()
     match error:
         case errors.MissingScope():

@@ -8,6 +8,8 @@ from fastapi import Response
 from app.events.follow.follower import Update
 from app.events.follow.live import Take
 
+REQUEST_ID = "stellwerk.request_id"
+"""Where in the scope the request's id is kept: answers, log lines and control events name it."""
 RawHeaders = list[tuple[bytes, bytes]]
 
 

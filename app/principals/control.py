@@ -1,6 +1,6 @@
 """The log of control: what principals do is recorded in the transaction that does it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from uuid_utils.compat import uuid7
@@ -8,9 +8,9 @@ from uuid_utils.compat import uuid7
 from app.database import transaction
 from app.errors import Conflict, NotFound
 from app.events import append
-from app.events.types import AnyStreamId, StreamId
+from app.events.types import DEFAULT_PROJECT, AnyStreamId, ControlEvent, StreamId
 from app.principals import facts, repository
-from app.principals.model import Control
+from app.principals.model import DEPLOYMENT, Control, Principal
 from app.principals.repository import Place
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
 
@@ -51,6 +51,24 @@ async def operators_stream(backends: Backends, project: str) -> StreamId:
             found = await repository.operators_stream(db, project)
     assert found is not None
     return found
+
+
+async def find_operators_stream(backends: Backends, project: str, *, principal: Principal) -> StreamId:
+    """Raises NotFound for a project in which nothing was ever done, and in the same words for another one's."""
+    if principal.sees(project):
+        if project in {principal.project, DEFAULT_PROJECT, DEPLOYMENT}:
+            return await operators_stream(backends, project)
+        async with transaction(backends.engine) as db:
+            if found := await repository.operators_stream(db, project):
+                return found
+    raise NotFound(f"there is no project {project!r}")
+
+
+async def record_denials(backends: Backends, project: str, events: Sequence[ControlEvent]) -> None:
+    """Records what principals of the project, or clients that showed nothing that counts, might not do."""
+    operators = await operators_stream(backends, project)
+    async with unit_of_work(backends, operators) as work:
+        await work.append(operators, *events, kind="operators")
 
 
 @asynccontextmanager

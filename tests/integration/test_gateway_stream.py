@@ -29,8 +29,8 @@ from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
 from app.events.types import StreamId
 from app.gateway import events
-from app.gateway.access import cookie_value
 from app.gateway.openapi import document
+from app.principals.model import OWNER
 from tests.cluster import OF_TOMORROW
 from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
 from tests.serving import BEARER, TOKEN, Served, serving
@@ -454,7 +454,7 @@ async def test_both_ways_to_a_stream_say_the_same(served: Served, of_path: bool)
 async def test_who_may_pass_is_the_same_both_ways(served: Served) -> None:
     stream_id = await filled(served)
     short, long = f"/events?session_id={stream_id}", f"/events?session_id={stream_id}&unknown=1"
-    cookie = f"stellwerk_{served.client.base_url.port}={cookie_value(served.gateway.settings)}"
+    cookie = f"stellwerk_{served.client.base_url.port}={served.gateway.access.cookie_for(OWNER)}"
     async with httpx.AsyncClient(base_url=served.url) as stranger:
         for headers, status in (
             ({}, 401),

@@ -23,6 +23,7 @@ from app.errors import NotFound
 from app.events.cursors import Cursor
 from app.events.follow.live import LiveStream, Take
 from app.events.follow.read_budget import ReadBudget
+from app.events.follow.reader import ANYONE, Reader
 from app.events.follow.ring import Page
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
@@ -78,7 +79,7 @@ class Follower:
         self._budget = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
-        self._subscriptions = Subscriptions(redis_url)
+        self.subscriptions = Subscriptions(redis_url)
         self._tasks: list[asyncio.Task[None]] = []
         self.readers = 0
         self._hung_up = False
@@ -86,7 +87,7 @@ class Follower:
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            asyncio.create_task(self._subscriptions.run(), name="subscriptions"),
+            asyncio.create_task(self.subscriptions.run(), name="subscriptions"),
             asyncio.create_task(self._poll_heads(), name="head-poll"),
             asyncio.create_task(self._beat(), name="heartbeat"),
         ]
@@ -109,20 +110,27 @@ class Follower:
         await self._budget.close()
 
     async def follow(
-        self, state: StreamState, after: int, only: Filter = EVERYTHING, take: Take | None = None
+        self,
+        state: StreamState,
+        after: int,
+        only: Filter = EVERYTHING,
+        take: Take | None = None,
+        reader: Reader = ANYONE,
     ) -> AsyncGenerator[Update, None]:
         """What comes after the offset `after`, which `state` (read just before) can serve.
 
-        Ends after `End`; without it when this process stops or the stream is gone: the client is to come back. While
-        it waits, new frames are first offered to `take`, which costs no switch of tasks; False: they come as Frames.
+        Ends after `End`; without it when this process stops, the stream is gone or the `reader` may not go on: the
+        client is to come back. While it waits, new frames are first offered to `take`, which costs no switch of tasks;
+        False: they come as Frames.
         """
         live = self._join(state)
+        reader.came()
         try:
             restarts, cursor, told = live.restarts, after, after  # told: the last id that the client knows
             ahead: asyncio.Task[Page] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
-            while not (self._hung_up or live.is_closed):
+            while not (self._hung_up or live.is_closed) and reader.may_go_on():
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
                 try:
                     page = await _next_page(live, cursor, only, ahead)
@@ -163,11 +171,16 @@ class Follower:
                 else:
                     cursor = told = await live.more(cursor, seen=seen, take=None if only else take)
         finally:
+            reader.left()
             self._leave(live)
 
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""
         self._hung_up = True
+        self.look_again()
+
+    def look_again(self) -> None:
+        """Makes all readers ask whether they may go on."""
         for live in self._streams.values():
             live.notify()
 
@@ -186,13 +199,13 @@ class Follower:
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id
         live = self._streams[stream_id] = LiveStream(self._budget, self.states, state, self._settings)
-        self._subscriptions.add(stream_id, live)
+        self.subscriptions.add(stream_id, live)
         keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
         keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
         return live
 
     def _close(self, stream_id: StreamId) -> None:
-        self._subscriptions.remove(stream_id)
+        self.subscriptions.remove(stream_id)
         self._keepers.pop(stream_id).cancel()
         self._streams.pop(stream_id).close()
 
@@ -208,8 +221,7 @@ class Follower:
         while not asked_to_end():
             await asyncio.sleep(self._settings.heartbeat.total_seconds())
             self._beats += 1
-            for live in self._streams.values():
-                live.notify()
+            self.look_again()
 
     async def _poll_heads(self) -> None:
         """One query for all followed streams covers lost publishes, and all of them while Redis is down."""

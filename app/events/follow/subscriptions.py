@@ -11,7 +11,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from app.cancelling import asked_to_end
-from app.events.push import Message, borrowed, channel_of, connect, decode_message
+from app.events.push import borrowed, channel_of, connect
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)
@@ -24,10 +24,10 @@ LOG_SECONDS = 30.0
 
 
 class Listener(Protocol):
-    """A stream that wants to hear what is published of it."""
+    """What wants to hear what is published on a channel."""
 
-    def heard(self, message: Message | None) -> None:
-        """Takes what was published, or None for something that could not be read."""
+    def heard(self, payload: bytes) -> None:
+        """Takes what was published."""
         ...
 
     def doubt(self) -> None:
@@ -47,7 +47,10 @@ class Subscriptions:
         self._quiet_until = 0.0
 
     def add(self, stream_id: StreamId, listener: Listener) -> None:
-        self._wanted[channel_of(stream_id).encode()] = listener
+        self.add_channel(channel_of(stream_id), listener)
+
+    def add_channel(self, channel: str, listener: Listener) -> None:
+        self._wanted[channel.encode()] = listener
         self._changed.set()
 
     def remove(self, stream_id: StreamId) -> None:
@@ -90,7 +93,7 @@ class Subscriptions:
             elif kind == b"subscribe":
                 listener.doubt()
             elif kind == b"message":
-                listener.heard(_decode(content))
+                listener.heard(content)
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         """Keeps what is subscribed equal to what is wanted."""
@@ -118,11 +121,3 @@ class Subscriptions:
         if now >= self._quiet_until:
             logger.warning("redis is away; followers read Postgres", error=str(error))
             self._quiet_until = now + LOG_SECONDS
-
-
-def _decode(payload: bytes) -> Message | None:
-    try:
-        return decode_message(payload)
-    except ValueError as error:
-        logger.warning("unreadable message", error=str(error))
-        return None

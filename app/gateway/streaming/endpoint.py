@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.database import DATABASE_AWAY
 from app.events.read import epoch_of, offset_before, read_page, stream_state
 from app.events.types import AnyStreamId
+from app.gateway.access import KeyHolder
 from app.gateway.streaming.frames import opening_frames
 from app.gateway.streaming.start import Opening, Start, place
 from app.gateway.wiring import Gateway
@@ -22,11 +23,12 @@ MEDIA_TYPE = "text/event-stream"
 
 
 async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> Response:
-    """Raises NotFound.
+    """Raises NotFound, and TooMany where the project may open no further stream.
 
     To EventSource every status but 200 is final: 204 says that nothing will ever come, and a gateway that
     cannot serve now says 200, when to come back, and closes.
     """
+    gateway.access.limits.check_stream(principal)
     if gateway.follower.readers >= gateway.settings.max_readers:
         return _come_back("too many readers")
     try:
@@ -35,7 +37,8 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
             return Response(status_code=204)
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
-    updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only)
+    reader = KeyHolder(gateway.access, principal)
+    updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only, reader=reader)
     return gateway.streams.response(opening_frames(opening), updates)
 
 

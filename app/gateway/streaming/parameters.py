@@ -17,6 +17,9 @@ _NUMBER = {"pattern": "^-?[0-9]{1,29}$"}
 Names = Annotated[list[Text] | None, Query(description="Only these; repeated or separated by commas.", max_length=100)]
 
 
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most events of a page.")]
+
+
 async def _start_of_reading(
     after: Annotated[
         str | None,
