@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Header, Path, Query, Request
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.errors import InvalidEvent
@@ -42,6 +42,9 @@ Text = Annotated[str, AfterValidator(_clean_text)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 Json = Annotated[Any, AfterValidator(_clean_json)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
+ProjectInQuery = Annotated[
+    Text | None, Query(max_length=63, description="Whose; a key has one project, which is understood.")
+]
 SessionIdInPath = Annotated[SessionId, Path(description="The session's UUID.")]
 StepInPath = Annotated[int, Path(ge=1, le=2**31 - 1)]
 IdempotencyKey = Annotated[

@@ -1,14 +1,13 @@
 """What principals do, as a stream of each project: live, in pages, and as a file that proves itself."""
 
-from typing import Annotated
-
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from app.events.proof import export
 from app.events.read import stream_state
 from app.events.types import DEFAULT_PROJECT, StreamId
 from app.gateway.callers import ToSeeControl
+from app.gateway.inputs import ProjectInQuery
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
 from app.gateway.streaming.pages import RESPONSES, event_page
 from app.gateway.streaming.parameters import Limit, StartOfReading
@@ -17,10 +16,6 @@ from app.principals import control
 from app.principals.model import Principal, check_readable
 
 router = APIRouter(prefix="/operators", tags=["operators"])
-
-ProjectInQuery = Annotated[
-    str | None, Query(max_length=63, description="Whose; only who belongs to no project names one (else `default`).")
-]
 
 
 @router.get("/events", response_class=Response, responses=RESPONSES)

@@ -13,7 +13,16 @@ from app.config import Settings
 from app.errors import BadPath
 from app.events.types import SessionStatus, StreamId
 from app.gateway.callers import ToOperate, ToRead, ToSubmit
-from app.gateway.inputs import Body, IdempotencyKey, JsonObject, Reason, RequestId, SessionIdInPath, Text
+from app.gateway.inputs import (
+    Body,
+    IdempotencyKey,
+    JsonObject,
+    ProjectInQuery,
+    Reason,
+    RequestId,
+    SessionIdInPath,
+    Text,
+)
 from app.gateway.wiring import Wired
 from app.progress import SessionId
 from app.sessions import control, service
@@ -98,10 +107,17 @@ async def list_sessions(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     status: SessionStatus | None = None,
     workflow: Annotated[Text | None, Query(max_length=200)] = None,
+    project: ProjectInQuery = None,
 ) -> SessionPage:
     """Newest first, without their steps."""
     found = await service.list_sessions(
-        gateway.backends, principal=principal, before=before, limit=limit, status=status, workflow=workflow
+        gateway.backends,
+        principal=principal,
+        project=project,
+        before=before,
+        limit=limit,
+        status=status,
+        workflow=workflow,
     )
     return SessionPage(sessions=found, next=found[-1].session_id if len(found) == limit else None)
 

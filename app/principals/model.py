@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
 
-from app.errors import BadInput, MissingScope
+from app.errors import BadInput, MissingScope, NotFound
 from app.events.read import StreamState, no_stream
 from app.events.types import AnyStreamId
 
@@ -106,6 +106,11 @@ def check_readable(principal: Principal, state: StreamState) -> StreamState:
     if is_hidden or is_other or not principal.sees(state.project):
         raise no_stream(state.stream_id)
     return state
+
+
+def no_project(name: str) -> NotFound:
+    """In the same words for a project that does not exist and for another one's."""
+    return NotFound(f"there is no project {name!r}")
 
 
 def check_name(name: str) -> str:
