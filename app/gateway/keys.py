@@ -33,10 +33,10 @@ class NewKey(Body):
 
 
 class Rotation(Body):
-    valid_for: Annotated[
-        int, Field(strict=True, ge=0, le=MAX_SECONDS, description="Seconds for which the old key holds.")
-    ] = 86_400
-    expires_in: ExpiresIn = None
+    valid_for: Annotated[int, Field(strict=True, ge=0, le=MAX_SECONDS)] = Field(
+        default=86_400, description="Seconds for which the old key holds."
+    )
+    expires_in: ExpiresIn = Field(default=None, description="Seconds; null: the new key lives as long as the old one.")
     reason: Reason = None
 
 

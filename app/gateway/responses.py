@@ -7,6 +7,7 @@ from fastapi import Response
 
 from app.events.follow.follower import Update
 from app.events.follow.live import Take
+from app.events.follow.reader import Reader
 
 REQUEST_ID = "stellwerk.request_id"
 """Where in the scope the request's id is kept: answers, log lines and control events name it."""
@@ -22,8 +23,11 @@ class Updates(Protocol):
 class Streams(Protocol):
     """The open streams of a process. One is chosen when it starts, by the server that it runs on."""
 
-    def response(self, first: bytes, updates: Updates) -> Response:
-        """Sends the `first` frames, then what comes, until there is nothing more or the client has left."""
+    def response(self, first: bytes, updates: Updates, reader: Reader) -> Response:
+        """Sends the `first` frames, then what comes, until there is nothing more or the client has left.
+
+        `updates` ask the `reader` whether it may go on; a slow one may be cut in the middle of what it takes.
+        """
         ...
 
     async def watch(self) -> None:

@@ -1,7 +1,7 @@
 """Keys: made, listed, revoked, rotated. One function is one transaction, and is recorded in it."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -91,6 +91,8 @@ async def rotate_key(
 ) -> tuple[Key, str]:
     """A new key of the same name, project and scopes; the old one goes on for `valid_for`.
 
+    Without `expires_at` it lives as long as the old one was made for.
+
     The name stays, so what was submitted with an Idempotency-Key before is found with the new key, too. Raises
     NotFound, and Conflict for a key that is not in force or was rotated already.
     """
@@ -101,6 +103,8 @@ async def rotate_key(
         if not old.in_force or old.successor is not None:
             raise Conflict(f"the key {old.name!r} is not in force, or was rotated already; make a new one")
         successor = uuid7()
+        if expires_at is None and old.expires_at is not None:
+            expires_at = datetime.now(UTC) + (old.expires_at - old.created_at)
         await repository.set_successor(work.db, key_id, successor, valid_for=valid_for)
         control.details = {"name": old.name, "valid_for_seconds": valid_for.total_seconds()}
         return await _insert(work, control, old.name, project, old.scopes, expires_at, successor, target=key_id)

@@ -132,6 +132,7 @@ async def test_what_was_open_goes_on_and_cursors_hold(
         async with serving_app(quick(database_url=upgraded.database_url, redis_url=redis_url, token=TOKEN)) as served:
             await cursors_hold(served, upgraded)
             await cursors_of_the_old_epoch_are_reset(served, upgraded)
+            await what_there_was_belongs_to_the_project_default(served, upgraded)
 
 
 async def what_was_interrupted_is_done(cluster: Cluster, upgraded: Upgraded) -> None:
@@ -197,6 +198,23 @@ async def what_was_sent_with_a_key_is_not_done_again(cluster: Cluster, upgraded:
     sender = replace(OWNER, name=before.principal)
     view, is_new = await service.create_session(cluster.backends, new, principal=sender, idempotency_key="repair once")
     assert (view.session_id, is_new) == (upgraded.ids["repaired"], False)
+
+
+async def what_there_was_belongs_to_the_project_default(served: Served, upgraded: Upgraded) -> None:
+    seen = {}
+    for project in ("default", "another"):
+        asked = {"name": "reader", "project": project, "scopes": ["read"]}
+        made = (await served.client.post("/keys", json=asked)).json()
+        bearer = {"Authorization": f"Bearer {made['key']}"}
+        page = await served.client.get("/sessions", params={"limit": 1000}, headers=bearer)
+        seen[project] = {view["session_id"] for view in page.json()["sessions"]}
+    assert seen == {"default": set(map(str, upgraded.ids.values())), "another": set()}
+    async with transaction(served.gateway.engine) as db:
+        of_streams = text(
+            "SELECT count(*) FROM streams s JOIN sessions x ON x.session_id = s.stream_id"
+            " WHERE s.workflow_name = x.workflow AND s.project = x.project"
+        )
+        assert await db.scalar(of_streams) == len(upgraded.ids)
 
 
 async def cursors_hold(served: Served, upgraded: Upgraded) -> None:

@@ -85,7 +85,9 @@ def rotate(
     gateway: GatewayClient,
     key: KeyName,
     valid: Annotated[str, typer.Option(help="How long the old one still holds: 24h, 0s …")] = "1d",
-    expires: Expires = None,
+    expires: Annotated[
+        str | None, typer.Option(help="After how long the new one expires; else it lives as long as the old one.")
+    ] = None,
     reason: Why = None,
     as_json: AsJson = False,
 ) -> None:

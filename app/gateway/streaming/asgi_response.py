@@ -9,6 +9,7 @@ from fastapi import Response
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from app.events.follow.reader import Reader
 from app.gateway.responses import Updates
 from app.gateway.streaming.frames import frames_of, parts_of
 
@@ -21,7 +22,7 @@ class AsgiStreams:
     def __init__(self, send_timeout: float) -> None:
         self._send_timeout = send_timeout
 
-    def response(self, first: bytes, updates: Updates) -> Response:
+    def response(self, first: bytes, updates: Updates, reader: Reader) -> Response:
         # The follower beats for all streams, so sse-starlette need not ping each of them.
         return _EventStream(_frames(first, updates), sep="\n", ping=0, send_timeout=self._send_timeout)
 

@@ -39,7 +39,7 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
         return _come_back("the database does not answer")
     reader = KeyHolder(gateway.access, principal)
     updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only, reader=reader)
-    return gateway.streams.response(opening_frames(opening), updates)
+    return gateway.streams.response(opening_frames(opening), updates, reader)
 
 
 async def _open(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
