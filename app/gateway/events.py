@@ -1,4 +1,4 @@
-"""Reading a session's events, live or in pages, and reporting into them from outside."""
+"""Reading the events of a session or of all, live or in pages, and reporting from outside."""
 
 from typing import Annotated
 
@@ -16,7 +16,8 @@ from app.events.types import AnyStreamId
 from app.gateway.access import ByPrincipal, ByStep
 from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream, resolve
-from app.gateway.streaming.parameters import StartOfReading
+from app.gateway.streaming.feed import feed_page, feed_stream
+from app.gateway.streaming.parameters import AskedStart, StartOfFeed, StartOfReading
 from app.gateway.wiring import Gateway, Wired
 from app.principals.model import Principal, check_readable
 from app.progress import Phase, Report, SessionId
@@ -28,7 +29,7 @@ router = APIRouter(tags=["events"])
 _FRAME = {
     "type": "object",
     "properties": {
-        "id": {"type": "string", "description": "The cursor: an offset."},
+        "id": {"type": "string", "description": "The cursor: an offset, or a place in the feed."},
         "event": {"type": "string", "description": "`stream`, `reset`, `end`, or an event's t without `_event`."},
         "data": {"type": "string", "contentMediaType": "application/json"},
         "retry": {"type": "integer", "description": "Milliseconds before coming back."},
@@ -36,20 +37,37 @@ _FRAME = {
 }
 _SSE = {"itemSchema": _FRAME}
 _PAGE = {"schema": {"$ref": "#/components/schemas/EventPage"}}
+_FEED_PAGE = {"schema": {"$ref": "#/components/schemas/FeedPage"}}
 _CLOSED = {"description": "The stream is closed and holds nothing more: do not come back"}
 
 
 @router.get(
     "/events",
     response_class=Response,
-    responses={200: {"description": "A live stream", "content": {"text/event-stream": _SSE}}, 204: _CLOSED},
+    responses={
+        200: {
+            "description": "A live stream; of the feed without `Accept: text/event-stream` a page",
+            "content": {"text/event-stream": _SSE, "application/json": _FEED_PAGE},
+        },
+        204: _CLOSED,
+    },
 )
 @router.head("/events", include_in_schema=False)
 async def follow_events(
-    gateway: Wired, principal: ByPrincipal, session_id: Annotated[SessionId, Query()], start: StartOfReading
+    request: Request,
+    gateway: Wired,
+    principal: ByPrincipal,
+    asked: AskedStart,
+    start_of_feed: StartOfFeed,
+    session_id: Annotated[SessionId | None, Query(description="Of this session; without it, the feed of all.")] = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="Of a page of the feed.")] = 100,
 ) -> Response:
-    """Follows a session from any offset: what there is, then what comes."""
-    return await event_stream(gateway, principal, session_id, start)
+    """Follows a session from any offset, or all that one may see: what there is, then what comes."""
+    if session_id is not None:
+        return await event_stream(gateway, principal, session_id, asked.of_stream())
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await feed_stream(gateway, principal, start_of_feed())
+    return await feed_page(gateway, principal, start_of_feed(), limit)
 
 
 @router.get(

@@ -5,8 +5,8 @@ from typing import Protocol
 
 from fastapi import Response
 
-from app.events.follow.follower import Update
 from app.events.follow.live import Take
+from app.events.follow.updates import Update
 
 RawHeaders = list[tuple[bytes, bytes]]
 

@@ -28,13 +28,13 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
     cannot serve now says 200, when to come back, and closes.
     """
     if gateway.follower.readers >= gateway.settings.max_readers:
-        return _come_back("too many readers")
+        return come_back("too many readers")
     try:
         opening, is_over = await _open(gateway, principal, stream_id, start)
         if is_over:
             return Response(status_code=204)
     except DATABASE_AWAY:
-        return _come_back("the database does not answer")
+        return come_back("the database does not answer")
     updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only)
     return gateway.streams.response(opening_frames(opening), updates)
 
@@ -63,7 +63,8 @@ async def resolve(db: AsyncConnection, principal: Principal, stream_id: AnyStrea
     return place(state, start, before_since=before_since, written_in=written_in)
 
 
-def _come_back(why: str) -> Response:
+def come_back(why: str) -> Response:
+    """Asks the client to come back in a while; EventSource does so by itself."""
     logger.warning("a reader was sent away for a while", why=why)
     retry = random.randint(*OVERLOAD_RETRY_MS)  # noqa: S311  # jitter
     return Response(f": {why}\nretry: {retry}\n\n", media_type=MEDIA_TYPE)
