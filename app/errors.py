@@ -19,7 +19,7 @@ StellwerkError
 ├── AccessDenied             nobody known asks
 │   └── MissingScope         somebody known, who may not
 ├── TooMany                  carries when to try again
-├── CursorOutOfRange         carries earliest, head and the cursor to start again from
+├── CursorOutOfRange         carries the cursor to start again from, and of a stream earliest and head
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
 │   ├── NoWorkerYet          a new deployment, in which no worker has registered
@@ -136,13 +136,12 @@ class TooMany(StellwerkError):
 
 
 class CursorOutOfRange(StellwerkError):
-    """The cursor lies outside of what the stream holds."""
+    """The cursor lies outside of what there is."""
 
-    def __init__(self, after: int, *, earliest: int, head: int, cursor: str, reason: str | None = None) -> None:
+    def __init__(self, reason: str, *, cursor: str, earliest: int | None = None, head: int | None = None) -> None:
         """`cursor` is the one to start again from."""
-        reason = reason or f"offset {after} is outside {earliest - 1} … {head}"
         super().__init__(f"{reason}; start again from {cursor}")
-        self.after, self.earliest, self.head, self.cursor = after, earliest, head, cursor
+        self.earliest, self.head, self.cursor = earliest, head, cursor
 
 
 class NoCurrentStep(StellwerkError):

@@ -13,9 +13,11 @@ from app.database import create_engine, transaction
 from app.events import encoding, read
 from app.events.append import append as append_items
 from app.events.append import create_stream
+from app.events.cursors import Cursor
 from app.events.encoding import Recorded, format_ts
-from app.events.follow.follower import End, Follower, Frames, Update
+from app.events.follow.follower import Follower
 from app.events.follow.live import Take
+from app.events.follow.updates import End, Frames, Update
 from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.types import AgentEvent, AnyStreamId, StreamId
 from app.sessions.facts import agent_event
@@ -133,7 +135,7 @@ class Reader:
         return await anext(self.updates)
 
     def _take(self, batch: Frames) -> None:
-        assert batch.cursor.offset > self.cursor
+        assert isinstance(batch.cursor, Cursor) and batch.cursor.offset > self.cursor
         self.cursor = batch.cursor.offset
         self.frames += batch.frames
 

@@ -6,7 +6,7 @@ The feed's is `epoch-xid-position`.
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from app.errors import BadCursor
 
@@ -45,13 +45,30 @@ def prefix(epoch: int) -> str:
     return "" if epoch <= FIRST_EPOCH else f"{epoch}."
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class FeedCursor:
-    """A place in the feed of all streams."""
+_FEED_TEXT = re.compile("([0-9]{1,18})-([0-9]{1,19})-([0-9]{1,18})", re.ASCII)
+FEED_PATTERN = "^(0|[0-9]{1,18}-[0-9]{1,19}-[0-9]{1,18})$"
+"""What a cursor of the feed looks like, for schemas."""
+
+
+class FeedCursor(NamedTuple):
+    """A place in the feed of all streams, after the event that has these three numbers; all 0: at its beginning."""
 
     epoch: int = 0
     xid: int = 0
     position: int = 0
+
+    @classmethod
+    def parse(cls, text: str, *, what: str = "the cursor") -> Self:
+        """Reads a cursor; `0` is the beginning. Raises BadCursor."""
+        if text == "0":
+            return cls()
+        found = _FEED_TEXT.fullmatch(text)
+        if found is None:
+            raise BadCursor(
+                f"{what} is {text!r}; a cursor of the feed is EPOCH-TRANSACTION-POSITION, such as 1-4711-42, or 0 for"
+                " the beginning; give the id of the last event that you have"
+            )
+        return cls(*map(int, found.groups()))
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.xid}-{self.position}"

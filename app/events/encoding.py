@@ -129,7 +129,8 @@ def item(
     )
 
 
-_ID_KEY: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
+ID_KEYS: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
+"""How the envelope names a stream of each kind."""
 
 
 def format_ts(ts: datetime) -> str:
@@ -140,7 +141,7 @@ def format_ts(ts: datetime) -> str:
 
 def stream_member(kind: StreamKind, stream_id: UUID) -> str:
     """The envelope's member that names the stream."""
-    return f'"{_ID_KEY[kind]}":"{stream_id}"'
+    return f'"{ID_KEYS[kind]}":"{stream_id}"'
 
 
 class Recorded(NamedTuple):

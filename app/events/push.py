@@ -36,6 +36,8 @@ LOG_SECONDS = 30.0
 CLOSE_SECONDS = 1.0
 SOCKET_SECONDS = 2.0
 _CHANNEL = "stellwerk:stream:"
+EVERY_STREAM = f"{_CHANNEL}*"
+"""The pattern of all streams' channels."""
 CANCEL_CHANNEL = "stellwerk:cancelled"
 """Carries the ids of sessions whose attempts were cancelled; workers listen."""
 KEYS_CHANNEL = "stellwerk:keys"

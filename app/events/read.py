@@ -110,17 +110,23 @@ def _filters(only: Filter, placeholder: str) -> tuple[str, dict[str, Any]]:
 
 # Put together by Postgres, byte for byte as Recorded.frame does it, because the process that serves all readers is
 # the one that must not be busy: it took 12 µs an event to make frames of rows, and takes 2 to receive these.
-_FRAMES = """
-SELECT "offset", convert_to(
-    'id: ' || %(life)s || "offset" || E'\nevent: ' || CASE WHEN right(t, 6) = '_event' THEN left(t, -6) ELSE t END
-    || E'\ndata: {{"offset":' || "offset" || %(member)s || ',"ts":"'
+def frame_sql(identity: str, member: str) -> str:
+    """An expression for an event's frame, of those for its `id:` and for the member that names the stream."""
+    return f"""convert_to(
+    'id: ' || {identity} || E'\\nevent: ' || CASE WHEN right(t, 6) = '_event' THEN left(t, -6) ELSE t END
+    || E'\\ndata: {{"offset":' || "offset" || {member} || ',"ts":"'
     || to_char(ts AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') || '",'
-    || right(data::text, -1) || E'\n\n', 'UTF8')
+    || right(data::text, -1) || E'\\n\\n', 'UTF8')"""
+
+
+_FRAMES = """
+SELECT "offset", {frame}
 FROM events
 WHERE stream_id = %(id)s AND "offset" > %(after)s AND "offset" <= %(until)s {filters}
   AND %(epoch)s = (SELECT max(epoch) FROM epochs)
 ORDER BY "offset" LIMIT %(limit)s
 """
+_FRAME = frame_sql('%(life)s || "offset"', "%(member)s")
 
 
 async def read_frames(
@@ -132,7 +138,7 @@ async def read_frames(
     parameters |= {"id": state.stream_id, "epoch": state.epoch, "life": prefix(state.epoch), "member": member}
     parameters |= {"after": after, "until": until, "limit": limit}
     async with driver_connection(db) as connection:
-        rows = await connection.execute(_FRAMES.format(filters=filters), parameters, binary=True)
+        rows = await connection.execute(_FRAMES.format(frame=_FRAME, filters=filters), parameters, binary=True)
         return await rows.fetchall()
 
 

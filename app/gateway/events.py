@@ -1,4 +1,4 @@
-"""Reading a session's events, live or in pages, and reporting into them from outside."""
+"""Reading the events of a session or of all, live or in pages, and reporting from outside."""
 
 from typing import Annotated
 
@@ -13,8 +13,9 @@ from app.events.read import stream_state
 from app.gateway.callers import ByStep, ToFollow, ToRead
 from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
 from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
-from app.gateway.streaming.pages import CLOSED, RESPONSES, SSE, event_page
-from app.gateway.streaming.parameters import Limit, StartOfReading
+from app.gateway.streaming.feed import feed_page, feed_stream
+from app.gateway.streaming.pages import FEED_RESPONSES, RESPONSES, event_page
+from app.gateway.streaming.parameters import AskedStart, Limit, StartOfFeed, StartOfReading
 from app.gateway.wiring import Wired
 from app.principals.model import check_readable
 from app.progress import Phase, Report, SessionId
@@ -28,18 +29,25 @@ Ticket = Annotated[str | None, Query(description="From `POST /sessions/{session_
 @router.get(
     "/events",
     response_class=Response,
-    responses={200: {"description": "A live stream", "content": {"text/event-stream": SSE}}, 204: CLOSED},
+    responses=FEED_RESPONSES,
 )
 @router.head("/events", include_in_schema=False)
 async def follow_events(
+    request: Request,
     gateway: Wired,
     principal: ToFollow,
-    session_id: Annotated[SessionId, Query()],
-    start: StartOfReading,
+    asked: AskedStart,
+    start_of_feed: StartOfFeed,
+    session_id: Annotated[SessionId | None, Query(description="Of this session; without it, the feed of all.")] = None,
+    limit: Limit = 100,
     ticket: Ticket = None,
 ) -> Response:
-    """Follows a session from any offset: what there is, then what comes."""
-    return await event_stream(gateway, principal, session_id, start)
+    """Follows a session from any offset, or all that one may see: what there is, then what comes."""
+    if session_id is not None:
+        return await event_stream(gateway, principal, session_id, asked.of_stream())
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await feed_stream(gateway, principal, start_of_feed())
+    return await feed_page(gateway, principal, start_of_feed(), limit)
 
 
 @router.get(

@@ -34,6 +34,18 @@ _EVENT_PAGE = {
     },
 }
 
+_FEED_PAGE = {
+    "title": "FeedPage",
+    "type": "object",
+    "required": ["events", "epoch", "head", "next"],
+    "properties": {
+        "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
+        "epoch": {"type": "integer", "description": "The life of the database's offsets."},
+        "head": {"type": "string", "description": "The place of the last event that there is."},
+        "next": {"type": "string", "description": "Pass it as `after` for the next page, until it equals head."},
+    },
+}
+
 
 def document(app: FastAPI) -> dict[str, Any]:
     """Paths and schemas stand in alphabetical order, whatever the order in which routers were included."""
@@ -42,7 +54,7 @@ def document(app: FastAPI) -> dict[str, Any]:
     for name, adapter in (("Event", EVENT), ("Problem", TypeAdapter(Problem))):
         schema = adapter.json_schema(ref_template=_REFERENCE, mode="serialization")
         schemas |= schema.pop("$defs", {}) | {name: schema}
-    schemas["EventPage"] = _EVENT_PAGE
+    schemas |= {"EventPage": _EVENT_PAGE, "FeedPage": _FEED_PAGE}
     found["paths"] = dict(sorted(found["paths"].items()))
     found["components"]["schemas"] = dict(sorted(schemas.items()))
     return found

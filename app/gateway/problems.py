@@ -49,8 +49,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str = Field(description="The path that was asked for.")
-    earliest: int | None = Field(default=None, description="With 410: the first offset that there is.")
-    head: int | None = Field(default=None, description="With 410: the last one.")
+    earliest: int | None = Field(default=None, description="With 410 of a stream: the first offset that there is.")
+    head: int | None = Field(default=None, description="With 410 of a stream: the last one.")
     cursor: str | None = Field(default=None, description="With 410: the cursor to start again from.")
 
 
@@ -109,7 +109,8 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         case errors.Unavailable():
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         case errors.CursorOutOfRange():
-            more = {"earliest": error.earliest, "head": error.head, "cursor": error.cursor}
+            known = {"earliest": error.earliest, "head": error.head, "cursor": error.cursor}
+            more = {name: value for name, value in known.items() if value is not None}
         case _:
             pass
     kind = type(error).__name__

@@ -5,9 +5,9 @@ from typing import Protocol
 
 from fastapi import Response
 
-from app.events.follow.follower import Update
 from app.events.follow.live import Take
 from app.events.follow.reader import Reader
+from app.events.follow.updates import Update
 
 REQUEST_ID = "stellwerk.request_id"
 """Where in the scope the request's id is kept: answers, log lines and control events name it."""

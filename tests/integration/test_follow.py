@@ -16,8 +16,9 @@ from app.events import encoding
 from app.events.append import append as append_items
 from app.events.append import reopen
 from app.events.cursors import Cursor
-from app.events.follow import live, pages, subscriptions
-from app.events.follow.follower import End, Follower, Frames, Reset
+from app.events.follow import live, shared_reads, subscriptions
+from app.events.follow.follower import Follower
+from app.events.follow.updates import End, Frames, Reset
 from app.events.group_commit import GroupCommit
 from app.events.push import Frame, Push, channel_of, connect, encode_message
 from app.events.read import Filter
@@ -243,7 +244,7 @@ async def test_large_events_come_in_bounded_batches(database_url: str, redis_url
         sizes = []
         while isinstance(update := await reader.next(), Frames):
             sizes.append(len(update.frames))
-        assert max(sizes[2:]) < 2 * pages.PAGE_BYTES  # the mean has to be learnt
+        assert max(sizes[2:]) < 2 * shared_reads.PAGE_BYTES  # the mean has to be learnt
         assert sum(sizes) == len(await stored_frames(engine, stream_id))
 
 

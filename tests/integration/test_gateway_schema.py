@@ -61,6 +61,8 @@ def configuration(
         "rotated": keys[1:],
         "artifacts": [population.artifact],
         "steps": [1, 2],
+        "asking": [1],
+        "verdicts": ["approved", "rejected"],
         "cursors": ["0", "1", "3", "latest", "999"],
         "workflows": ["repair"],
     }
@@ -93,7 +95,14 @@ def configuration(
                 chosen("GET /events", parameters={"query.session_id": often("closed")}),
                 chosen("GET /sessions/{session_id}/patch", parameters={session: often("closed")}),
                 chosen("GET /sessions/{session_id}/artifacts/{digest}", parameters={session: often("closed")}),
-                chosen("POST /sessions/{session_id}/approvals/{step}", parameters={session: often("waiting")}),
+                chosen(
+                    "POST /sessions/{session_id}/approvals/{step}",
+                    parameters={
+                        session: often("waiting"),
+                        "path.step": often("asking"),
+                        "body.verdict": often("verdicts"),
+                    },
+                ),
                 chosen("POST /sessions/{session_id}/cancel", parameters={session: often("spare")}),
                 chosen("POST /keys/{key_id}/revoke", parameters={"path.key_id": often("revoked")}),
                 chosen("POST /keys/{key_id}/rotate", parameters={"path.key_id": often("rotated")}),

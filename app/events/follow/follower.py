@@ -9,9 +9,8 @@ it may have been missed) and when the head poll finds the stream further on.
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from dataclasses import dataclass
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Self
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,13 +19,14 @@ from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.errors import NotFound
-from app.events.cursors import Cursor
+from app.events.follow.feed_follower import FeedFollower
 from app.events.follow.live import LiveStream, Take
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.reader import ANYONE, Reader
 from app.events.follow.ring import Page
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
+from app.events.follow.updates import Beat, End, Frames, Reset
 from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.types import StreamId
 
@@ -35,36 +35,6 @@ logger = structlog.get_logger(__name__)
 LINGER_SECONDS = 10.0
 """A stream stays subscribed this long without a reader: most come back at once."""
 LOG_SECONDS = 30.0
-
-
-class Frames(NamedTuple):
-    """Frames to be sent as they are. None at all: the cursor moved over events that the filter dropped."""
-
-    cursor: Cursor
-    frames: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Reset:
-    """The cursor cannot be served any more; what follows begins at the stream's earliest event."""
-
-    reason: str
-    state: StreamState
-
-
-@dataclass(frozen=True, slots=True)
-class End:
-    """The stream is closed and everything was sent."""
-
-    state: StreamState
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Nothing came for a while: the connection is to show that it lives."""
-
-
-Update = Frames | Reset | End | Beat
 
 
 class Follower:
@@ -80,8 +50,9 @@ class Follower:
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
         self.subscriptions = Subscriptions(redis_url)
+        self.feed = FeedFollower(self._budget, self.subscriptions, settings)
         self._tasks: list[asyncio.Task[None]] = []
-        self.readers = 0
+        self._readers = 0
         self._hung_up = False
         self._beats = 0
 
@@ -104,10 +75,16 @@ class Follower:
         self.hang_up()
         for stream_id in list(self._streams):
             self._close(stream_id)
+        self.feed.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._budget.close()
+
+    @property
+    def readers(self) -> int:
+        """How many streams are followed here, the feed included, each by one reader."""
+        return self._readers + self.feed.readers
 
     async def follow(
         self,
@@ -116,12 +93,12 @@ class Follower:
         only: Filter = EVERYTHING,
         take: Take | None = None,
         reader: Reader = ANYONE,
-    ) -> AsyncGenerator[Update, None]:
+    ) -> AsyncGenerator[Frames | Reset | End | Beat, None]:
         """What comes after the offset `after`, which `state` (read just before) can serve.
 
-        Ends after `End`; without it when this process stops, the stream is gone or the `reader` may not go on: the
-        client is to come back. While it waits, new frames are first offered to `take`, which costs no switch of tasks;
-        False: they come as Frames.
+        Ends after `End`; without it when this process stops, the stream is gone or the reader may not go on: the
+        client is to come back. While it waits, new frames are first offered to `take`, which costs no switch of
+        tasks; False: they come as Frames.
         """
         live = self._join(state)
         reader.came()
@@ -177,23 +154,25 @@ class Follower:
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""
         self._hung_up = True
+        self.feed.hang_up()
         self.look_again()
 
     def look_again(self) -> None:
-        """Makes all readers ask whether they may go on."""
+        """Wakes all readers of streams and of the feed, so that each asks whether it may go on."""
         for live in self._streams.values():
             live.notify()
+        self.feed.look_again()
 
     def _join(self, state: StreamState) -> LiveStream:
         live = self._streams.get(state.stream_id) or self._open(state)
         live.saw(state)
         live.readers += 1
-        self.readers += 1
+        self._readers += 1
         return live
 
     def _leave(self, live: LiveStream) -> None:
         live.readers -= 1
-        self.readers -= 1
+        self._readers -= 1
         live.left_at = self._clock()
 
     def _open(self, state: StreamState) -> LiveStream:
@@ -221,7 +200,9 @@ class Follower:
         while not asked_to_end():
             await asyncio.sleep(self._settings.heartbeat.total_seconds())
             self._beats += 1
-            self.look_again()
+            self.feed.beat()
+            for live in self._streams.values():
+                live.notify()
 
     async def _poll_heads(self) -> None:
         """One query for all followed streams covers lost publishes, and all of them while Redis is down."""
@@ -232,6 +213,7 @@ class Follower:
             for stream_id, live in list(self._streams.items()):
                 if not live.readers and now - live.left_at > LINGER_SECONDS:
                     self._close(stream_id)
+            self.feed.close_unread(left_before=now - LINGER_SECONDS)
             try:
                 # Not over a connection of its own: another one would be opened just when a thousand readers come.
                 asked = list(self._streams)

@@ -11,9 +11,10 @@ from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.events.cursors import FIRST_EPOCH, Cursor
 from app.events.encoding import Recorded
-from app.events.follow.pages import PAGE_BYTES, Pages, until_it_answers
+from app.events.follow.pages import Pages
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.ring import Page, Ring
+from app.events.follow.shared_reads import PAGE_BYTES, until_it_answers
 from app.events.follow.states import StateReads
 from app.events.push import Frame, decode_message
 from app.events.read import EVERYTHING, Filter, StreamState, read_page

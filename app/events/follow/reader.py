@@ -1,31 +1,30 @@
-"""Who reads: asked between two updates whether it may go on, and told when it comes and leaves."""
+"""Who reads, as far as following needs to know."""
 
 from typing import Protocol
 
 
 class Reader(Protocol):
-    def may_go_on(self) -> bool:
-        """Says whether it may still read; when that changes, `Follower.look_again` makes all readers ask."""
-        ...
-
-    def came(self) -> None:
-        """It has begun to read."""
-        ...
-
-    def left(self) -> None:
-        """It has ended."""
-        ...
-
-
-class Anyone:
-    """A reader that always may go on."""
+    """Is told when its stream begins and ends, and says whether it may still go on."""
 
     def may_go_on(self) -> bool:
-        return True
+        """Says whether the reader may get more; it is asked before each batch, so it must answer at once."""
+        ...
 
     def came(self) -> None: ...
 
     def left(self) -> None: ...
 
 
-ANYONE = Anyone()
+class _Anyone:
+    def may_go_on(self) -> bool:
+        return True
+
+    def came(self) -> None:
+        pass
+
+    def left(self) -> None:
+        pass
+
+
+ANYONE: Reader = _Anyone()
+"""May always go on, and is not counted."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+from collections.abc import Callable
 from typing import Protocol
 from uuid import uuid4
 
@@ -11,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from app.cancelling import asked_to_end
-from app.events.push import borrowed, channel_of, connect
+from app.events.push import EVERY_STREAM, borrowed, channel_of, connect
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ class Subscriptions:
         self._beat_channel = f"stellwerk:beat:{uuid4()}".encode()
         self._last_beat = 0.0
         self._wanted: dict[bytes, Listener] = {}
+        self._bell: Callable[[], None] | None = None
         self._changed = asyncio.Event()
         self._quiet_until = 0.0
 
@@ -55,6 +57,11 @@ class Subscriptions:
 
     def remove(self, stream_id: StreamId) -> None:
         self._wanted.pop(channel_of(stream_id).encode(), None)
+        self._changed.set()
+
+    def hear_all(self, bell: Callable[[], None] | None) -> None:
+        """Calls `bell` whenever something is published of any stream, and when nothing of it is missed from now on."""
+        self._bell = bell
         self._changed.set()
 
     async def run(self) -> None:
@@ -85,8 +92,11 @@ class Subscriptions:
     async def _receive(self, connection: AbstractConnection) -> None:
         # redis-py's PubSub takes five times as long for a message, and reconnects without a word.
         while not asked_to_end():
-            kind, channel, content = await connection.read_response(timeout=math.inf)
-            if channel == self._beat_channel:
+            kind, channel, *_, content = await connection.read_response(timeout=math.inf)
+            if kind in {b"pmessage", b"psubscribe"}:
+                if self._bell is not None:
+                    self._bell()
+            elif channel == self._beat_channel:
                 self._last_beat = asyncio.get_running_loop().time()
             elif (listener := self._wanted.get(channel)) is None:
                 continue
@@ -97,7 +107,7 @@ class Subscriptions:
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         """Keeps what is subscribed equal to what is wanted."""
-        subscribed: set[bytes] = set()
+        subscribed, hears_all = set[bytes](), False
         self._changed.set()
         while not asked_to_end():
             await self._changed.wait()
@@ -107,6 +117,9 @@ class Subscriptions:
             if old := subscribed - self._wanted.keys():
                 await connection.send_command("UNSUBSCRIBE", *old)
             subscribed = (subscribed | new) - old
+            if hears_all != (self._bell is not None):
+                hears_all = not hears_all
+                await connection.send_command("PSUBSCRIBE" if hears_all else "PUNSUBSCRIBE", EVERY_STREAM)
 
     async def _beat(self) -> None:
         # A half-open connection gives no error to those who only listen.

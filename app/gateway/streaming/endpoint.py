@@ -30,13 +30,13 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
     """
     gateway.access.limits.check_stream(principal)
     if gateway.follower.readers >= gateway.settings.max_readers:
-        return _come_back("too many readers")
+        return come_back("too many readers")
     try:
         opening, is_over = await _open(gateway, principal, stream_id, start)
         if is_over:
             return Response(status_code=204)
     except DATABASE_AWAY:
-        return _come_back("the database does not answer")
+        return come_back("the database does not answer")
     reader = KeyHolder(gateway.access, principal)
     updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only, reader=reader)
     return gateway.streams.response(opening_frames(opening), updates, reader)
@@ -66,7 +66,8 @@ async def resolve(db: AsyncConnection, principal: Principal, stream_id: AnyStrea
     return place(state, start, before_since=before_since, written_in=written_in)
 
 
-def _come_back(why: str) -> Response:
+def come_back(why: str) -> Response:
+    """Asks the client to come back in a while; EventSource does so by itself."""
     logger.warning("a reader was sent away for a while", why=why)
     retry = random.randint(*OVERLOAD_RETRY_MS)  # noqa: S311  # jitter
     return Response(f": {why}\nretry: {retry}\n\n", media_type=MEDIA_TYPE)

@@ -7,8 +7,8 @@ from typing import assert_never
 import orjson
 from sse_starlette import ServerSentEvent
 
-from app.events.cursors import Cursor
-from app.events.follow.follower import Beat, End, Frames, Reset, Update
+from app.events.cursors import Cursor, FeedCursor
+from app.events.follow.updates import Beat, End, FeedReset, Frames, Reset, Update
 from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
 
@@ -34,6 +34,8 @@ def frames_of(update: Update) -> bytes:
             return HEARTBEAT
         case Reset():
             return reset_frame(update.reason, update.state)
+        case FeedReset():
+            return feed_reset_frame(update)
         case End():
             return end_frame(update.state)
         case _:
@@ -63,7 +65,21 @@ def end_frame(state: StreamState) -> bytes:
     return _control_frame("end", Cursor(state.epoch, state.head), data)
 
 
-def _control_frame(event: str, cursor: Cursor, data: dict[str, object], *, retry: int | None = None) -> bytes:
+def feed_stream_frame(head: FeedCursor, epoch: int, cursor: FeedCursor) -> bytes:
+    """The first on every connection to the feed."""
+    data = {"head": str(head), "epoch": epoch}
+    return _control_frame("stream", cursor, data, retry=random.randint(*RETRY_MS))  # noqa: S311  # jitter
+
+
+def feed_reset_frame(reset: FeedReset) -> bytes:
+    """Its id is the place from which the feed goes on."""
+    data = {"reason": reset.reason, "epoch": reset.epoch, "head": str(reset.head)}
+    return _control_frame("reset", reset.cursor, data)
+
+
+def _control_frame(
+    event: str, cursor: Cursor | FeedCursor, data: dict[str, object], *, retry: int | None = None
+) -> bytes:
     return ServerSentEvent(orjson.dumps(data).decode(), event=event, id=str(cursor), retry=retry, sep="\n").encode()
 
 

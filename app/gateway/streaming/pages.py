@@ -17,7 +17,7 @@ from app.principals.model import Principal
 _FRAME = {
     "type": "object",
     "properties": {
-        "id": {"type": "string", "description": "The cursor: an offset."},
+        "id": {"type": "string", "description": "The cursor: an offset, or a place in the feed."},
         "event": {"type": "string", "description": "`stream`, `reset`, `end`, or an event's t without `_event`."},
         "data": {"type": "string", "contentMediaType": "application/json"},
         "retry": {"type": "integer", "description": "Milliseconds before coming back."},
@@ -25,11 +25,20 @@ _FRAME = {
 }
 SSE = {"itemSchema": _FRAME}
 PAGE = {"schema": {"$ref": "#/components/schemas/EventPage"}}
+FEED_PAGE = {"schema": {"$ref": "#/components/schemas/FeedPage"}}
 CLOSED = {"description": "The stream is closed and holds nothing more: do not come back"}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "A page, or with `Accept: text/event-stream` a live stream",
         "content": {"application/json": PAGE, "text/event-stream": SSE},
+    },
+    204: CLOSED,
+}
+
+FEED_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "A live stream; of the feed without `Accept: text/event-stream` a page",
+        "content": {"text/event-stream": SSE, "application/json": FEED_PAGE},
     },
     204: CLOSED,
 }

@@ -1,31 +1,65 @@
 """The parameters of a request that say where a reader starts, as FastAPI reads and documents them."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 from fastapi import Depends, Header, Query
 
 from app.events import cursors
+from app.events.feed import FeedFilter
 from app.gateway.inputs import Text, Timestamp
-from app.gateway.streaming.start import LATEST, Start, start_of
+from app.gateway.streaming.feed_start import FeedStart, feed_start_of
+from app.gateway.streaming.start import LATEST, Start, names_of, only_of, start_of
 
 # For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
 _CURSOR = {"pattern": cursors.PATTERN}
-_AFTER = {"anyOf": [{"const": LATEST}, _CURSOR]}
+_FEED_CURSOR = {"pattern": cursors.FEED_PATTERN}
+_AFTER = {"anyOf": [{"const": LATEST}, _CURSOR, _FEED_CURSOR]}
 _NUMBER = {"pattern": "^-?[0-9]{1,29}$"}
 
+MAX_CURSOR = 60
 Names = Annotated[list[Text] | None, Query(description="Only these; repeated or separated by commas.", max_length=100)]
 
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most events of a page.")]
 
 
-async def _start_of_reading(
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The parameters as text: what a cursor looks like depends on what is to be read."""
+
+    after: str | None
+    tail: str | None
+    since: datetime | None
+    t: list[str]
+    agent: list[str]
+    phase: list[str]
+    epoch: int | None
+    last_event_id: str | None
+
+    def of_stream(self) -> Start:
+        """Raises BadCursor."""
+        return start_of(
+            after=self.after,
+            tail=self.tail,
+            since=self.since,
+            t=self.t,
+            agent=self.agent,
+            phase=self.phase,
+            epoch=self.epoch,
+            last_event_id=self.last_event_id,
+        )
+
+
+async def _asked(
     after: Annotated[
         str | None,
         Query(
             description="The id of the last event that you have, 0 for all, or `latest`.",
-            max_length=50,
+            max_length=MAX_CURSOR,
             json_schema_extra=_AFTER,
         ),
     ] = None,
@@ -47,22 +81,44 @@ async def _start_of_reading(
         str | None,
         Header(
             description="Beats every start parameter; EventSource sends it.",
-            max_length=50,
-            json_schema_extra=_CURSOR,
+            max_length=MAX_CURSOR,
+            json_schema_extra={"anyOf": [_CURSOR, _FEED_CURSOR]},
         ),
     ] = None,
-) -> Start:
+) -> Asked:
+    return Asked(after, tail, since, t or [], agent or [], phase or [], epoch, last_event_id)
+
+
+AskedStart = Annotated[Asked, Depends(_asked)]
+
+
+async def _start_of_reading(asked: AskedStart) -> Start:
     """Raises BadCursor."""
-    return start_of(
-        after=after,
-        tail=tail,
-        since=since,
-        t=t or (),
-        agent=agent or (),
-        phase=phase or (),
-        epoch=epoch,
-        last_event_id=last_event_id,
+    return asked.of_stream()
+
+
+async def _start_of_feed(
+    asked: AskedStart,
+    project: Names = None,
+    workflow: Names = None,
+    status: Names = None,
+) -> Callable[[], FeedStart]:
+    """Raises BadCursor when it is called: a request for a stream has other cursors."""
+    only = FeedFilter(
+        only_of(t=asked.t, agent=asked.agent, phase=asked.phase),
+        projects=names_of(project or ()),
+        workflow=names_of(workflow or ()),
+        status=names_of(status or ()),
+    )
+    return partial(
+        feed_start_of,
+        after=asked.after,
+        tail=asked.tail,
+        since=asked.since,
+        last_event_id=asked.last_event_id,
+        only=only,
     )
 
 
 StartOfReading = Annotated[Start, Depends(_start_of_reading)]
+StartOfFeed = Annotated[Callable[[], FeedStart], Depends(_start_of_feed)]

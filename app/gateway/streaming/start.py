@@ -54,10 +54,10 @@ def start_of(
     last_event_id: str | None = None,
 ) -> Start:
     """Reads what a request says as text. `Last-Event-ID` beats every start parameter. Raises BadCursor."""
-    only = Filter(frozenset(map(_kind, _split(t))), _split(agent), _split(phase)) or EVERYTHING
+    only = only_of(t=t, agent=agent, phase=phase)
     latest = after == LATEST
     cursor = None if latest or after is None else Cursor.parse(after, epoch=epoch, what="after")
-    count = None if tail is None else max(0, _count(tail))
+    count = None if tail is None else count_of(tail)
     if last_event_id:
         return Start(Cursor.parse(last_event_id, epoch=epoch, what="Last-Event-ID"), only=only)
     if sum(parameter is not None for parameter in (after, tail, since)) > 1:
@@ -94,19 +94,27 @@ def _after(state: StreamState, start: Start, cursor: Cursor, written_in: int | N
         reason = f"the offset {cursor.offset} of epoch {cursor.epoch} is another event in epoch {state.epoch}"
     if reason is None and earliest <= cursor.offset <= state.head:
         return Opening(state, cursor.offset, start.only)
+    reason = reason or f"offset {cursor.offset} is outside {earliest} … {state.head}"
     again = str(Cursor(state.epoch, earliest))
-    error = CursorOutOfRange(cursor.offset, earliest=state.earliest, head=state.head, cursor=again, reason=reason)
+    error = CursorOutOfRange(reason, cursor=again, earliest=state.earliest, head=state.head)
     return Opening(state, earliest, start.only, error)
 
 
-def _count(text: str) -> int:
+def only_of(*, t: Iterable[str], agent: Iterable[str], phase: Iterable[str]) -> Filter:
+    """The filter that a request asks for."""
+    return Filter(frozenset(map(_kind, names_of(t))), names_of(agent), names_of(phase)) or EVERYTHING
+
+
+def count_of(text: str) -> int:
+    """How many events `tail` asks for. Raises BadCursor."""
     try:
-        return int(text)
+        return max(0, int(text))
     except ValueError:
         raise BadCursor(f"tail is {text!r}, which is no integer; give a number of events") from None
 
 
-def _split(names: Iterable[str]) -> frozenset[str]:
+def names_of(names: Iterable[str]) -> frozenset[str]:
+    """Names as a parameter gives them: repeated, or separated by commas."""
     return frozenset(part.strip() for name in names for part in name.split(",") if part.strip())
 
 

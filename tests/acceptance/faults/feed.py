@@ -1,6 +1,7 @@
 """A reader across all streams by `epoch, xid, position`, through everything."""
 
 import asyncio
+import json
 from collections import defaultdict
 from dataclasses import dataclass, field
 
@@ -31,11 +32,12 @@ class Feed:
                     async with engine.connect() as db:
                         page = await read_feed(db, self._cursor, limit=PAGE)
                 except (DBAPIError, OSError):
-                    page = []
-                for cursor, event in page:
-                    self._take(str(event.stream_id), event.offset)
-                    self._cursor = cursor
-                if len(page) < PAGE:
+                    continue
+                for frame in page.frames:
+                    event = json.loads(frame.split(b"\ndata: ")[1])
+                    self._take(event.get("session_id") or event["stream_id"], event["offset"])
+                self._cursor = page.reached
+                if len(page.frames) < PAGE:
                     await asyncio.sleep(0.1)
         finally:
             await engine.dispose()

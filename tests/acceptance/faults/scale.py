@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.config import MIB, Settings
 from app.database import create_engine
-from app.events.follow.pages import PAGE_BYTES
+from app.events.follow.shared_reads import PAGE_BYTES
 from app.events.push import Push
 from app.events.types import StreamId
 from tests.acceptance.faults.crowd import Client, caught_up, crowd, opened, p99

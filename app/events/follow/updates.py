@@ -1,0 +1,47 @@
+"""What following gives: frames, and what else a reader has to be told."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from app.events.cursors import Cursor, FeedCursor
+from app.events.read import StreamState
+
+
+class Frames(NamedTuple):
+    """Frames to be sent as they are. None at all: the cursor moved over events that the filter dropped."""
+
+    cursor: Cursor | FeedCursor
+    frames: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """The cursor cannot be served any more; what follows begins at the stream's earliest event."""
+
+    reason: str
+    state: StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class FeedReset:
+    """Streams may be shorter than they were; the feed goes on after `cursor`."""
+
+    reason: str
+    epoch: int
+    head: FeedCursor
+    cursor: FeedCursor
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The stream is closed and everything was sent."""
+
+    state: StreamState
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """Nothing came for a while: the connection is to show that it lives."""
+
+
+Update = Frames | Reset | FeedReset | End | Beat
