@@ -16,6 +16,19 @@ ORDER BY epoch, xid, position LIMIT :limit
 """
 
 
+# By the index events_position: of what has not become readable yet, the oldest stands first.
+_LAG = """
+SELECT extract(epoch FROM clock_timestamp() - ts)::float8 FROM events
+WHERE epoch = (SELECT max(epoch) FROM epochs) AND xid >= pg_snapshot_xmin(pg_current_snapshot())
+ORDER BY epoch, xid, position LIMIT 1
+"""
+
+
+async def feed_lag(db: AsyncConnection) -> float:
+    """How many seconds the oldest committed event has waited for older transactions to end; 0 when none waits."""
+    return max(0.0, float(await db.scalar(text(_LAG)) or 0.0))
+
+
 async def read_feed(db: AsyncConnection, after: FeedCursor, *, limit: int) -> list[tuple[FeedCursor, Recorded]]:
     """The next events across all streams, in each stream's offset order, skipping none."""
     rows = await db.execute(

@@ -7,6 +7,7 @@ import structlog
 from fastapi import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import metrics
 from app.database import DATABASE_AWAY
 from app.events.read import epoch_of, offset_before, read_page, stream_state
 from app.events.types import AnyStreamId
@@ -18,6 +19,7 @@ from app.principals.model import Principal, check_readable
 logger = structlog.get_logger(__name__)
 
 OVERLOAD_RETRY_MS = (5_000, 15_000)
+_RESETS = metrics.resets.labels("cursor")
 MEDIA_TYPE = "text/event-stream"
 
 
@@ -35,6 +37,8 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
             return Response(status_code=204)
     except DATABASE_AWAY:
         return _come_back("the database does not answer")
+    if opening.reset is not None:
+        _RESETS.inc()
     updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only)
     return gateway.streams.response(opening_frames(opening), updates)
 
