@@ -4,10 +4,14 @@ An observation takes about a microsecond, so there is one for a call of append_e
 claim, and none for an event or a frame. A label has few values: names of agents, queues, models, never ids.
 """
 
-from collections.abc import Iterable, Mapping
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric
+from pydantic import SecretStr
 
 
 class Registry(CollectorRegistry):
@@ -96,6 +100,25 @@ model_calls_of_unknown_cost = Counter(
     _CALLER,
     registry=REGISTRY,
 )
+
+
+def encoder_for(accept: str | None) -> tuple[Callable[[Any], bytes], str]:
+    """The library's encoder for what a client accepts, and its media type; of a nonsensical version, the plain text."""
+    try:
+        return choose_encoder(accept or "")
+    except TypeError:  # it compares the version with numbers
+        return choose_encoder("")
+
+
+def is_token(given: str, token: SecretStr | None) -> bool:
+    """Says whether it is the token that opens metrics; where there is none, nothing is."""
+    return token is not None and hmac.compare_digest(given.encode(errors="replace"), token.get_secret_value().encode())
+
+
+def expect_steps(agent: str, queue: str) -> None:
+    """Begins at 0 what is counted of an agent's steps: an increase from nothing to 1 Prometheus does not see."""
+    leases_lost.labels(agent)
+    step_wait_seconds.labels(agent, queue)
 
 
 def model_called(

@@ -8,12 +8,15 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
+from app import metrics
 from app.config import Settings
 from app.errors import AccessDenied
 from app.gateway.wiring import Wired
 from app.principals.model import OWNER, Principal
 from app.sessions.model import StepToken
 
+SCRAPER = Principal(key_id=None, name="metrics", project=None, scopes=frozenset({"audit"}))
+"""Who shows the metrics token."""
 _SAFE = frozenset({"GET", "HEAD"})
 _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="The stack's token, or a step's.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
@@ -58,6 +61,15 @@ async def _principal(request: Request, gateway: Wired, _: Credentials) -> Princi
     return principal_of(request, gateway.settings)
 
 
+async def _scraper(request: Request, gateway: Wired, credentials: Credentials) -> Principal:
+    """Raises AccessDenied and MissingScope."""
+    if credentials is not None and metrics.is_token(credentials.credentials, gateway.settings.metrics_token):
+        return SCRAPER
+    principal = principal_of(request, gateway.settings)
+    principal.require("audit")
+    return principal
+
+
 async def _step_token(gateway: Wired, credentials: Credentials) -> StepToken:
     """Raises AccessDenied."""
     if credentials is None:
@@ -71,4 +83,6 @@ def _token(settings: Settings) -> bytes:
 
 
 ByPrincipal = Annotated[Principal, Depends(_principal)]
+ByScraper = Annotated[Principal, Depends(_scraper)]
+"""The holder of the metrics token, which opens nothing else, or a principal that may audit."""
 ByStep = Annotated[StepToken, Depends(_step_token)]

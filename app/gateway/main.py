@@ -16,7 +16,8 @@ from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
 from app.events.push import Push, connect
-from app.gateway import approvals, events, health, openapi, page, problems, sessions
+from app.gateway import approvals, events, health, metrics, openapi, page, problems, sessions
+from app.gateway.figures import shared_figures
 from app.gateway.middleware import Guard
 from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
@@ -40,8 +41,9 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _gateway(settings, settings.database_url or "", settings.redis_url or "", streams) as gateway:
-            app.state.gateway = gateway
+        addresses = settings.database_url or "", settings.redis_url or ""
+        async with _gateway(settings, *addresses, streams) as gateway, shared_figures(gateway) as figures:
+            app.state.gateway, app.state.figures = gateway, figures
             yield
 
     app = FastAPI(
@@ -55,7 +57,7 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         redoc_url=None,
     )
     problems.install(app)
-    for endpoints in (sessions, events, approvals, health, page, openapi):
+    for endpoints in (sessions, events, approvals, health, metrics, page, openapi):
         app.include_router(endpoints.router)
     return app
 
