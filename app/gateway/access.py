@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from starlette.requests import HTTPConnection
 
+from app import metrics
 from app.config import Settings
 from app.errors import AccessDenied
 from app.events.types import StreamId
@@ -18,6 +19,7 @@ from app.principals.secrets import is_key
 
 PRINCIPAL = "stellwerk.principal"
 """Where in the scope it is kept who asked."""
+_REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
 
 
@@ -31,6 +33,7 @@ class Access:
     def __init__(self, settings: Settings, keys: KeyRing) -> None:
         assert settings.token is not None  # create_app refuses to start without
         self._token = settings.token.get_secret_value().encode()
+        self._metrics_token = settings.metrics_token
         self._keys = keys
         self.limits = Limits(settings)
 
@@ -40,6 +43,10 @@ class Access:
         request.scope[PRINCIPAL] = principal
         self.limits.count_request(principal)
         return principal
+
+    def admit_scraper(self, token: str) -> bool:
+        """Says whether it is the token that opens metrics, and nothing else."""
+        return metrics.is_token(token, self._metrics_token)
 
     async def admit_after_reading(self, request: HTTPConnection) -> Principal:
         """Like `admit`, for a key that may have been made a moment ago."""
@@ -120,7 +127,7 @@ class Access:
     def _by_key_id(self, key_id: str | None) -> Principal:
         principal = OWNER if key_id is None else self._keys.by_id(key_id)
         if principal is None:
-            raise AccessDenied(UnknownKey.__doc__)
+            raise UnknownKey
         return principal
 
     def _cookie_mac(self, key_id: str) -> str:
@@ -149,3 +156,5 @@ class KeyHolder:
 
     def left(self) -> None:
         self._access.limits.left(self._principal)
+        if not self.may_go_on():
+            _REVOKED.inc()

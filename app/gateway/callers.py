@@ -12,6 +12,8 @@ from app.sessions.model import StepToken
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="The stack's token, a key, or a step's token.")
 Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
+SCRAPER = Principal(key_id=None, name="metrics", project=None, scopes=frozenset({"audit"}))
+"""Who shows the metrics token."""
 _SCOPES: tuple[Scope, ...] = ("read", "submit", "operate", "audit", "admin")
 
 
@@ -31,6 +33,13 @@ async def _reader(request: Request, gateway: Wired, needed: SecurityScopes, _: C
     return principal
 
 
+async def _scraper(request: Request, gateway: Wired, needed: SecurityScopes, credentials: Credentials) -> Principal:
+    """Raises AccessDenied, MissingScope, TooMany."""
+    if credentials is not None and gateway.access.admit_scraper(credentials.credentials):
+        return SCRAPER
+    return await _principal(request, gateway, needed, credentials)
+
+
 async def _step_token(gateway: Wired, credentials: Credentials) -> StepToken:
     """Raises AccessDenied."""
     if credentials is None:
@@ -45,7 +54,8 @@ ToFollow = Annotated[Principal, Security(_reader, scopes=["read"])]
 """Also with a ticket, whose stream `check_readable` compares."""
 ToSubmit = Annotated[Principal, Security(_principal, scopes=["submit"])]
 ToOperate = Annotated[Principal, Security(_principal, scopes=["operate"])]
-ToAudit = Annotated[Principal, Security(_principal, scopes=["audit"])]
+ToScrape = Annotated[Principal, Security(_scraper, scopes=["audit"])]
+"""Also with the metrics token, which opens nothing else."""
 ToSeeControl = Annotated[Principal, Security(_principal, scopes=list(OPERATORS))]
 ToAdminister = Annotated[Principal, Security(_principal, scopes=["admin"])]
 ByStep = Annotated[StepToken, Depends(_step_token)]

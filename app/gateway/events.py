@@ -12,7 +12,8 @@ from app.events.proof import export
 from app.events.read import stream_state
 from app.gateway.callers import ByStep, ToFollow, ToRead
 from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
-from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
+from app.gateway.responses import MEDIA_TYPE
+from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.feed import feed_page, feed_stream
 from app.gateway.streaming.pages import FEED_RESPONSES, RESPONSES, event_page
 from app.gateway.streaming.parameters import AskedStart, Limit, StartOfFeed, StartOfReading

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Any
 
@@ -17,8 +17,9 @@ from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
-from app.gateway import approvals, events, health, keys, openapi, operators, page, problems, sessions
+from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
+from app.gateway.figures import shared_figures
 from app.gateway.middleware import Guard
 from app.gateway.refusals import Refusals
 from app.gateway.responses import Streams
@@ -46,8 +47,9 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _gateway(settings, settings.database_url or "", settings.redis_url or "", streams) as gateway:
-            app.state.gateway = gateway
+        addresses = settings.database_url or "", settings.redis_url or ""
+        async with _gateway(settings, *addresses, streams) as gateway, shared_figures(gateway) as figures:
+            app.state.gateway, app.state.figures = gateway, figures
             yield
 
     app = FastAPI(
@@ -61,7 +63,7 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         redoc_url=None,
     )
     problems.install(app)
-    for endpoints in (sessions, events, approvals, operators, keys, health, page, openapi):
+    for endpoints in (sessions, events, approvals, operators, keys, health, metrics, page, openapi):
         app.include_router(endpoints.router)
     return app
 
@@ -110,6 +112,8 @@ async def _gateway(
             backends = Backends(settings, engine, pool, push, dispatch)
             keys = KeyRing(engine, follower.look_again)
             follower.subscriptions.add_channel(KEYS_CHANNEL, keys)
+            with suppress(*DATABASE_AWAY, TimeoutError):
+                await keys.read()
             refusals = Refusals(backends)
             async with _running(streams=open_streams.watch(), keys=keys.run(), refusals=refusals.run()):
                 yield Gateway(backends, follower, redis, open_streams, Access(settings, keys), refusals)

@@ -23,7 +23,8 @@ STATUS = "stellwerk.status"
 MAX_BODY_BYTES = 8 * MIB
 _FIT = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_PROBES = frozenset({"/healthz", "/readyz"})
+_ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Machines find these at an address; for a browser that another name was led here there is nothing without a token."""
 _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
@@ -79,7 +80,7 @@ class Guard:
         headers, path = dict(reversed(scope["headers"])), scope["path"]  # of two with one name the first
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
-        if path not in _PROBES and not self._any_host and _hostname(host) not in self._hosts:
+        if path not in _ANY_HOST and not self._any_host and _hostname(host) not in self._hosts:
             detail = f"this gateway does not answer for {host!r}; name the host in STELLWERK_ALLOWED_HOSTS"
             return problem(421, detail, path=path)
         if origin is not None and not self._is_own(origin, host):

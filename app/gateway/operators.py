@@ -8,7 +8,8 @@ from app.events.read import stream_state
 from app.events.types import DEFAULT_PROJECT, StreamId
 from app.gateway.callers import ToSeeControl
 from app.gateway.inputs import ProjectInQuery
-from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
+from app.gateway.responses import MEDIA_TYPE
+from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.pages import RESPONSES, event_page
 from app.gateway.streaming.parameters import Limit, StartOfReading
 from app.gateway.wiring import Gateway, Wired

@@ -15,6 +15,8 @@ from starlette.routing import Match
 
 from app import errors
 from app.database import DATABASE_AWAY
+from app.gateway.responses import MEDIA_TYPE as EVENT_STREAM
+from app.gateway.responses import come_back
 
 logger = structlog.get_logger(__name__)
 
@@ -98,6 +100,8 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
     status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
     if status in _COUNTED:
         request.app.state.gateway.refusals.count(request, status)
+    if isinstance(error, errors.Unavailable) and EVENT_STREAM in request.headers.get("accept", ""):
+        return come_back(str(error))
     headers, more = dict[str, str](), dict[str, object]()
     match error:
         case errors.MissingScope():

@@ -122,7 +122,7 @@ def test_the_stream_is_valid(document: dict[str, Any]) -> None:
 
 def test_every_block_is_run_or_checked() -> None:
     for block in GUIDE.blocks():
-        assert is_client(block) or block.language in {"json", "text", "sh"}, block.line
+        assert is_client(block) or block.language in {"json", "text", "sh", "yaml"}, block.line
     assert clients().keys() == {"python", "js", "sh"}
 
 

@@ -30,6 +30,7 @@ from app.events.push import Push
 from app.events.types import StreamId
 from app.gateway import events
 from app.gateway.openapi import document
+from app.metrics import REGISTRY
 from app.principals.model import OWNER
 from tests.cluster import OF_TOMORROW
 from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
@@ -321,8 +322,13 @@ async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url:
     await push.close()
 
 
+def cut_readers() -> float:
+    return REGISTRY.get_sample_value("stellwerk_cut_readers_total", {"reason": "stuck"}) or 0
+
+
 @pytest.mark.parametrize("is_live", [False, True])
 async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live: bool) -> None:
+    before = cut_readers()
     async with serving(database_url, redis_url, send_timeout=0.3) as served:
         engine = served.gateway.engine
         stream_id = await new_stream(engine)
@@ -343,6 +349,7 @@ async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live:
                 await fill()
             while served.gateway.follower.readers or served.server.server_state.connections:
                 await asyncio.sleep(0.01)
+    assert cut_readers() == before + 1
 
 
 async def test_a_client_that_leaves_is_let_go_while_nothing_happens(served: Served) -> None:

@@ -15,6 +15,7 @@ from typing import Self
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import metrics
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
@@ -35,6 +36,7 @@ logger = structlog.get_logger(__name__)
 LINGER_SECONDS = 10.0
 """A stream stays subscribed this long without a reader: most come back at once."""
 LOG_SECONDS = 30.0
+_RESETS = {reason: metrics.resets.labels(reason) for reason in ("other_epoch", "expired")}
 
 
 class Follower:
@@ -120,6 +122,7 @@ class Follower:
                 # or sleeps.
                 if live.restarts != restarts or cursor < live.state.earliest - 1:
                     reason = "other_epoch" if live.restarts != restarts else "expired"
+                    _RESETS[reason].inc()
                     yield Reset(reason, live.state)
                     restarts, cursor = live.restarts, live.state.earliest - 1
                     told = cursor
@@ -162,6 +165,11 @@ class Follower:
         for live in self._streams.values():
             live.notify()
         self.feed.look_again()
+
+    @property
+    def push_round_trip(self) -> float | None:
+        """How many seconds a message takes from this process through Redis and back; None while Redis is away."""
+        return self.subscriptions.round_trip
 
     def _join(self, state: StreamState) -> LiveStream:
         live = self._streams.get(state.stream_id) or self._open(state)

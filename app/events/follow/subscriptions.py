@@ -43,6 +43,9 @@ class Subscriptions:
         self._redis = connect(redis_url)
         self._beat_channel = f"stellwerk:beat:{uuid4()}".encode()
         self._last_beat = 0.0
+        self._beat_sent = 0.0
+        self.round_trip: float | None = None
+        """How many seconds the last heartbeat took through Redis and back; None while Redis is away."""
         self._wanted: dict[bytes, Listener] = {}
         self._bell: Callable[[], None] | None = None
         self._changed = asyncio.Event()
@@ -97,13 +100,18 @@ class Subscriptions:
                 if self._bell is not None:
                     self._bell()
             elif channel == self._beat_channel:
-                self._last_beat = asyncio.get_running_loop().time()
+                self._came_back(kind)
             elif (listener := self._wanted.get(channel)) is None:
                 continue
             elif kind == b"subscribe":
                 listener.doubt()
             elif kind == b"message":
                 listener.heard(content)
+
+    def _came_back(self, kind: bytes) -> None:
+        self._last_beat = asyncio.get_running_loop().time()
+        if kind == b"message":
+            self.round_trip = self._last_beat - self._beat_sent
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         """Keeps what is subscribed equal to what is wanted."""
@@ -124,12 +132,14 @@ class Subscriptions:
     async def _beat(self) -> None:
         # A half-open connection gives no error to those who only listen.
         while not asked_to_end():
+            self._beat_sent = asyncio.get_running_loop().time()
             await self._redis.publish(self._beat_channel, b"")
             await asyncio.sleep(BEAT_SECONDS)
             if asyncio.get_running_loop().time() - self._last_beat > SILENCE_SECONDS:
                 raise RedisConnectionError("no heartbeat came back")
 
     def _complain(self, error: BaseException) -> None:
+        self.round_trip = None
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             logger.warning("redis is away; followers read Postgres", error=str(error))

@@ -16,7 +16,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.errors import AccessDenied, BadCursor, NotFound, TooMany, Unavailable
 from app.events.cursors import LATER_EPOCH
-from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
+from app.gateway.responses import MEDIA_TYPE
+from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.start import LATEST, Start, start_of
 from app.gateway.streaming.uvicorn_response import STREAM
 from app.gateway.wiring import Gateway

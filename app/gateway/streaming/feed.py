@@ -7,17 +7,19 @@ import orjson
 from fastapi import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import metrics
 from app.database import DATABASE_AWAY
 from app.events.cursors import FeedCursor
 from app.events.feed import FeedFilter, FeedHead, feed_head, read_feed
 from app.events.feed_places import before_first_since, before_last
 from app.gateway.access import KeyHolder
-from app.gateway.streaming.endpoint import come_back
+from app.gateway.responses import come_back
 from app.gateway.streaming.feed_start import FeedOpening, FeedStart, out_of_range, place, visible
 from app.gateway.streaming.frames import feed_reset_frame, feed_stream_frame
 from app.gateway.wiring import Gateway
 from app.principals.model import Principal
 
+_RESETS = metrics.resets.labels("cursor")
 PAGE_SECONDS = 2.0
 """A page of a rare kind ends after this time; its `next` says how far it got."""
 PAGE_BYTES = 4 * 1024 * 1024
@@ -41,6 +43,7 @@ async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) 
     first = feed_stream_frame(head.cursor, head.epoch, after)
     if opening.reset is not None:
         first += feed_reset_frame(opening.reset)
+        _RESETS.inc()
     reader = KeyHolder(gateway.access, principal)
     updates = partial(gateway.follower.feed.follow, after, only, epoch=head.epoch, reader=reader)
     return gateway.streams.response(first, updates, reader)

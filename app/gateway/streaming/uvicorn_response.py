@@ -11,6 +11,7 @@ import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from app import metrics
 from app.cancelling import asked_to_end
 from app.events.follow.reader import Reader
 from app.gateway.responses import RawHeaders, Updates
@@ -22,6 +23,7 @@ logger = structlog.get_logger(__name__)
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the middleware runs it."""
 WATCH_SECONDS = 1.0
+_STUCK = metrics.cut_readers.labels("stuck")
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"connection", b"keep-alive"),
@@ -125,6 +127,7 @@ class EventStream(Response):
                 self._task.cancel()
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
+            _STUCK.inc()
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
         elif self._sending_since is not None and not self._reader.may_go_on():
             logger.info("a slow reader was cut: its key is no longer in force")
