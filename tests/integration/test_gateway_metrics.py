@@ -115,7 +115,8 @@ async def test_readers_resets_and_appends_are_counted(served: Served) -> None:
     before = await scrape(served.client)
     session_id = (await running(served.gateway.backends)).session.session_id
     async with served.client.stream("GET", f"/events?session_id={session_id}&after=99") as answer:
-        await anext(answer.aiter_lines())
+        lines = answer.aiter_lines()  # kept: what is collected closes the connection
+        await anext(lines)
         found = await until(served, "stellwerk_readers", is_=1)
         await bump_epoch(served.gateway.engine, "a failover")
         risen = before.total("stellwerk_resets_total", reason="other_epoch") + 1
