@@ -1,49 +1,80 @@
-"""A reader across all streams by `epoch, xid, position`, through everything."""
+"""A reader of the feed of all streams over HTTP, which is cut and goes on from its last id, through everything."""
 
 import asyncio
 import json
+import random
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-from sqlalchemy.exc import DBAPIError
-
-from app.database import create_engine
-from app.events.cursors import FeedCursor
-from app.events.feed import read_feed
-
-PAGE = 500
+from tests.acceptance.faults.readers import SILENCE_SECONDS, fingerprint
+from tests.acceptance.faults.sse import Cut, Frame, Refused, connected
 
 
 @dataclass
 class Feed:
-    address: str
-    last: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    """The highest offset that was seen of each stream."""
-    seen: int = 0
+    ports: list[int]
+    token: str
+    chance: random.Random
+    patience: int | None = None
+    """How many batches it takes from one connection; a few that are drawn anew each time, if not given."""
+    seen: dict[str, list[bytes]] = field(default_factory=lambda: defaultdict(list))
+    """The fingerprint of each event's bytes by stream and offset − 1."""
     faults: list[str] = field(default_factory=list)
-    _cursor: FeedCursor = field(default_factory=FeedCursor)
+    reconnections: int = 0
+    _cursor: str = "0-0-0"
+
+    @property
+    def events(self) -> int:
+        return sum(map(len, self.seen.values()))
 
     async def run(self) -> None:
         """Until cancelled."""
-        engine = create_engine(self.address, pool_size=2)
-        try:
-            while True:
-                try:
-                    async with engine.connect() as db:
-                        page = await read_feed(db, self._cursor, limit=PAGE)
-                except (DBAPIError, OSError):
-                    continue
-                for frame in page.frames:
-                    event = json.loads(frame.split(b"\ndata: ")[1])
-                    self._take(event.get("session_id") or event["stream_id"], event["offset"])
-                self._cursor = page.reached
-                if len(page.frames) < PAGE:
-                    await asyncio.sleep(0.1)
-        finally:
-            await engine.dispose()
+        while True:
+            try:
+                await self._connection()
+            except Refused as refused:
+                if refused.status < 500:
+                    self.faults.append(f"refused with {refused.status} at {self._cursor}")
+            except (OSError, Cut, TimeoutError):
+                pass
+            self.reconnections += 1
+            await asyncio.sleep(self.chance.uniform(0.05, 0.3))
 
-    def _take(self, stream_id: str, offset: int) -> None:
-        if offset != self.last[stream_id] + 1:
-            self.faults.append(f"{stream_id}: offset {offset} came behind {self.last[stream_id]}")
-        self.last[stream_id] = offset
-        self.seen += 1
+    async def _connection(self) -> None:
+        port, patience = self.chance.choice(self.ports), self.patience or self.chance.randint(1, 60)
+        async with connected(port, "/events", token=self.token, after=self._cursor) as connection:
+            batches = connection.frames()
+            while patience > 0:
+                async with asyncio.timeout(SILENCE_SECONDS * 2):
+                    frames = await anext(batches, None)
+                if frames is None:
+                    return
+                for frame in frames:
+                    self._take(frame)
+                patience -= 1
+
+    def _take(self, frame: Frame) -> None:
+        match frame.event:
+            case "stream":
+                if frame.id != self._cursor:
+                    self.faults.append(f"{self._cursor} was understood as {frame.id}")
+            case "reset" | "end":
+                self.faults.append(f"{frame.event} at {self._cursor}: {frame.data.decode()}")
+            case "":
+                self._move(frame.id)
+            case _:
+                self._move(frame.id)
+                self._take_event(frame.data)
+
+    def _move(self, cursor: str) -> None:
+        before, after = ([int(part) for part in text.split("-")] for text in (self._cursor, cursor))
+        if after <= before:
+            self.faults.append(f"{cursor} came after {self._cursor}")
+        self._cursor = cursor
+
+    def _take_event(self, data: bytes) -> None:
+        event = json.loads(data)
+        seen = self.seen[event.get("session_id") or event["stream_id"]]
+        if event["offset"] != len(seen) + 1:
+            self.faults.append(f"{self._cursor}: offset {event['offset']} came after {len(seen)}")
+        seen.append(fingerprint(data))

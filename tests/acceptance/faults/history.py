@@ -24,11 +24,11 @@ class Row:
     salt: bytes
     chain: bytes
 
-    @property
-    def wire(self) -> bytes:
-        """What readers must have got."""
+    def wire(self, kind: str = "session") -> bytes:
+        """What readers must have got of a stream of this kind."""
+        name = "session_id" if kind == "session" else "stream_id"
         ts = self.ts.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return f'{{"offset":{self.offset},"session_id":"{self.stream_id}","ts":"{ts}",{self.data[1:]}'.encode()
+        return f'{{"offset":{self.offset},"{name}":"{self.stream_id}","ts":"{ts}",{self.data[1:]}'.encode()
 
     @property
     def content(self) -> dict[str, Any]:

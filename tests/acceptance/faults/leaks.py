@@ -24,10 +24,11 @@ async def connections_and_memory(deployment: Deployment) -> list[Verdict]:
     """While everything still runs, and nobody asks for anything."""
     most = CONNECTIONS_EACH * len(deployment.programs)
     started = time.monotonic()
-    while (found := _connections(deployment)) > most and time.monotonic() - started < QUIET_SECONDS:
+    found, readers = _connections(deployment), _readers(deployment)
+    while (found > most or readers) and time.monotonic() - started < QUIET_SECONDS:
         await asyncio.sleep(0.2)
+        found, readers = _connections(deployment), _readers(deployment)
     too_many = [f"{found} connections to Postgres, at most {most} are pooled"] if found > most else []
-    readers = sum(door.connections for door in deployment.doors)
     too_many += [f"{readers} readers' connections are still open"] if readers else []
     usages = {program.name: program.usage for program in deployment.programs}
     large = [
@@ -40,6 +41,10 @@ async def connections_and_memory(deployment: Deployment) -> list[Verdict]:
         Verdict("connections go back", f"{found} to Postgres, {readers} from readers", tuple(too_many)),
         Verdict("memory and open files stay bounded", told, tuple(large)),
     ]
+
+
+def _readers(deployment: Deployment) -> int:
+    return sum(door.connections for door in deployment.doors)
 
 
 def _connections(deployment: Deployment) -> int:

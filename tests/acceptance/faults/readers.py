@@ -93,15 +93,15 @@ class Reader:
                 self._take_event(frame)
 
     def _take_event(self, frame: Frame) -> None:
-        seen = self.view.seen
-        if frame.id != self._cursor + 1:
-            self.view.faults.append(f"offset {frame.id} came behind {self._cursor}")
+        seen, offset = self.view.seen, int(frame.id)
+        if offset != self._cursor + 1:
+            self.view.faults.append(f"offset {offset} came behind {self._cursor}")
             return
-        self._cursor = frame.id
-        if frame.id <= len(seen):
+        self._cursor = offset
+        if offset <= len(seen):
             self.view.checked += 1
-            if seen[frame.id - 1] != fingerprint(frame.data):
-                self.view.faults.append(f"offset {frame.id} had other bytes when it came again")
+            if seen[offset - 1] != fingerprint(frame.data):
+                self.view.faults.append(f"offset {offset} had other bytes when it came again")
         else:
             seen.append(fingerprint(frame.data))
 

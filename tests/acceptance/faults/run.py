@@ -51,7 +51,7 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         ports = [door.port for door in deployment.doors]
         readers = Readers(ports, TOKEN, random.Random(chance.random()))
         load = Load(ports, TOKEN, readers, random.Random(chance.random()))
-        feed = Feed(deployment.postgres.url)
+        feed = Feed(ports, TOKEN, random.Random(chance.random()))
         schedule = Schedule(deployment, load, chance, only or possible(deployment), say)
         reading = asyncio.create_task(feed.run())
         working = asyncio.create_task(load.run(sessions=SESSIONS))
@@ -61,6 +61,7 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         history = await asyncio.to_thread(read_history, deployment.postgres.url)
         await _fed(feed, history)
         reading.cancel()
+        await asyncio.wait({reading})
         verdicts += check(history, ledger.read(deployment.ledger), load, readers, feed)
         verdicts += await connections_and_memory(deployment)
         verdicts.append(await asyncio.to_thread(rebuilt, deployment))
@@ -103,7 +104,7 @@ async def _fed(feed: Feed, history: History) -> None:
     """The feed may be a moment behind."""
     with suppress(TimeoutError):
         async with asyncio.timeout(10):
-            while feed.seen < history.events:
+            while feed.events < history.events:
                 await asyncio.sleep(0.05)
 
 

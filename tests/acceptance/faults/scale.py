@@ -239,8 +239,8 @@ async def big_history(size: Size) -> list[str]:
                     for frame in frames:
                         if frame.event == "agent":
                             first = first or time.monotonic() - started
-                            assert frame.id == cursor + 1
-                            cursor, count = frame.id, count + 1
+                            assert int(frame.id) == cursor + 1
+                            cursor, count = cursor + 1, count + 1
                     if cursor == size.big_history:
                         break
             seconds = time.monotonic() - started

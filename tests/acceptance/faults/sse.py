@@ -13,7 +13,7 @@ CHUNK = 64 * 1024
 class Frame:
     """One block: the fields that it had."""
 
-    id: int | None = None
+    id: str = ""
     event: str = ""
     data: bytes = b""
 
@@ -63,7 +63,7 @@ def _parse(block: bytes) -> Frame | None:
         if name == b"data":
             data.append(value)
         elif name == b"id":
-            frame.id = int(value)
+            frame.id = value.decode()
         elif name == b"event":
             frame.event = value.decode()
         known = known or name in {b"data", b"id", b"event"}
@@ -73,7 +73,7 @@ def _parse(block: bytes) -> Frame | None:
 
 @asynccontextmanager
 async def connected(
-    port: int, path: str, *, token: str, after: int, receive_buffer: int | None = None
+    port: int, path: str, *, token: str, after: int | str, receive_buffer: int | None = None
 ) -> AsyncIterator[Connection]:
     """Raises Refused, and OSError or Cut when there is nobody. `receive_buffer` in bytes makes a small window."""
     sock = socket.socket()
