@@ -138,17 +138,16 @@ async def test_a_read_looks_at_nothing_that_waits(engine: AsyncEngine, monkeypat
     async with standing_still(engine), engine.connect() as db:
         for _ in range(3):
             await append(engine, stream_id, range(1000))
-        await db.execute(text("ANALYZE events"))
         frames = (await read_feed(db, FeedCursor(), limit=1000)).frames
         some = await read_feed(db, FeedCursor(), FeedFilter(Filter(agent=frozenset({"nobody"}))), limit=1000)
         news = await read_news(db, FeedCursor(), limit=1000)
         assert (len(frames), len(some.frames), len(news.frames), news.is_waiting) == (50, 0, 50, True)
         for query, parameters in asked:
             plan = "\n".join(row[0] for row in await rows_of(db, f"EXPLAIN (ANALYZE, COSTS OFF) {query}", parameters))
+            assert "Seq Scan on events" not in plan, plan
             index = plan[plan.index("Index Scan using events_position") :]
             assert "rows=50.00 " in index.splitlines()[0] and "Index Cond: ((ROW(epoch, xid" in index, plan
             assert "Rows Removed" not in index.split("Index Scan using streams")[0], plan
-            assert "Sort" not in plan or "lead" not in query, plan
 
 
 async def test_the_lag_is_the_age_of_what_waits(engine: AsyncEngine) -> None:
