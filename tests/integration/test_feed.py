@@ -242,7 +242,7 @@ async def test_the_last_events_that_match(engine: AsyncEngine, monkeypatch: pyte
             only, wanted = random_filter(chance), chance.choice([0, 1, 2, 7, 1000])
             monkeypatch.setattr(feed_places, "LOOKED_AT", chance.choice([1, 5, 5000]))
             expected = await all_frames(engine, only)
-            after = await before_last(db, head, only, wanted)
+            after = await before_last(engine.connect, head, only, wanted)
             read = await read_feed(db, after, only, limit=1000)
             assert read.frames == (expected[-wanted:] if wanted else [])
 
@@ -264,7 +264,7 @@ async def test_since_a_time(engine: AsyncEngine, looked_at: int, monkeypatch: py
         head = await feed_head(db)
         for seconds in (-100, 0, 1, 200, 499, 700, 890, 950, 5000):
             since = begin + timedelta(seconds=seconds)
-            read = await read_feed(db, await before_first_since(db, head, since), limit=1000)
+            read = await read_feed(db, await before_first_since(engine.connect, head, since), limit=1000)
             first = next((place for place, ts in enumerate(times) if ts >= since), len(times))
             assert len(read.frames) == len(times) - first
 

@@ -69,7 +69,7 @@ def test_every_parameter_and_field_is_named(document: dict[str, Any]) -> None:
                 assert parameter["name"].lower() in named, parameter
     schemas = document["components"]["schemas"]
     assert {NAME.findall(row[0])[0] for row in table("field")} == schemas["SessionRequest"]["properties"].keys()
-    for schema in ("NewReport", "Answer", "Reason", "Readiness", "EventPage"):
+    for schema in ("NewReport", "Answer", "Reason", "Readiness", "EventPage", "FeedPage"):
         for field in schemas[schema]["properties"]:
             assert re.search(rf"\b{field}\b", text), (schema, field)
 
