@@ -112,8 +112,8 @@ _STATUS = "CASE WHEN t IN ({}) THEN data ->> 'status' END".format(", ".join(f"'{
 # last one that was looked at comes back in any case, and so says how far the read got. All of it is one pipe along
 # the index, which ends with the last event that is wanted.
 _READ = """
-SELECT bound.epoch, bound.xmin::text::bigint, page.*
-FROM {bound} LEFT JOIN LATERAL (
+SELECT bound.epoch, bound.xmin::text::bigint, {about}page.*
+FROM {bound} {beside} LEFT JOIN LATERAL (
     SELECT looked.epoch, looked.xid::text::bigint, looked.position, {columns}
     FROM ({looked}) AS looked LEFT JOIN streams AS s USING (stream_id)
     {where} ORDER BY looked.epoch, looked.xid, looked.position LIMIT %(limit)s
@@ -167,7 +167,7 @@ async def read_feed(db: AsyncConnection, after: FeedCursor, only: FeedFilter = A
         columns, where = f"CASE WHEN {wanted} THEN {_FRAME} END", f"WHERE {wanted} OR is_last"
     else:
         looked, columns, where = sql(_EVENTS, limit="%(limit)s"), _FRAME, ""
-    query = sql(_READ, columns=columns, looked=looked, where=where)
+    query = sql(_READ, about="", beside="", columns=columns, looked=looked, where=where)
     rows = await rows_of(db, query, parameters | place_of(after) | {"limit": limit})
     epoch = rows[0][0]
     if rows[0][2] is None:  # no event: all of the earlier epochs was read
@@ -180,13 +180,19 @@ async def read_feed(db: AsyncConnection, after: FeedCursor, only: FeedFilter = A
 
 
 _NEWS = f"t, agent, phase, {_STATUS}, s.kind, s.project, s.workflow_name, {_FRAME}"
-_HAS_WAITING = f"EXISTS (SELECT FROM events WHERE {_WAITING})"
+# Of one row, in the index's order: with EXISTS Postgres would rather read the whole table, and for each frame anew.
+_FIRST_WAITING = """
+LEFT JOIN LATERAL (
+    SELECT position FROM events WHERE {waiting} ORDER BY epoch, xid, position LIMIT 1
+) AS waiting ON true
+"""
 
 
 async def read_news(db: AsyncConnection, after: FeedCursor, *, limit: int) -> News:
     """The next frames with all that any reader filters them by."""
     looked = sql(_EVENTS, limit="%(limit)s")
-    query = sql(_READ, columns=_NEWS, looked=looked, where="").replace("page.*", f"{_HAS_WAITING}, page.*")
+    about, beside = "waiting.position IS NOT NULL, ", sql(_FIRST_WAITING)
+    query = sql(_READ, about=about, beside=beside, columns=_NEWS, looked=looked, where="")
     rows = await rows_of(db, query, place_of(after) | {"limit": limit})
     epoch, xmin, is_waiting = rows[0][:3]
     frames = [FeedFrame(FeedCursor(*row[3:6]), *row[6:]) for row in rows if row[3] is not None]

@@ -3,8 +3,9 @@
 Each statement looks at a bounded number of events, so a search is many short ones.
 """
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -14,34 +15,43 @@ from app.events.feed import LOOKED_AT, FeedFilter, FeedHead, place_of, rows_of, 
 MARGIN = timedelta(minutes=2)
 """Longer than a transaction lives between its number and its last event: so much may ts fall along the feed."""
 
+Reading = Callable[[], AbstractAsyncContextManager[AsyncConnection]]
+"""Gives a connection for one statement, when it is that reader's turn."""
+
+# The count of those that match, and the earliest event that was looked at.
 _COUNT = """
-SELECT marked.epoch, marked.xid::text::bigint, marked.position, {wanted}
-FROM (
-    SELECT looked.*, lead(position) OVER (ORDER BY epoch DESC, xid DESC, position DESC) IS NULL AS is_last
+WITH found AS MATERIALIZED (
+    SELECT marked.epoch, marked.xid, marked.position, coalesce({wanted}, false) AS is_wanted
     FROM (
-        SELECT epoch, xid, position, stream_id, t, agent, phase, data FROM events
-        WHERE (epoch, xid, position) < (%(epoch)s::integer, %(xid)s::text::xid8, %(position)s::bigint)
-        ORDER BY epoch DESC, xid DESC, position DESC LIMIT {looked_at}
-    ) AS looked
-) AS marked LEFT JOIN streams AS s USING (stream_id)
-WHERE {wanted} OR is_last
-ORDER BY marked.epoch DESC, marked.xid DESC, marked.position DESC LIMIT %(limit)s
+        SELECT looked.*, lead(position) OVER (ORDER BY epoch DESC, xid DESC, position DESC) IS NULL AS is_last
+        FROM (
+            SELECT epoch, xid, position, stream_id, t, agent, phase, data FROM events
+            WHERE (epoch, xid, position) < (%(epoch)s::integer, %(xid)s::text::xid8, %(position)s::bigint)
+            ORDER BY epoch DESC, xid DESC, position DESC LIMIT {looked_at}
+        ) AS looked
+    ) AS marked LEFT JOIN streams AS s USING (stream_id)
+    WHERE {wanted} OR is_last ORDER BY marked.epoch DESC, marked.xid DESC, marked.position DESC LIMIT %(limit)s
+)
+SELECT count(*) FILTER (WHERE is_wanted) OVER (), epoch, found.xid::text::bigint, position
+FROM found ORDER BY epoch, found.xid, position LIMIT 1
 """
 
 
-async def before_last(db: AsyncConnection, head: FeedHead, only: FeedFilter, count: int) -> FeedCursor:
+async def before_last(reading: Reading, head: FeedHead, only: FeedFilter, count: int) -> FeedCursor:
     """The place before the last `count` events that match; the beginning, if there are no more than that."""
+    if count == 0:
+        return head.cursor
     wanted, parameters = wanted_sql(only)
     query = _COUNT.format(wanted=wanted or "true", looked_at=LOOKED_AT)
     place, remaining = head.bound, count
     while remaining > 0:
-        limit = min(remaining, LOOKED_AT)
-        rows = await rows_of(db, query, parameters | place_of(place) | {"limit": limit})
+        async with reading() as db:
+            rows = await rows_of(db, query, parameters | place_of(place) | {"limit": min(remaining, LOOKED_AT)})
         if not rows:
             return FeedCursor()
-        place = FeedCursor(*rows[-1][:3])
-        remaining -= sum(1 for row in rows if row[3])
-    return head.cursor if count <= 0 else _before(place)
+        ((found, *at),) = rows
+        place, remaining = FeedCursor(*at), remaining - found
+    return _before(place)
 
 
 def _before(event: FeedCursor) -> FeedCursor:
@@ -69,15 +79,16 @@ SELECT e.* FROM {bound} CROSS JOIN LATERAL (
 """
 
 
-async def before_first_since(db: AsyncConnection, head: FeedHead, since: datetime) -> FeedCursor:
+async def before_first_since(reading: Reading, head: FeedHead, since: datetime) -> FeedCursor:
     """The place before the first event with this ts or a later one; the end, if there is none.
 
     Along the feed ts may fall a little, so an event after this place may be a little older. None that is not older
     is before it.
     """
-    place = await _safely_before(db, head, since - MARGIN)
+    place = await _safely_before(reading, head, since - MARGIN)
     while True:
-        rows = await rows_of(db, sql(_SINCE, looked_at=LOOKED_AT), place_of(place) | {"since": since})
+        async with reading() as db:
+            rows = await rows_of(db, sql(_SINCE, looked_at=LOOKED_AT), place_of(place) | {"since": since})
         if not rows:
             return max(place, FeedCursor(head.epoch))
         place = FeedCursor(*rows[0][:3])
@@ -85,19 +96,19 @@ async def before_first_since(db: AsyncConnection, head: FeedHead, since: datetim
             return _before(place)
 
 
-async def _safely_before(db: AsyncConnection, head: FeedHead, ts: datetime) -> FeedCursor:
+async def _safely_before(reading: Reading, head: FeedHead, ts: datetime) -> FeedCursor:
     """A place of which it is sure that no event before it is younger than `ts` by MARGIN, not far from the last one.
 
     Any event that is older than `ts` is such a place: all before it had a transaction's number when it was written.
     """
     for epoch in range(head.epoch, 0, -1):
-        first = await _at(db, FeedCursor(epoch))
+        first = await _at(reading, FeedCursor(epoch))
         if first is None or first[1] >= ts:
             continue
         low, high = first[0], 1 << 63
         while high - low > 1:
             middle = min((low + high) // 2, 2 * low + 1)  # the numbers that were used are the small ones
-            found = await _at(db, FeedCursor(epoch, middle))
+            found = await _at(reading, FeedCursor(epoch, middle))
             if found is None or found[1] >= ts:
                 high = middle
             else:
@@ -106,7 +117,8 @@ async def _safely_before(db: AsyncConnection, head: FeedHead, ts: datetime) -> F
     return FeedCursor()
 
 
-async def _at(db: AsyncConnection, place: FeedCursor) -> tuple[int, datetime] | None:
+async def _at(reading: Reading, place: FeedCursor) -> tuple[int, datetime] | None:
     """The transaction and ts of the next event of this epoch."""
-    rows: list[tuple[Any, ...]] = await rows_of(db, sql(_AT), place_of(place))
+    async with reading() as db:
+        rows = await rows_of(db, sql(_AT), place_of(place))
     return None if not rows else (rows[0][0], rows[0][1])

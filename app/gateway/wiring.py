@@ -41,13 +41,6 @@ class Gateway:
             await db.execution_options(isolation_level="REPEATABLE READ")
             yield db
 
-    @asynccontextmanager
-    async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """For statements each of which sees what is there then."""
-        async with self.engine.connect() as db:
-            await db.execution_options(isolation_level="AUTOCOMMIT")
-            yield db
-
 
 async def _gateway(request: Request) -> Gateway:
     gateway = request.app.state.gateway

@@ -128,9 +128,9 @@ async def test_ten_thousand_streams_are_one_connection_and_flat_memory() -> None
         push, streams = Push(deployment.valkey.url), await new_streams(engine, 10_000)
 
         async def fill(size: int) -> None:
-            for begin in range(0, len(streams), 500):
+            for begin in range(0, len(streams), 50):
                 async with transaction(engine) as db:
-                    some = streams[begin : begin + 500]
+                    some = streams[begin : begin + 50]
                     events = await append_items(db, [encoding.item(s, progress(begin, size=size)) for s in some])
                 push.publish(events)
 

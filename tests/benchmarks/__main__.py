@@ -13,6 +13,7 @@ from rich.console import Console
 from tests.benchmarks import (
     appends,
     connections,
+    feeds,
     histories,
     products,
     readers,
@@ -33,6 +34,7 @@ BENCHES: MappingProxyType[str, Bench] = MappingProxyType(
         "relays": relays.bench,
         "connections": connections.bench,
         "histories": histories.bench,
+        "feeds": feeds.bench,
         "volume": volume.bench,
         "steps": steps.bench,
         "reports": reports.bench,

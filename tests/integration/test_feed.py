@@ -138,17 +138,16 @@ async def test_a_read_looks_at_nothing_that_waits(engine: AsyncEngine, monkeypat
     async with standing_still(engine), engine.connect() as db:
         for _ in range(3):
             await append(engine, stream_id, range(1000))
-        await db.execute(text("ANALYZE events"))
         frames = (await read_feed(db, FeedCursor(), limit=1000)).frames
         some = await read_feed(db, FeedCursor(), FeedFilter(Filter(agent=frozenset({"nobody"}))), limit=1000)
         news = await read_news(db, FeedCursor(), limit=1000)
         assert (len(frames), len(some.frames), len(news.frames), news.is_waiting) == (50, 0, 50, True)
         for query, parameters in asked:
             plan = "\n".join(row[0] for row in await rows_of(db, f"EXPLAIN (ANALYZE, COSTS OFF) {query}", parameters))
+            assert "Seq Scan on events" not in plan, plan
             index = plan[plan.index("Index Scan using events_position") :]
             assert "rows=50.00 " in index.splitlines()[0] and "Index Cond: ((ROW(epoch, xid" in index, plan
             assert "Rows Removed" not in index.split("Index Scan using streams")[0], plan
-            assert "Sort" not in plan or "lead" not in query, plan
 
 
 async def test_the_lag_is_the_age_of_what_waits(engine: AsyncEngine) -> None:
@@ -243,7 +242,7 @@ async def test_the_last_events_that_match(engine: AsyncEngine, monkeypatch: pyte
             only, wanted = random_filter(chance), chance.choice([0, 1, 2, 7, 1000])
             monkeypatch.setattr(feed_places, "LOOKED_AT", chance.choice([1, 5, 5000]))
             expected = await all_frames(engine, only)
-            after = await before_last(db, head, only, wanted)
+            after = await before_last(engine.connect, head, only, wanted)
             read = await read_feed(db, after, only, limit=1000)
             assert read.frames == (expected[-wanted:] if wanted else [])
 
@@ -265,7 +264,7 @@ async def test_since_a_time(engine: AsyncEngine, looked_at: int, monkeypatch: py
         head = await feed_head(db)
         for seconds in (-100, 0, 1, 200, 499, 700, 890, 950, 5000):
             since = begin + timedelta(seconds=seconds)
-            read = await read_feed(db, await before_first_since(db, head, since), limit=1000)
+            read = await read_feed(db, await before_first_since(engine.connect, head, since), limit=1000)
             first = next((place for place, ts in enumerate(times) if ts >= since), len(times))
             assert len(read.frames) == len(times) - first
 

@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, suppress
 
 import structlog
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import Settings
 from app.events.cursors import FeedCursor
@@ -97,6 +98,10 @@ class FeedFollower:
         finally:
             reader.left()
             self._leave(tail)
+
+    def reading(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """A connection for one statement about the feed, within what catching up may take."""
+        return self._budget.connection()
 
     def hang_up(self) -> None:
         """Ends all readers' iterations, between two batches."""

@@ -5,13 +5,12 @@ from functools import partial
 
 import orjson
 from fastapi import Response
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.database import DATABASE_AWAY
 from app.events.cursors import FeedCursor
 from app.events.feed import FeedFilter, FeedHead, feed_head, read_feed
-from app.events.feed_places import before_first_since, before_last
+from app.events.feed_places import Reading, before_first_since, before_last
 from app.gateway.access import KeyHolder
 from app.gateway.responses import come_back
 from app.gateway.streaming.feed_start import FeedOpening, FeedStart, out_of_range, place, visible
@@ -35,8 +34,7 @@ async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) 
     if gateway.follower.readers >= gateway.settings.max_readers:
         return come_back("too many readers")
     try:
-        async with gateway.reading() as db:
-            opening = await _open(db, start, only)
+        opening = await _open(gateway.follower.feed.reading, start, only)
     except DATABASE_AWAY:
         return come_back("the database does not answer")
     head, after = opening.head, opening.after
@@ -52,43 +50,49 @@ async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) 
 async def feed_page(gateway: Gateway, principal: Principal, start: FeedStart, limit: int) -> Response:
     """The very bytes that streams carry as data. Raises NotFound, MissingScope and CursorOutOfRange."""
     only = visible(principal, start.only)
-    async with gateway.reading() as db:
-        opening = await _open(db, start, only)
-        if start.after is not None and start.after >= opening.head.bound:
-            raise out_of_range(start.after, opening.head)
-        frames, reached, epoch, is_all = await _read(db, opening.after, only, limit)
-        head = reached if is_all else max(reached, (await feed_head(db)).cursor)
+    reading = gateway.follower.feed.reading
+    opening = await _open(reading, start, only)
+    if start.after is not None and start.after >= opening.head.bound:
+        raise out_of_range(start.after, opening.head)
+    frames, reached, epoch, is_all = await _read(reading, opening.after, only, limit)
+    head = reached if is_all else max(reached, (await _head(reading)).cursor)
     about = {"epoch": epoch, "head": str(head), "next": str(reached)}
     events = b",".join(frame[frame.index(_DATA) + len(_DATA) : -2] for frame in frames)
     return Response(b'{"events":[%b],%b' % (events, orjson.dumps(about)[1:]), media_type="application/json")
 
 
-async def _open(db: AsyncConnection, start: FeedStart, only: FeedFilter) -> FeedOpening:
-    head = await feed_head(db)
+async def _open(reading: Reading, start: FeedStart, only: FeedFilter) -> FeedOpening:
+    head = await _head(reading)
     if start.after is not None:
         return place(head, start.after)
-    return FeedOpening(head, await _relative(db, head, start, only))
+    return FeedOpening(head, await _relative(reading, head, start, only))
 
 
-async def _relative(db: AsyncConnection, head: FeedHead, start: FeedStart, only: FeedFilter) -> FeedCursor:
+async def _relative(reading: Reading, head: FeedHead, start: FeedStart, only: FeedFilter) -> FeedCursor:
     if start.latest:
         return head.cursor
     if start.tail is not None:
-        return await before_last(db, head, only, start.tail)
+        return await before_last(reading, head, only, start.tail)
     if start.since is not None:
-        return await before_first_since(db, head, start.since)
+        return await before_first_since(reading, head, start.since)
     return FeedCursor()
 
 
 async def _read(
-    db: AsyncConnection, after: FeedCursor, only: FeedFilter, limit: int
+    reading: Reading, after: FeedCursor, only: FeedFilter, limit: int
 ) -> tuple[list[bytes], FeedCursor, int, bool]:
     """Returns frames, how far they reach, the epoch, and whether there is nothing more."""
     frames, ends = list[bytes](), time.monotonic() + PAGE_SECONDS
     while True:
-        found = await read_feed(db, after, only, limit=min(AT_ONCE, limit - len(frames)))
+        async with reading() as db:
+            found = await read_feed(db, after, only, limit=min(AT_ONCE, limit - len(frames)))
         frames += found.frames
         is_all = found.reached == after
         after = found.reached
         if is_all or len(frames) == limit or sum(map(len, frames)) > PAGE_BYTES or time.monotonic() > ends:
             return frames, after, found.epoch, is_all
+
+
+async def _head(reading: Reading) -> FeedHead:
+    async with reading() as db:
+        return await feed_head(db)
