@@ -36,7 +36,7 @@ async def test_a_key_that_ends_is_refused_at_every_gateway(redis_url: str, datab
         old = await make_key(first, "read", "audit", name="old")
         used = {key.name: await stack.enter_async_context(in_use(gateways, key, session_id)) for key in (lost, old)}
         owners = await stack.enter_async_context(stream(first.client, f"/events?session_id={session_id}&after=latest"))
-        watching = asyncio.create_task(anext(owners))
+        watching = asyncio.create_task(next_of(owners))
         begun = clock()
         short = await make_key(first, "read", "audit", name="short", expires_in=SECONDS)
         used["short"] = await stack.enter_async_context(in_use(gateways, short, session_id))
@@ -62,6 +62,10 @@ async def test_a_key_that_ends_is_refused_at_every_gateway(redis_url: str, datab
                     assert answer.json()["type"] == "urn:stellwerk:problem:unknown-key"
         assert not watching.done()
         watching.cancel()
+
+
+async def next_of(events: AsyncIterator[object]) -> object:
+    return await anext(events)
 
 
 async def test_an_old_half_holds_until_its_time_is_over(served: Served) -> None:
