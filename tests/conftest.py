@@ -116,13 +116,26 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
     return TEMPLATE
 
 
+@contextmanager
+def fresh_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
+    name = f"test_{next(_database_numbers)}"
+    execute(postgres.url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield url_of(postgres, name)
+    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+
+
 @pytest.fixture
 def database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
     """A fresh database with the schema in it."""
-    name = f"test_{next(_database_numbers)}"
-    execute(postgres.url, f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
-    yield url_of(postgres, name)
-    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+    with fresh_database(postgres, migrated_template) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def shared_database_url(postgres: EmbeddedPostgres, migrated_template: str) -> Iterator[str]:
+    """A fresh database for all tests of a module."""
+    with fresh_database(postgres, migrated_template) as url:
+        yield url
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 from app.database import transaction
 from app.events.artifacts import put_artifact
+from app.events.types import DEFAULT_PROJECT
 from app.principals.model import OWNER
 from app.progress import Report, SessionId
 from app.sessions import attempts, control, service, supersteps
@@ -18,14 +19,19 @@ from app.unit_of_work import Backends
 SERVED = frozenset({("repair", "1")})
 
 
-async def created(backends: Backends, task: str = "fix the lint errors", **graph_input: Any) -> SessionId:
-    view, _ = await service.create_session(backends, NewSession(task=task, input=graph_input), principal=OWNER)
+async def created(
+    backends: Backends, task: str = "fix the lint errors", *, project: str = DEFAULT_PROJECT, **graph_input: Any
+) -> SessionId:
+    new = NewSession(task=task, input=graph_input)
+    view, _ = await service.create_session(backends, new, principal=OWNER, project=project)
     return view.session_id
 
 
-async def running(backends: Backends, task: str = "fix the lint errors", **graph_input: Any) -> Claim:
+async def running(
+    backends: Backends, task: str = "fix the lint errors", *, project: str = DEFAULT_PROJECT, **graph_input: Any
+) -> Claim:
     """A session whose first step is held by a worker, and has reported once."""
-    return await begun(backends, await created(backends, task, **graph_input))
+    return await begun(backends, await created(backends, task, project=project, **graph_input))
 
 
 async def begun(backends: Backends, session_id: SessionId) -> Claim:
@@ -47,16 +53,20 @@ async def report(
     return await service.append_report(backends, claim.token, said)
 
 
-async def waiting(backends: Backends, question: Any = "may I?") -> SessionId:
-    claim = await running(backends, "ask first")
+async def waiting(backends: Backends, question: Any = "may I?", *, project: str = DEFAULT_PROJECT) -> SessionId:
+    claim = await running(backends, "ask first", project=project)
     await attempts.wait_step(backends, claim, question=question, interrupt_id="interrupt-2", node_snapshot=b"state")
     return claim.session.session_id
 
 
 async def ended(
-    backends: Backends, status: Literal["succeeded", "failed", "cancelled"] = "succeeded", *, update: Any = None
+    backends: Backends,
+    status: Literal["succeeded", "failed", "cancelled"] = "succeeded",
+    *,
+    update: Any = None,
+    project: str = DEFAULT_PROJECT,
 ) -> SessionId:
-    claim = await running(backends)
+    claim = await running(backends, project=project)
     session_id = claim.session.session_id
     match status:
         case "succeeded":
@@ -102,16 +112,16 @@ class Population:
         return self.created, self.running.session.session_id, self.waiting
 
 
-async def populate(backends: Backends) -> Population:
-    succeeded = await ended(backends, "succeeded", update={"plan": ["x" * 400_000]})
+async def populate(backends: Backends, *, project: str = DEFAULT_PROJECT) -> Population:
+    succeeded = await ended(backends, "succeeded", update={"plan": ["x" * 400_000]}, project=project)
     async with transaction(backends.engine) as db:
         artifact = await put_artifact(db, succeeded, b'{"a":1}', media_type="application/json")
     return Population(
-        created=await created(backends),
-        running=await running(backends),
-        waiting=await waiting(backends),
+        created=await created(backends, project=project),
+        running=await running(backends, project=project),
+        waiting=await waiting(backends, project=project),
         succeeded=succeeded,
-        failed=await ended(backends, "failed"),
-        cancelled=await ended(backends, "cancelled"),
+        failed=await ended(backends, "failed", project=project),
+        cancelled=await ended(backends, "cancelled", project=project),
         artifact=artifact,
     )

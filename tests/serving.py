@@ -56,6 +56,14 @@ async def serving(
 
 
 @asynccontextmanager
+async def another(served: Served, **changes: Any) -> AsyncIterator[Served]:
+    """A second gateway on the same database."""
+    settings = Settings(**served.gateway.settings.model_dump(exclude_unset=True) | changes)
+    async with serving_app(settings) as other:
+        yield other
+
+
+@asynccontextmanager
 async def serving_app(settings: Settings, http: Http = "httptools") -> AsyncIterator[Served]:
     app = create_app(settings, streams=streams_for(http))
     config = uvicorn.Config(

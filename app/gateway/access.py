@@ -1,8 +1,10 @@
 """The one rule of access: who asks, by the stack's token, a key, a ticket or the page's cookie."""
 
+import asyncio
 import hashlib
 import hmac
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 from starlette.requests import HTTPConnection
@@ -21,6 +23,8 @@ PRINCIPAL = "stellwerk.principal"
 """Where in the scope it is kept who asked."""
 _REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
+_SURELY_SECONDS = 0.1
+"""So long after a ticket's end it is looked at: a timer may be early."""
 
 
 class UnknownKey(AccessDenied):
@@ -30,11 +34,13 @@ class UnknownKey(AccessDenied):
 class Access:
     """For FastAPI's endpoints (callers.py) and for the fast path of streams."""
 
-    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+    def __init__(self, settings: Settings, keys: KeyRing, on_lapse: Callable[[], object] = lambda: None) -> None:
+        """`on_lapse` is called when a ticket ends with which a stream is open; of keys, the ring tells."""
         assert settings.token is not None  # create_app refuses to start without
         self._token = settings.token.get_secret_value().encode()
         self._metrics_token = settings.metrics_token
         self._keys = keys
+        self._on_lapse = on_lapse
         self.limits = Limits(settings)
 
     def admit(self, request: HTTPConnection) -> Principal:
@@ -49,12 +55,8 @@ class Access:
         return metrics.is_token(token, self._metrics_token)
 
     async def admit_after_reading(self, request: HTTPConnection) -> Principal:
-        """Like `admit`, for a key that may have been made a moment ago."""
-        try:
-            return self.admit(request)
-        except UnknownKey:
-            await self._keys.read()
-            return self.admit(request)
+        """Like `admit`, for a key that may have been made a moment ago, perhaps at another gateway."""
+        return await self._after_reading(lambda: self.admit(request))
 
     def _principal_of(self, request: HTTPConnection) -> Principal:
         """A client that shows a token is not asked for a ticket, and one that shows a ticket not for a cookie.
@@ -88,11 +90,18 @@ class Access:
 
     async def by_token_after_reading(self, token: str) -> Principal:
         """Like `by_token`, for a key that may have been made a moment ago."""
+        return await self._after_reading(lambda: self.by_token(token))
+
+    async def by_cookie_after_reading(self, value: str) -> Principal:
+        """Like `by_cookie`, for a key that may have been made a moment ago."""
+        return await self._after_reading(lambda: self.by_cookie(value))
+
+    async def _after_reading(self, look: Callable[[], Principal]) -> Principal:
         try:
-            return self.by_token(token)
+            return look()
         except UnknownKey:
             await self._keys.read()
-            return self.by_token(token)
+            return look()
 
     def by_cookie(self, value: str) -> Principal:
         """Raises AccessDenied, and Unavailable."""
@@ -113,6 +122,13 @@ class Access:
         """Says whether what this principal has opened may go on."""
         is_over = principal.until is not None and principal.until <= time.time()
         return not is_over and (principal.key_id is None or self._keys.holds(principal.key_id))
+
+    def lapse_of(self, principal: Principal) -> asyncio.TimerHandle | None:
+        """Calls `on_lapse` when the principal's ticket ends; None: it has none."""
+        if principal.until is None:
+            return None
+        seconds = principal.until - time.time() + _SURELY_SECONDS
+        return asyncio.get_running_loop().call_later(max(0.0, seconds), self._on_lapse)
 
     def _by_ticket(self, text: str) -> Principal:
         ticket = Ticket.read(text, self._token)
@@ -142,19 +158,23 @@ def cookie_name(request: HTTPConnection) -> str:
 class KeyHolder:
     """A reader of an open stream: it may go on as long as its key or ticket holds, and counts in its project."""
 
-    __slots__ = ("_access", "_principal")
+    __slots__ = ("_access", "_lapse", "_principal")
 
     def __init__(self, access: Access, principal: Principal) -> None:
         self._access = access
         self._principal = principal
+        self._lapse: asyncio.TimerHandle | None = None
 
     def may_go_on(self) -> bool:
         return self._access.holds(self._principal)
 
     def came(self) -> None:
         self._access.limits.came(self._principal)
+        self._lapse = self._access.lapse_of(self._principal)
 
     def left(self) -> None:
+        if self._lapse is not None:
+            self._lapse.cancel()
         self._access.limits.left(self._principal)
         if not self.may_go_on():
             _REVOKED.inc()

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 
 from app.config import Settings
 from app.database import DATABASE_AWAY, DriverPool, create_engine
-from app.errors import BadInput
+from app.errors import BadInput, Unavailable
 from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
@@ -112,11 +112,14 @@ async def _gateway(
             backends = Backends(settings, engine, pool, push, dispatch)
             keys = KeyRing(engine, follower.look_again)
             follower.subscriptions.add_channel(KEYS_CHANNEL, keys)
-            with suppress(*DATABASE_AWAY, TimeoutError):
+            with suppress(Unavailable, *DATABASE_AWAY):
+                # Before the first request: a browser that came back and was told 503 would not come again.
                 await keys.read()
-            refusals = Refusals(backends)
-            async with _running(streams=open_streams.watch(), keys=keys.run(), refusals=refusals.run()):
-                yield Gateway(backends, follower, redis, open_streams, Access(settings, keys), refusals)
+            access, refusals = Access(settings, keys, follower.look_again), Refusals(backends)
+            async with _running(
+                streams=open_streams.watch(), keys=keys.run(), lapses=keys.watch(), refusals=refusals.run()
+            ):
+                yield Gateway(backends, follower, redis, open_streams, access, refusals)
     finally:
         await push.close()
         await redis.aclose()

@@ -37,7 +37,7 @@ async def index(request: Request, gateway: Wired, token: str | None = None) -> R
     if token is not None:
         return _signed_in(request, gateway, await _by_token(gateway, token))
     try:
-        gateway.access.by_cookie(request.cookies.get(cookie_name(request), ""))
+        await gateway.access.by_cookie_after_reading(request.cookies.get(cookie_name(request), ""))
     except AccessDenied:
         return FileResponse(DASHBOARD / "locked.html", 401, headers=_LOCKED)
     return FileResponse(DASHBOARD / "index.html", headers=_PAGE)

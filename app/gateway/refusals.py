@@ -36,6 +36,7 @@ class Refusals:
     def __init__(self, backends: Backends) -> None:
         self._backends = backends
         self._counts = Counter[_Minute]()
+        self._recording = asyncio.Lock()
 
     def count(self, request: HTTPConnection, status: int) -> None:
         """Counts an answer of 401, 403, 404 or 429."""
@@ -46,10 +47,12 @@ class Refusals:
             denied = Denied(principal.project, principal.name, principal.key_id, None, _action(request), status)
         else:  # the stack's own token: what it does not find does not exist
             return
-        minute = _Minute(datetime.now(UTC).replace(second=0, microsecond=0), denied)
+        self._add(_Minute(datetime.now(UTC).replace(second=0, microsecond=0), denied), 1)
+
+    def _add(self, minute: _Minute, count: int) -> None:
         if minute not in self._counts and len(self._counts) >= MAX_KINDS:
             minute = minute._replace(denied=_OTHERS)
-        self._counts[minute] += 1
+        self._counts[minute] += count
 
     async def run(self) -> None:
         """Records what was counted, every minute, until cancelled; then what is left."""
@@ -58,9 +61,17 @@ class Refusals:
                 await asyncio.sleep(FLUSH_SECONDS)
                 await self.flush()
         finally:
-            await asyncio.shield(self.flush())
+            await self.flush()
 
     async def flush(self) -> None:
+        """Records what was counted. It goes on when its caller is cancelled: what it has taken must not be lost."""
+        await asyncio.shield(self._flush())
+
+    async def _flush(self) -> None:
+        async with self._recording:
+            await self._record()
+
+    async def _record(self) -> None:
         counts, self._counts = self._counts, Counter[_Minute]()
         projects = {minute.denied.project for minute in counts}
         for project in sorted(projects):
@@ -75,7 +86,8 @@ class Refusals:
                 if not is_away(error):
                     raise
                 logger.warning("denials are recorded later", error=str(error))
-                self._counts.update(of_project)
+                for minute, count in of_project.items():
+                    self._add(minute, count)
 
 
 def _action(request: HTTPConnection) -> str:

@@ -7,6 +7,7 @@ was not read for so long is not believed any more.
 import asyncio
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import structlog
@@ -22,9 +23,10 @@ from app.principals.secrets import digest_of
 logger = structlog.get_logger(__name__)
 
 READ_EVERY_SECONDS = 3.0
-FRESH_SECONDS = 9.0
-"""A revoked key must be refused within ten."""
+FRESH_SECONDS = 8.0
+"""A revoked key must be refused within ten, and it is a while until all streams have noticed."""
 READ_SECONDS = 2.0
+LOG_SECONDS = 30.0
 LOOK_SECONDS = 0.5
 """How often it is seen that a key has expired."""
 PAUSE_SECONDS = 0.1
@@ -47,6 +49,7 @@ class KeyRing:
         self._by_id = dict[str, _Held]()
         self._read_at = -math.inf
         self._rung = asyncio.Event()
+        self._was_read = asyncio.Event()
         self._reading: asyncio.Task[None] | None = None
 
     def find(self, key: str) -> Principal | None:
@@ -64,11 +67,16 @@ class KeyRing:
         return held is not None and now < held.until and now < self._read_at + FRESH_SECONDS
 
     async def read(self) -> None:
-        """Reads all keys, together with all who ask for it now."""
+        """Reads all keys, together with all who ask for it now. Raises Unavailable, and what the database raises."""
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name="keys")
             self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.shield(self._reading)
+        try:
+            # The driver may take longer to give its statement up.
+            async with asyncio.timeout(PAUSE_SECONDS + READ_SECONDS):
+                await asyncio.shield(self._reading)
+        except TimeoutError:
+            raise Unavailable("the keys could not be read in time; try again") from None
 
     def heard(self, _: object) -> None:
         """Redis says that there is something new."""
@@ -80,25 +88,30 @@ class KeyRing:
 
     async def run(self) -> None:
         """Keeps up until cancelled."""
-        known = set[str]()
+        quiet_until = 0.0
         while not asked_to_end():
             if self._rung.is_set() or self._clock() >= self._read_at + READ_EVERY_SECONDS:
                 self._rung.clear()
                 try:
                     await self.read()
                 except Exception as error:
-                    if not (is_away(error) or isinstance(error, TimeoutError)):
+                    if not (is_away(error) or isinstance(error, Unavailable)):
                         raise
-                    logger.warning("keys cannot be read", error=str(error))
+                    if self._clock() >= quiet_until:
+                        logger.warning("keys cannot be read", error=str(error))
+                        quiet_until = self._clock() + LOG_SECONDS
+            await _wait(self._rung)
+
+    async def watch(self) -> None:
+        """Tells of keys that are no longer in force, until cancelled; a read that hangs does not hold it up."""
+        known = set[str]()
+        while not asked_to_end():
+            self._was_read.clear()
             now = {key_id for key_id in self._by_id if self.holds(key_id)}
             if known - now:
                 self._on_lapse()
             known = now
-            try:
-                async with asyncio.timeout(LOOK_SECONDS):
-                    await self._rung.wait()
-            except TimeoutError:
-                pass
+            await _wait(self._was_read)
 
     def _in_force(self, held: _Held | None) -> Principal | None:
         now = self._clock()
@@ -118,3 +131,10 @@ class KeyRing:
         self._read_at = began
         self._by_digest = {digest: one for _, digest, one in held}
         self._by_id = {str(key.key_id): one for key, _, one in held}
+        self._was_read.set()
+
+
+async def _wait(event: asyncio.Event) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LOOK_SECONDS):
+            await event.wait()

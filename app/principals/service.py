@@ -38,7 +38,7 @@ async def create_key(
     Only a principal of every project names a `project`. Raises BadInput, and Conflict while the name is taken.
     """
     check_name(name)
-    project = check_project(project or principal.project or DEFAULT_PROJECT)
+    project = check_project(project if project is not None else principal.project or DEFAULT_PROJECT)
     if not principal.sees(project):
         raise BadInput(f"{principal.name!r} belongs to the project {principal.project!r}; leave `project` out")
     if not scopes or not EVERY_SCOPE.issuperset(scopes):

@@ -66,6 +66,8 @@ class FeedFollower:
                 seen = tail.changes  # taken before looking: what happens meanwhile is not slept over
                 page = await tail.next_page(cursor, only, ahead)
                 ahead = None
+                if not reader.may_go_on():  # the database may have let it wait for long
+                    return
                 # The order of the branches is that of Follower.follow. A page says in which epoch it was read, so no
                 # frame of a new one goes out before its reset.
                 if tail.restarts != restarts or page.epoch > epoch:

@@ -116,6 +116,8 @@ class Follower:
                 except NotFound:  # a restore took the stream away; who comes back is told so
                     return
                 ahead = None
+                if not reader.may_go_on():  # the database may have let it wait for long
+                    return
                 # The order of the branches is that of urgency. A reset comes first: of a stream that began anew, no
                 # frame may go out under the old cursor. Then what there is, and the moves of a cursor over what the
                 # filter dropped; only a reader that has everything up to the head is told the end, or a heartbeat,

@@ -30,7 +30,6 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
     To EventSource every status but 200 is final: 204 says that nothing will ever come, and a gateway that
     cannot serve now says 200, when to come back, and closes.
     """
-    gateway.access.limits.check_stream(principal)
     if gateway.follower.readers >= gateway.settings.max_readers:
         return come_back("too many readers")
     try:
@@ -39,6 +38,9 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
             return Response(status_code=204)
     except DATABASE_AWAY:
         return come_back("the database does not answer")
+    # Here, since nothing is waited for from here on until the stream counts: of those that come at once, no more
+    # get in than may.
+    gateway.access.limits.check_stream(principal)
     if opening.reset is not None:
         _RESETS.inc()
     reader = KeyHolder(gateway.access, principal)

@@ -30,13 +30,13 @@ _DATA = b"\ndata: "
 async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) -> Response:
     """Raises NotFound, MissingScope and TooMany. It never says 204: something may always come."""
     only = visible(principal, start.only)
-    gateway.access.limits.check_stream(principal)
     if gateway.follower.readers >= gateway.settings.max_readers:
         return come_back("too many readers")
     try:
         opening = await _open(gateway.follower.feed.reading, start, only)
     except DATABASE_AWAY:
         return come_back("the database does not answer")
+    gateway.access.limits.check_stream(principal)  # here, as in endpoint.py
     head, after = opening.head, opening.after
     first = feed_stream_frame(head.cursor, head.epoch, after)
     if opening.reset is not None:

@@ -76,6 +76,7 @@ class EventStream(Response):
         self._streams = streams
         self._sending_since: float | None = None
         self._has_left = False
+        self._may_not_go_on = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Only takes its place: what answered the request, layer upon layer, is to be gone while the stream lasts."""
@@ -96,22 +97,26 @@ class EventStream(Response):
             # Head and first frames in one write. uvicorn is told that the head is gone, and how the rest is encoded.
             response.response_started = response.chunked_encoding = True
             self._transport.write(_head([*response.default_headers, *headers]) + chunk(self._first))
-            following = self._updates(take=self._take)
-            del self._first, self._updates  # a stream lives long
-            async with aclosing(following) as updates:
-                async for update in updates:
-                    self._sending_since = self._streams.clock()
-                    for part in parts_of(frames_of(update)):
-                        await send({"type": "http.response.body", "body": part, "more_body": True})
-                    self._sending_since = None
-                    if self._transport.is_closing():
-                        return
-            await send({"type": "http.response.body", "body": b""})
+            await self._send_updates(send)
         except asyncio.CancelledError:
-            if not self._has_left:
+            if not (self._has_left or self._may_not_go_on):
                 raise
         finally:
             self._streams.discard(self)
+        if not self._transport.is_closing():
+            await send({"type": "http.response.body", "body": b""})
+
+    async def _send_updates(self, send: Send) -> None:
+        following = self._updates(take=self._take)
+        del self._first, self._updates  # a stream lives long
+        async with aclosing(following) as updates:
+            async for update in updates:
+                self._sending_since = self._streams.clock()
+                for part in parts_of(frames_of(update)):
+                    await send({"type": "http.response.body", "body": part, "more_body": True})
+                self._sending_since = None
+                if self._transport.is_closing():
+                    return
 
     def _take(self, frames: bytes) -> bool:
         """Writes past this stream's sleeping task, unless the client has not yet taken what came before."""
@@ -129,9 +134,15 @@ class EventStream(Response):
             logger.info("a stuck reader was cut")
             _STUCK.inc()
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
-        elif self._sending_since is not None and not self._reader.may_go_on():
+        elif self._reader.may_go_on():
+            pass
+        elif self._sending_since is not None:
             logger.info("a slow reader was cut: its key is no longer in force")
             self._transport.abort()
+        elif self._task is not None and not self._may_not_go_on:
+            # It waits for the database, or is just about to end.
+            self._may_not_go_on = True
+            self._task.cancel()
 
 
 def chunk(frames: bytes) -> bytes:
