@@ -37,6 +37,7 @@ OPERATIONS: Mapping[str, Callable[[Place], Asked]] = MappingProxyType(
         "POST /keys": lambda place: Asked(body={"name": f"{place.word}-new", "scopes": ["read"], "expires_in": 3600}),
         "POST /keys/{key_id}/revoke": lambda place: Asked(path={"key_id": place.key_id}, body={}),
         "POST /keys/{key_id}/rotate": lambda place: Asked(path={"key_id": place.rotated_key_id}, body={}),
+        "GET /metrics": lambda place: Asked(),
         "GET /operators/events": lambda place: Asked(),
         "GET /operators/export": lambda place: Asked(),
         "GET /sessions": lambda place: Asked(),

@@ -124,7 +124,7 @@ async def test_a_ticket_opens_its_sessions_events_and_nothing_else(
     for address in ("/sessions", f"/sessions/{two.own.running}", f"/sessions/{two.own.running}/export", "/approvals"):
         refused = await client.get(address)
         assert (refused.status_code, refused.json()["type"]) == (403, "urn:stellwerk:problem:missing-scope"), address
-    for address in ("/events", "/keys", "/operators/events", "/openapi.json", "/dashboard/app.js"):
+    for address in ("/events", "/metrics", "/keys", "/operators/events", "/openapi.json", "/dashboard/app.js"):
         assert (await client.get(address)).status_code == 403, address
     for address in (f"/sessions/{two.own.running}/cancel", f"/sessions/{two.own.running}/tickets", "/sessions"):
         assert (await client.post(address, json={"task": "x"} if address == "/sessions" else None)).status_code == 403

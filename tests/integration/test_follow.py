@@ -15,7 +15,7 @@ from app.embedded.valkey import EmbeddedValkey
 from app.events import encoding
 from app.events.append import append as append_items
 from app.events.append import reopen
-from app.events.cursors import Cursor
+from app.events.cursors import Cursor, FeedCursor
 from app.events.follow import live, shared_reads, subscriptions
 from app.events.follow.follower import Follower
 from app.events.follow.updates import End, Frames, Reset
@@ -440,3 +440,30 @@ async def test_a_half_open_connection_is_noticed(
         push.publish(await append(engine, stream_id, [2]))
         await reader.read(to=2)  # over a new connection: neither an error nor a poll told
         await push.close()
+
+
+class OnlyOnce:
+    """A reader whose key ends while it waits for the database."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def may_go_on(self) -> bool:
+        self.asked += 1
+        return self.asked == 1
+
+    def came(self) -> None: ...
+
+    def left(self) -> None: ...
+
+
+async def test_a_reader_whose_key_ended_while_it_waited_gets_nothing_more(database_url: str, redis_url: str) -> None:
+    async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
+        stream_id = await new_stream(engine)
+        await append(engine, stream_id, range(5))
+        state = await state_of(engine, stream_id)
+        assert [update async for update in follower.follow(state, 0, reader=OnlyOnce())] == []
+        feed = follower.feed.follow(FeedCursor(), epoch=state.epoch, reader=OnlyOnce())
+        assert [update async for update in feed] == []
+        async with aclosing(follower.follow(state, 0)) as updates:
+            assert isinstance(await anext(updates), Frames)

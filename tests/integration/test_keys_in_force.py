@@ -1,6 +1,7 @@
 """A key that ends is refused within ten seconds at every gateway, and the streams that are open with it end."""
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -10,10 +11,11 @@ import psycopg
 import pytest
 
 from app.embedded.postgres import EmbeddedPostgres
+from app.events.types import StreamId
 from app.principals.secrets import new_key
 from tests.acceptance.faults.proxy import Proxy
 from tests.conftest import fresh_database
-from tests.following import NO_SERVER
+from tests.following import NO_SERVER, append
 from tests.in_use import BOUND_SECONDS, PATIENCE_SECONDS, in_use
 from tests.keyed import Keyed, cookie_of, make_key, revoke, showing, stream, ticket_of
 from tests.populating import created
@@ -91,6 +93,26 @@ async def test_a_ticket_that_ends_ends_its_stream(served: Served) -> None:
         async with stream(client, f"/events?session_id={session_id}&ticket={ticket}") as events:
             assert "end" not in [event.event async for event in events]
         assert (await client.get(f"/events?session_id={session_id}&ticket={ticket}")).status_code == 401
+
+
+async def test_a_reader_that_takes_nothing_is_cut_when_its_key_ends(served: Served) -> None:
+    """Long before it would be for taking nothing; what it has not taken by then it does not get."""
+    session_id = await created(served.gateway.backends, project="web")
+    await append(served.gateway.engine, StreamId(session_id), range(300), size=60_000)
+    key = await make_key(served, "read")
+    url = httpx.URL(served.url)
+    with socket.create_connection((url.host, url.port or 0)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        request = f"GET /events?session_id={session_id} HTTP/1.1\r\nHost: {url.host}\r\n"
+        client.sendall(f"{request}Authorization: Bearer {key.key}\r\n\r\n".encode())
+        follower = served.gateway.follower
+        async with asyncio.timeout(BOUND_SECONDS):
+            while not follower.readers:
+                await asyncio.sleep(0.01)
+        await revoke(served, key)
+        async with asyncio.timeout(BOUND_SECONDS):
+            while follower.readers:
+                await asyncio.sleep(0.01)
 
 
 async def test_what_another_gateway_made_a_moment_ago_is_known_here(database_url: str) -> None:
