@@ -272,14 +272,14 @@ async def test_what_belongs_to_others_is_never_sent(served: Served, scopes: set[
         assert [event["t"].removesuffix("_event") for event in body["events"]] == expected
     updates = served.gateway.follower.feed.follow(FeedCursor(), visible(alice, ALL_STREAMS), epoch=1)
     frames = b""
-    for count in (1, 2):
+    for count in range(1, 5):  # the first from Postgres, the others from the ring
         while frames.count(b"event: ") < count * len(expected):
             update = await anext(updates)
             assert isinstance(update, Frames)
             frames += update.frames
         await write()
     sent = [line[7:].decode() for line in frames.splitlines() if line.startswith(b"event: ")]
-    assert sent == expected * 2
+    assert sent[: 3 * len(expected)] == expected * 3
     assert str(other).encode() not in frames and str(of_others).encode() not in frames
     answers = set[str]()
     for project in ("other", "never-was"):
