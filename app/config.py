@@ -9,6 +9,7 @@ from platformdirs import user_data_path
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MIB = 1024 * 1024
 MAX_EVENT_BYTES = 256 * 1024
 PUSH_INLINE_BYTES = 64 * 1024
@@ -25,6 +26,11 @@ def _seconds(value: object) -> object:
         return float(value) if isinstance(value, str) else value
     except ValueError:
         return value
+
+
+def _set(value: object) -> object:
+    """An empty variable is one that is not set: Compose hands on what its own environment does not have so."""
+    return None if value == "" else value
 
 
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
@@ -94,6 +100,16 @@ class Settings(BaseSettings):
     """The frames that are kept of one stream take at most this many bytes."""
     catch_up_page: int = Field(default=1000, ge=1, le=10_000)
     """A reader that catches up gets at most this many events from one query."""
+
+    # --- metrics, for Prometheus
+    metrics_token: Annotated[SecretStr | None, BeforeValidator(_set)] = None
+    """This bearer token opens the metrics of the gateway and of workers, and nothing else; if unset, the gateway wants
+    the scope `audit`, and workers show theirs on loopback only."""
+    metrics_port: Annotated[int | None, Field(ge=0, le=65535), BeforeValidator(_set)] = None
+    """Each worker process shows its metrics on this port; 0 means any free one, which its log names. If unset, it shows
+    none. Of several workers on one machine the first one gets the port, and the others say so."""
+    metrics_host: str = "127.0.0.1"
+    """Workers show their metrics on this address; beyond loopback only with `metrics_token`."""
 
     # --- projects: limits of each one
     project_sessions: int = Field(default=20_000, ge=1)
@@ -253,12 +269,13 @@ class Settings(BaseSettings):
 
     @property
     def on_loopback(self) -> bool:
-        return self.host in {"127.0.0.1", "::1", "localhost"}
+        return self.host in LOOPBACK
 
 
 GROUPS = {
     "home": "Home and servers",
     "url": "The gateway",
+    "metrics_token": "Metrics",
     "project_sessions": "Projects",
     "max_event_bytes": "The log",
     "workflows": "Workflows, steps and leases",

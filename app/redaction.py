@@ -11,6 +11,7 @@ SHORTEST = 8
 PATTERNS = re.compile(
     r"""
       \b(?:sk|pk|rk)-[A-Za-z0-9_-]{16,}              # OpenAI, Anthropic and many that copy them
+    | \bstw_[0-9A-Za-z]{38}\b | \bstwt_[\w-]{90,}    # our own keys and tickets
     | \bpplx-[A-Za-z0-9]{16,}
     | \b(?:ghp|gho|ghu|ghs|ghr)_[A-Za-z0-9]{20,} | \bgithub_pat_\w{20,} | \bglpat-[\w-]{20,}
     | \b(?:AKIA|ASIA)[A-Z0-9]{16}\b

@@ -3,11 +3,13 @@
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from time import perf_counter
 from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from app import metrics
 from app.config import Settings
 from app.database import DriverPool, is_away, transaction
 from app.errors import describe
@@ -33,6 +35,10 @@ class Publisher(Protocol):
 
     def cancel(self, session_id: SessionId) -> None:
         """Tells workers that the session's attempts have lost their leases. Does not block."""
+        ...
+
+    def ring_keys(self) -> None:
+        """Tells gateways that keys were made or revoked. Does not block."""
         ...
 
 
@@ -93,12 +99,14 @@ async def unit_of_work(backends: Backends, *locked: AnyStreamId) -> AsyncIterato
     What fails after the commit is logged, not raised: the caller's work is done, and must not be done again.
     Maintainers make up for it.
     """
+    began = perf_counter()
     async with transaction(backends.engine) as db:
         if locked:
             await append.lock_streams(db, *locked)
         work = UnitOfWork(backends, db)
         yield work
     if work.recorded:
+        metrics.append_seconds.observe(perf_counter() - began)
         backends.push.publish(work.recorded)
     for ring in work.after_commit:
         try:

@@ -10,12 +10,14 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from time import perf_counter
 from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import structlog
 
+from app import metrics
 from app.config import STATEMENT_LIMIT
 from app.database import KEEPALIVE, connect, is_transient, libpq_url
 from app.errors import StellwerkError, Unavailable
@@ -95,7 +97,9 @@ class _Flusher:
 
     async def _flush(self, batch: list[_Pending]) -> None:
         try:
+            began = perf_counter()
             answers = await self._call([p.item for p in batch])
+            metrics.append_seconds.observe(perf_counter() - began)
         except psycopg.Error as error:
             if len(batch) > 1:  # one item that the database refuses must not take the others along
                 for pending in batch:

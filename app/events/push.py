@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from time import perf_counter
 from typing import NamedTuple, Self
 from uuid import UUID
 
@@ -22,6 +23,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from app import metrics
 from app.cancelling import asked_to_end
 from app.config import PUSH_INLINE_BYTES
 from app.events.cursors import prefix
@@ -40,6 +42,8 @@ EVERY_STREAM = f"{_CHANNEL}*"
 """The pattern of all streams' channels."""
 CANCEL_CHANNEL = "stellwerk:cancelled"
 """Carries the ids of sessions whose attempts were cancelled; workers listen."""
+KEYS_CHANNEL = "stellwerk:keys"
+"""Says that keys were made or revoked; gateways listen."""
 
 
 _ID = b"id: "
@@ -147,6 +151,7 @@ class Push:
         self._inline_bytes = inline_bytes
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._waiting_bytes = 0
+        self._waiting_since = 0.0
         self._dropped = 0
         self._quiet_until = 0.0
         self._wake = asyncio.Event()
@@ -162,6 +167,11 @@ class Push:
     def cancel(self, session_id: UUID) -> None:
         """Tells workers that the session's attempts have lost their leases; they would see it at a heartbeat."""
         self._put(CANCEL_CHANNEL, str(session_id).encode())
+        self._start()
+
+    def ring_keys(self) -> None:
+        """Tells gateways that keys were made or revoked; they would see it at their next look."""
+        self._put(KEYS_CHANNEL, b"")
         self._start()
 
     def _start(self) -> None:
@@ -182,11 +192,14 @@ class Push:
         await self._redis.aclose()
 
     def _put(self, channel: str, payload: bytes) -> None:
+        if not self._waiting:
+            self._waiting_since = perf_counter()
         self._waiting.append((channel, payload))
         self._waiting_bytes += len(payload)
         while self._waiting_bytes > BUFFER_BYTES:
             self._waiting_bytes -= len(self._waiting.popleft()[1])
             self._dropped += 1
+            metrics.push_lost.inc()
 
     async def _run(self) -> None:
         while not asked_to_end():
@@ -201,13 +214,18 @@ class Push:
     async def _flush(self) -> None:
         while self._waiting:
             messages, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
-            self._dropped += len(messages)  # unless Redis says that it took them
-            async with borrowed(self._redis) as connection, asyncio.timeout(SOCKET_SECONDS):
-                commands = [("PUBLISH", channel, payload) for channel, payload in messages]
-                await connection.send_packed_command(connection.pack_commands(commands))
-                for _ in commands:
-                    await connection.read_response(timeout=math.inf)
-            self._dropped -= len(messages)
+            since = self._waiting_since
+            try:
+                async with borrowed(self._redis) as connection, asyncio.timeout(SOCKET_SECONDS):
+                    commands = [("PUBLISH", channel, payload) for channel, payload in messages]
+                    await connection.send_packed_command(connection.pack_commands(commands))
+                    for _ in commands:
+                        await connection.read_response(timeout=math.inf)
+            except BaseException:  # whatever ended it, Redis has not said that it took them
+                self._dropped += len(messages)
+                metrics.push_lost.inc(len(messages))
+                raise
+            metrics.push_lag_seconds.observe(perf_counter() - since)
 
     def _complain(self, error: Exception) -> None:
         now = asyncio.get_running_loop().time()

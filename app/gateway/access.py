@@ -1,37 +1,137 @@
-"""Who may do what: a principal by the stack's token (or the page's cookie), a step by its own token."""
+"""The one rule of access: who asks, by the stack's token, a key, a ticket or the page's cookie."""
 
 import hashlib
 import hmac
-from typing import Annotated
+import time
+from dataclasses import replace
 
-from fastapi import Depends, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.requests import HTTPConnection
 
+from app import metrics
 from app.config import Settings
 from app.errors import AccessDenied
-from app.gateway.wiring import Wired
+from app.events.types import StreamId
+from app.gateway.limits import Limits
+from app.gateway.tickets import Ticket
+from app.principals.key_ring import KeyRing
 from app.principals.model import OWNER, Principal
-from app.sessions.model import StepToken
+from app.principals.secrets import is_key
 
+PRINCIPAL = "stellwerk.principal"
+"""Where in the scope it is kept who asked."""
+_REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
-_bearer = HTTPBearer(auto_error=False, scheme_name="bearer", description="The stack's token, or a step's.")
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)]
 
 
-def principal_of(request: HTTPConnection, settings: Settings) -> Principal:
-    """The one rule of access: for FastAPI's endpoints and for the fast path of streams. Raises AccessDenied.
+class UnknownKey(AccessDenied):
+    """The key is not in force: it was revoked, has expired, or was never made; ask who administers keys."""
 
-    A client that shows a token is not asked for a cookie. The middleware let only our own origin through; to change
-    something with a cookie it must be shown, too.
-    """
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        if is_token(token, settings):
+
+class Access:
+    """For FastAPI's endpoints (callers.py) and for the fast path of streams."""
+
+    def __init__(self, settings: Settings, keys: KeyRing) -> None:
+        assert settings.token is not None  # create_app refuses to start without
+        self._token = settings.token.get_secret_value().encode()
+        self._metrics_token = settings.metrics_token
+        self._keys = keys
+        self.limits = Limits(settings)
+
+    def admit(self, request: HTTPConnection) -> Principal:
+        """Raises AccessDenied, UnknownKey where the keys should be read again, TooMany, and Unavailable."""
+        principal = self._principal_of(request)
+        request.scope[PRINCIPAL] = principal
+        self.limits.count_request(principal)
+        return principal
+
+    def admit_scraper(self, token: str) -> bool:
+        """Says whether it is the token that opens metrics, and nothing else."""
+        return metrics.is_token(token, self._metrics_token)
+
+    async def admit_after_reading(self, request: HTTPConnection) -> Principal:
+        """Like `admit`, for a key that may have been made a moment ago."""
+        try:
+            return self.admit(request)
+        except UnknownKey:
+            await self._keys.read()
+            return self.admit(request)
+
+    def _principal_of(self, request: HTTPConnection) -> Principal:
+        """A client that shows a token is not asked for a ticket, and one that shows a ticket not for a cookie.
+
+        The middleware let only our own origin through; to change something with a cookie it must be shown, too.
+        """
+        scheme, _, token = request.headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return self.by_token(token)
+        if b"ticket=" in request.scope["query_string"] and (ticket := request.query_params.get("ticket")):
+            return self._by_ticket(ticket)
+        cookie = request.cookies.get(cookie_name(request))
+        if cookie is not None and (request.scope["method"] in _SAFE or "origin" in request.headers):
+            return self.by_cookie(cookie)
+        raise AccessDenied
+
+    def read_keys_again(self) -> None:
+        """Call it when keys were changed here; other processes are told by Redis."""
+        self._keys.heard(None)
+
+    def by_token(self, token: str) -> Principal:
+        """Raises AccessDenied, and Unavailable."""
+        if hmac.compare_digest(token.encode(errors="replace"), self._token):
             return OWNER
-    elif has_cookie(request, settings) and (request.scope["method"] in _SAFE or "origin" in request.headers):
-        return OWNER
-    raise AccessDenied
+        if not is_key(token):
+            raise AccessDenied
+        principal = self._keys.find(token)
+        if principal is None:
+            raise UnknownKey
+        return principal
+
+    async def by_token_after_reading(self, token: str) -> Principal:
+        """Like `by_token`, for a key that may have been made a moment ago."""
+        try:
+            return self.by_token(token)
+        except UnknownKey:
+            await self._keys.read()
+            return self.by_token(token)
+
+    def by_cookie(self, value: str) -> Principal:
+        """Raises AccessDenied, and Unavailable."""
+        key_id, _, mac = value.rpartition(".")
+        if not hmac.compare_digest(mac.encode(errors="replace"), self._cookie_mac(key_id).encode()):
+            raise AccessDenied
+        return self._by_key_id(key_id or None)
+
+    def cookie_for(self, principal: Principal) -> str:
+        """Not the token or key itself, since the browser sends cookies to every port of the host."""
+        key_id = principal.key_id or ""
+        return f"{key_id}.{self._cookie_mac(key_id)}" if key_id else self._cookie_mac("")
+
+    def ticket_for(self, principal: Principal, stream_id: StreamId, *, expires: int) -> str:
+        return Ticket(stream_id, principal.key_id, expires).signed(self._token)
+
+    def holds(self, principal: Principal) -> bool:
+        """Says whether what this principal has opened may go on."""
+        is_over = principal.until is not None and principal.until <= time.time()
+        return not is_over and (principal.key_id is None or self._keys.holds(principal.key_id))
+
+    def _by_ticket(self, text: str) -> Principal:
+        ticket = Ticket.read(text, self._token)
+        if ticket is None or ticket.expires <= time.time():
+            raise AccessDenied("the ticket is wrong or has expired; get another one")
+        issuer = self._by_key_id(ticket.key_id)
+        if "read" not in issuer.scopes:
+            raise AccessDenied("the ticket's key may not read")
+        stream_id = StreamId(ticket.stream_id)
+        return replace(issuer, scopes=frozenset({"read"}), stream_id=stream_id, until=ticket.expires)
+
+    def _by_key_id(self, key_id: str | None) -> Principal:
+        principal = OWNER if key_id is None else self._keys.by_id(key_id)
+        if principal is None:
+            raise UnknownKey
+        return principal
+
+    def _cookie_mac(self, key_id: str) -> str:
+        return hmac.digest(self._token, f"the page's cookie{key_id}".encode(errors="replace"), hashlib.sha256).hex()
 
 
 def cookie_name(request: HTTPConnection) -> str:
@@ -39,36 +139,22 @@ def cookie_name(request: HTTPConnection) -> str:
     return f"stellwerk_{request.url.port or 0}"
 
 
-def cookie_value(settings: Settings) -> str:
-    """Not the token itself, since the browser sends cookies to every port of the host."""
-    return hmac.digest(_token(settings), b"the page's cookie", hashlib.sha256).hex()
+class KeyHolder:
+    """A reader of an open stream: it may go on as long as its key or ticket holds, and counts in its project."""
 
+    __slots__ = ("_access", "_principal")
 
-def is_token(given: str, settings: Settings) -> bool:
-    return hmac.compare_digest(given.encode(errors="replace"), _token(settings))
+    def __init__(self, access: Access, principal: Principal) -> None:
+        self._access = access
+        self._principal = principal
 
+    def may_go_on(self) -> bool:
+        return self._access.holds(self._principal)
 
-def has_cookie(request: HTTPConnection, settings: Settings) -> bool:
-    given = request.cookies.get(cookie_name(request), "")
-    return hmac.compare_digest(given.encode(), cookie_value(settings).encode())
+    def came(self) -> None:
+        self._access.limits.came(self._principal)
 
-
-async def _principal(request: Request, gateway: Wired, _: Credentials) -> Principal:
-    """Raises AccessDenied. The credentials are there for the OpenAPI document."""
-    return principal_of(request, gateway.settings)
-
-
-async def _step_token(gateway: Wired, credentials: Credentials) -> StepToken:
-    """Raises AccessDenied."""
-    if credentials is None:
-        raise AccessDenied("send the step's token (STELLWERK_STEP_TOKEN) as 'Authorization: Bearer TOKEN'")
-    return StepToken.parse(credentials.credentials)
-
-
-def _token(settings: Settings) -> bytes:
-    assert settings.token is not None  # create_app refuses to start without
-    return settings.token.get_secret_value().encode()
-
-
-ByPrincipal = Annotated[Principal, Depends(_principal)]
-ByStep = Annotated[StepToken, Depends(_step_token)]
+    def left(self) -> None:
+        self._access.limits.left(self._principal)
+        if not self.may_go_on():
+            _REVOKED.inc()

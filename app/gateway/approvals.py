@@ -5,8 +5,8 @@ from typing import Annotated, Literal, Self
 from fastapi import APIRouter
 from pydantic import BaseModel, Field, model_validator
 
-from app.gateway.access import ByPrincipal
-from app.gateway.inputs import Appended, Body, Json, SessionIdInPath, StepInPath, Text
+from app.gateway.callers import ToOperate, ToRead
+from app.gateway.inputs import Appended, Body, Json, Reason, RequestId, SessionIdInPath, StepInPath, Text
 from app.gateway.wiring import Wired
 from app.progress import SessionId
 from app.sessions import approvals
@@ -25,6 +25,7 @@ class Answer(Body):
     verdict: Literal["approved", "rejected"] | None = None
     answer: Json = None
     comment: Annotated[Text, Field(max_length=10_000)] | None = None
+    reason: Reason = None
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:
@@ -34,7 +35,7 @@ class Answer(Body):
 
 
 @router.get("/approvals")
-async def list_approvals(gateway: Wired, principal: ByPrincipal, session_id: SessionId | None = None) -> Approvals:
+async def list_approvals(gateway: Wired, principal: ToRead, session_id: SessionId | None = None) -> Approvals:
     """The questions that wait, longest first."""
     waiting = await approvals.list_approvals(gateway.backends, principal=principal, session_id=session_id)
     return Approvals(approvals=waiting)
@@ -42,7 +43,12 @@ async def list_approvals(gateway: Wired, principal: ByPrincipal, session_id: Ses
 
 @router.post("/sessions/{session_id}/approvals/{step}")
 async def answer_approval(
-    gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath, step: StepInPath, given: Answer
+    gateway: Wired,
+    principal: ToOperate,
+    session_id: SessionIdInPath,
+    step: StepInPath,
+    given: Answer,
+    request_id: RequestId,
 ) -> Appended:
     """Answers a step's question; the step goes on with the answer."""
     offset = await approvals.answer_approval(
@@ -52,6 +58,8 @@ async def answer_approval(
         verdict=given.verdict,
         answer=given.answer,
         comment=given.comment,
+        reason=given.reason,
         principal=principal,
+        request_id=request_id,
     )
     return Appended(offset=offset)

@@ -2,65 +2,46 @@
 
 from typing import Annotated
 
-import orjson
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import Field
 
 from app.errors import AccessDenied
 from app.events.artifacts import get_artifact
-from app.events.cursors import Cursor
 from app.events.proof import export
-from app.events.read import read_page, stream_state
-from app.events.types import AnyStreamId
-from app.gateway.access import ByPrincipal, ByStep
+from app.events.read import stream_state
+from app.gateway.callers import ByStep, ToFollow, ToRead
 from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
-from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream, resolve
+from app.gateway.responses import MEDIA_TYPE
+from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.feed import feed_page, feed_stream
-from app.gateway.streaming.parameters import AskedStart, StartOfFeed, StartOfReading
-from app.gateway.wiring import Gateway, Wired
-from app.principals.model import Principal, check_readable
+from app.gateway.streaming.pages import FEED_RESPONSES, RESPONSES, event_page
+from app.gateway.streaming.parameters import AskedStart, Limit, StartOfFeed, StartOfReading
+from app.gateway.wiring import Wired
+from app.principals.model import check_readable
 from app.progress import Phase, Report, SessionId
 from app.sessions import service
 
 router = APIRouter(tags=["events"])
 
-# What a parser gives for each frame; `data` of an event's frame is one `Event` as JSON.
-_FRAME = {
-    "type": "object",
-    "properties": {
-        "id": {"type": "string", "description": "The cursor: an offset, or a place in the feed."},
-        "event": {"type": "string", "description": "`stream`, `reset`, `end`, or an event's t without `_event`."},
-        "data": {"type": "string", "contentMediaType": "application/json"},
-        "retry": {"type": "integer", "description": "Milliseconds before coming back."},
-    },
-}
-_SSE = {"itemSchema": _FRAME}
-_PAGE = {"schema": {"$ref": "#/components/schemas/EventPage"}}
-_FEED_PAGE = {"schema": {"$ref": "#/components/schemas/FeedPage"}}
-_CLOSED = {"description": "The stream is closed and holds nothing more: do not come back"}
+Ticket = Annotated[str | None, Query(description="From `POST /sessions/{session_id}/tickets`.", max_length=200)]
 
 
 @router.get(
     "/events",
     response_class=Response,
-    responses={
-        200: {
-            "description": "A live stream; of the feed without `Accept: text/event-stream` a page",
-            "content": {"text/event-stream": _SSE, "application/json": _FEED_PAGE},
-        },
-        204: _CLOSED,
-    },
+    responses=FEED_RESPONSES,
 )
 @router.head("/events", include_in_schema=False)
 async def follow_events(
     request: Request,
     gateway: Wired,
-    principal: ByPrincipal,
+    principal: ToFollow,
     asked: AskedStart,
     start_of_feed: StartOfFeed,
     session_id: Annotated[SessionId | None, Query(description="Of this session; without it, the feed of all.")] = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="Of a page of the feed.")] = 100,
+    limit: Limit = 100,
+    ticket: Ticket = None,
 ) -> Response:
     """Follows a session from any offset, or all that one may see: what there is, then what comes."""
     if session_id is not None:
@@ -73,52 +54,22 @@ async def follow_events(
 @router.get(
     "/sessions/{session_id}/events",
     response_class=Response,
-    responses={
-        200: {
-            "description": "A page, or with `Accept: text/event-stream` a live stream",
-            "content": {"application/json": _PAGE, "text/event-stream": _SSE},
-        },
-        204: _CLOSED,
-    },
+    responses=RESPONSES,
 )
 @router.head("/sessions/{session_id}/events", include_in_schema=False)
 async def read_events(
     request: Request,
     gateway: Wired,
-    principal: ByPrincipal,
+    principal: ToFollow,
     session_id: SessionIdInPath,
     start: StartOfReading,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    limit: Limit = 100,
+    ticket: Ticket = None,
 ) -> Response:
     """The next events after the cursor."""
     if MEDIA_TYPE in request.headers.get("accept", ""):
         return await event_stream(gateway, principal, session_id, start)
-    return await _page(gateway, principal, session_id, start, limit)
-
-
-async def _page(
-    gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: StartOfReading, limit: int
-) -> Response:
-    """Built from the stored text: a page holds the very bytes that streams carry."""
-    async with gateway.snapshot() as db:
-        opening = await resolve(db, principal, stream_id, start)
-        if opening.reset is not None:
-            raise opening.reset
-        state = opening.state
-        events = await read_page(db, state, after=opening.after, limit=limit, only=opening.only)
-    # After the last event of a page that is not full, there is nothing up to the head that matches.
-    reached = events[-1].offset if len(events) == limit else max(state.head, opening.after)
-    head = {
-        "epoch": state.epoch,
-        "earliest": state.earliest,
-        "head": state.head,
-        "head_chain": state.head_chain.hex(),
-        "next": str(Cursor(state.epoch, reached)),
-        "status": state.status,
-        "closed": state.closed,
-    }
-    joined = ",".join(event.wire() for event in events)
-    return Response(f'{{"events":[{joined}],{orjson.dumps(head).decode()[1:]}', media_type="application/json")
+    return await event_page(gateway, principal, session_id, start, limit)
 
 
 class NewReport(Body):
@@ -157,7 +108,7 @@ async def report(
 )
 async def read_artifact(
     gateway: Wired,
-    principal: ByPrincipal,
+    principal: ToRead,
     session_id: SessionIdInPath,
     digest: Annotated[str, Path(pattern="^[0-9a-f]{64}$", description="SHA-256 in hexadecimal.")],
 ) -> Response:
@@ -173,7 +124,7 @@ async def read_artifact(
     response_class=Response,
     responses={200: {"description": "JSON lines for `stellwerk verify`", "content": {export.MEDIA_TYPE: {}}}},
 )
-async def export_session(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> Response:
+async def export_session(gateway: Wired, principal: ToRead, session_id: SessionIdInPath) -> Response:
     """All events with digests, salts, chain and artifacts: a file that proves itself."""
     async with gateway.engine.connect() as db:
         state = check_readable(principal, await stream_state(db, session_id))

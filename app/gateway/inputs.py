@@ -3,11 +3,12 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Header, Path
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict
+from fastapi import Depends, Header, Path, Query, Request
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.errors import InvalidEvent
 from app.events.encoding import check_json
+from app.gateway.responses import REQUEST_ID
 from app.progress import SessionId
 
 
@@ -41,6 +42,9 @@ Text = Annotated[str, AfterValidator(_clean_text)]
 Timestamp = Annotated[AwareDatetime, BeforeValidator(_no_number)]
 Json = Annotated[Any, AfterValidator(_clean_json)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
+ProjectInQuery = Annotated[
+    Text | None, Query(max_length=63, description="Whose; a key has one project, which is understood.")
+]
 SessionIdInPath = Annotated[SessionId, Path(description="The session's UUID.")]
 StepInPath = Annotated[int, Path(ge=1, le=2**31 - 1)]
 IdempotencyKey = Annotated[
@@ -52,6 +56,16 @@ IdempotencyKey = Annotated[
         description="The same key and body again give the first answer.",
     ),
 ]
+
+
+async def _request_id(request: Request) -> str:
+    found: str = request.scope.get(REQUEST_ID, "")
+    return found
+
+
+RequestId = Annotated[str, Depends(_request_id)]
+"""What the middleware gave it, or the client."""
+Reason = Annotated[Text, Field(max_length=10_000, description="Why; it is recorded.")] | None
 
 
 class Body(BaseModel):

@@ -1,9 +1,10 @@
 """The gateway's one place of wiring."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
+from typing import Any
 
 import structlog
 from fastapi import FastAPI
@@ -15,17 +16,23 @@ from app.database import DATABASE_AWAY, DriverPool, create_engine
 from app.errors import BadInput
 from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
-from app.events.push import Push, connect
-from app.gateway import approvals, events, health, openapi, page, problems, sessions
+from app.events.push import KEYS_CHANNEL, Push, connect
+from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
+from app.gateway.access import Access
+from app.gateway.figures import shared_figures
 from app.gateway.middleware import Guard
+from app.gateway.refusals import Refusals
 from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.fast_path import FastPath
 from app.gateway.wiring import Gateway
+from app.principals.key_ring import KeyRing
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
 
 logger = structlog.get_logger(__name__)
+
+CLOSE_SECONDS = 2.0
 
 
 def create_app(settings: Settings, *, streams: Callable[[float], Streams] = AsgiStreams) -> FastAPI:
@@ -40,8 +47,9 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with _gateway(settings, settings.database_url or "", settings.redis_url or "", streams) as gateway:
-            app.state.gateway = gateway
+        addresses = settings.database_url or "", settings.redis_url or ""
+        async with _gateway(settings, *addresses, streams) as gateway, shared_figures(gateway) as figures:
+            app.state.gateway, app.state.figures = gateway, figures
             yield
 
     app = FastAPI(
@@ -55,15 +63,34 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         redoc_url=None,
     )
     problems.install(app)
-    for endpoints in (sessions, events, approvals, health, page, openapi):
+    for endpoints in (sessions, events, approvals, operators, keys, health, metrics, page, openapi):
         app.include_router(endpoints.router)
     return app
 
 
 def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
     """What the server is to call. The middleware sees the server's own `send`, and answers of every kind."""
-    door = ServerErrorMiddleware(FastPath(app, settings=settings), handler=problems.on_bug)
+    door = ServerErrorMiddleware(FastPath(app), handler=problems.on_bug)
     return Guard(door, settings=settings)
+
+
+@asynccontextmanager
+async def _running(**work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """What goes on as long as the gateway serves; an error in it is logged, and ends only what it concerns."""
+    tasks = [asyncio.create_task(one, name=name) for name, one in work.items()]
+    for task in tasks:
+        task.add_done_callback(_report)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+
+
+def _report(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        logger.critical("the gateway is broken; restart this process", task=task.get_name(), exc_info=error)
 
 
 @asynccontextmanager
@@ -82,10 +109,14 @@ async def _gateway(
             logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:
             open_streams = streams(settings.send_timeout.total_seconds())
-            watching = asyncio.create_task(open_streams.watch(), name="open-streams")
             backends = Backends(settings, engine, pool, push, dispatch)
-            yield Gateway(backends, follower, redis, open_streams)
-            watching.cancel()
+            keys = KeyRing(engine, follower.look_again)
+            follower.subscriptions.add_channel(KEYS_CHANNEL, keys)
+            with suppress(*DATABASE_AWAY, TimeoutError):
+                await keys.read()
+            refusals = Refusals(backends)
+            async with _running(streams=open_streams.watch(), keys=keys.run(), refusals=refusals.run()):
+                yield Gateway(backends, follower, redis, open_streams, Access(settings, keys), refusals)
     finally:
         await push.close()
         await redis.aclose()

@@ -1,8 +1,10 @@
 """What every request passes first: Host, Origin, size; and what every response gets: headers, a log line."""
 
+import re
 import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import structlog
 from fastapi import Response
@@ -11,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
 from app.gateway.problems import problem
-from app.gateway.responses import RawHeaders
+from app.gateway.responses import REQUEST_ID, RawHeaders
 from app.gateway.streaming.uvicorn_response import STREAM, EventStream
 
 logger = structlog.get_logger(__name__)
@@ -19,8 +21,10 @@ logger = structlog.get_logger(__name__)
 STATUS = "stellwerk.status"
 """Where in the scope an answer's status is kept for its log line."""
 MAX_BODY_BYTES = 8 * MIB
+_FIT = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
-_PROBES = frozenset({"/healthz", "/readyz"})
+_ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Machines find these at an address; for a browser that another name was led here there is nothing without a token."""
 _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-content-type-options", b"nosniff"),
@@ -43,19 +47,21 @@ class Guard:
             await self._app(scope, receive, send)
             return
         started = time.monotonic()
+        request_id = scope[REQUEST_ID] = _request_id(scope)
         try:
             await self._answer(scope, receive, send)
             # A stream is not answered yet: it runs now that all this is gone.
             stream: EventStream | None = scope.pop(STREAM, None)
             if stream is not None:
                 scope[STATUS] = stream.status_code
-                await stream.run(send, _with_ours(stream.raw_headers))
+                await stream.run(send, _with_ours(stream.raw_headers, request_id))
         finally:
             # Without the query: it may hold a token.
             logger.info(
                 "request",
                 method=scope["method"],
                 path=scope["path"],
+                request_id=request_id,
                 status=scope.get(STATUS, 0),
                 ms=round((time.monotonic() - started) * 1000),
             )
@@ -64,7 +70,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 scope[STATUS] = message["status"]
-                message["headers"] = _with_ours(message["headers"])
+                message["headers"] = _with_ours(message["headers"], scope[REQUEST_ID])
             await send(message)
 
         answer = self._refusal(scope) or self._app
@@ -74,7 +80,7 @@ class Guard:
         headers, path = dict(reversed(scope["headers"])), scope["path"]  # of two with one name the first
         host = headers.get(b"host", b"").decode("latin-1")
         origin = headers[b"origin"].decode("latin-1") if b"origin" in headers else None
-        if path not in _PROBES and not self._any_host and _hostname(host) not in self._hosts:
+        if path not in _ANY_HOST and not self._any_host and _hostname(host) not in self._hosts:
             detail = f"this gateway does not answer for {host!r}; name the host in STELLWERK_ALLOWED_HOSTS"
             return problem(421, detail, path=path)
         if origin is not None and not self._is_own(origin, host):
@@ -105,9 +111,16 @@ def _length(headers: Mapping[bytes, bytes]) -> int:
     return int(length) if length.isdigit() and len(length) < 20 else 0
 
 
-def _with_ours(headers: RawHeaders) -> RawHeaders:
+def _request_id(scope: Scope) -> str:
+    """The client's `X-Request-Id` where it is fit to be recorded, else one of our own."""
+    given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
+    return given.decode() if _FIT.fullmatch(given) else uuid4().hex
+
+
+def _with_ours(headers: RawHeaders, request_id: str) -> RawHeaders:
     given = {name for name, _ in headers}
-    return [*headers, *(header for header in _HEADERS if header[0] not in given)]
+    ours = (header for header in _HEADERS if header[0] not in given)
+    return [*headers, *ours, (b"x-request-id", request_id.encode())]
 
 
 def _limited(receive: Receive) -> Receive:

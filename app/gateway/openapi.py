@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from app.events.types import EVENT
-from app.gateway.access import ByPrincipal
+from app.gateway.callers import ByPrincipal
 from app.gateway.problems import Problem
 
 router = APIRouter(include_in_schema=False)

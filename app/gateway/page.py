@@ -2,47 +2,85 @@
 
 from pathlib import Path
 from typing import Literal
+from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse
 
 from app.errors import AccessDenied
-from app.gateway.access import ByPrincipal, cookie_name, cookie_value, has_cookie, is_token
-from app.gateway.wiring import Wired
+from app.gateway.access import UnknownKey, cookie_name
+from app.gateway.callers import ByPrincipal
+from app.gateway.wiring import Gateway, Wired
+from app.principals.model import Principal
 
 router = APIRouter(include_in_schema=False)
 
 DASHBOARD = Path(__file__).parent / "dashboard"
-_HEADERS = {
-    "Content-Security-Policy": (
+COOKIE_SECONDS = 365 * 24 * 3600
+
+
+def _headers(form_action: str) -> dict[str, str]:
+    policy = (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
-        " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Cache-Control": "no-cache",
-}
+        f" base-uri 'none'; form-action {form_action}; frame-ancestors 'none'"
+    )
+    return {"Content-Security-Policy": policy, "Cache-Control": "no-cache"}
+
+
+_PAGE = _headers("'none'")
+_LOCKED = _headers("'self'")
 
 
 @router.get("/")
 async def index(request: Request, gateway: Wired, token: str | None = None) -> Response:
     """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address."""
     if token is not None:
-        if not is_token(token, gateway.settings):
-            raise AccessDenied("this token is wrong; open the address that `stellwerk up` printed")
-        response = RedirectResponse("/", 303)
-        response.set_cookie(
-            cookie_name(request),
-            cookie_value(gateway.settings),
-            max_age=365 * 24 * 3600,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
-        return response
-    if has_cookie(request, gateway.settings):
-        return FileResponse(DASHBOARD / "index.html", headers=_HEADERS)
-    return FileResponse(DASHBOARD / "locked.html", 401, headers=_HEADERS)
+        return _signed_in(request, gateway, await _by_token(gateway, token))
+    try:
+        gateway.access.by_cookie(request.cookies.get(cookie_name(request), ""))
+    except AccessDenied:
+        return FileResponse(DASHBOARD / "locked.html", 401, headers=_LOCKED)
+    return FileResponse(DASHBOARD / "index.html", headers=_PAGE)
+
+
+@router.post("/login")
+async def login(request: Request, gateway: Wired) -> Response:
+    """Takes the form of the locked page: a key, or the stack's own token."""
+    fields = parse_qs((await request.body()).decode(errors="replace"))
+    return _signed_in(request, gateway, await _by_token(gateway, fields.get("key", [""])[0].strip()))
+
+
+@router.post("/logout")
+async def logout(request: Request) -> Response:
+    """Takes this browser's cookie away."""
+    response = RedirectResponse("/", 303)
+    response.delete_cookie(cookie_name(request), httponly=True, samesite="strict")
+    return response
 
 
 @router.get("/dashboard/{name}")
 async def asset(principal: ByPrincipal, name: Literal["app.js", "style.css"]) -> Response:
-    return FileResponse(DASHBOARD / name, headers=_HEADERS)
+    return FileResponse(DASHBOARD / name, headers=_PAGE)
+
+
+async def _by_token(gateway: Gateway, token: str) -> Principal:
+    try:
+        return await gateway.access.by_token_after_reading(token)
+    except UnknownKey:
+        raise
+    except AccessDenied:
+        detail = "this token or key is wrong; open the address that `stellwerk up` printed, or sign in with a key"
+        raise AccessDenied(detail) from None
+
+
+def _signed_in(request: Request, gateway: Gateway, principal: Principal) -> Response:
+    response = RedirectResponse("/", 303)
+    response.set_cookie(
+        cookie_name(request),
+        gateway.access.cookie_for(principal),
+        max_age=COOKIE_SECONDS,
+        httponly=True,
+        samesite="strict",
+        secure=request.url.scheme == "https",
+    )
+    return response

@@ -15,6 +15,8 @@ from starlette.routing import Match
 
 from app import errors
 from app.database import DATABASE_AWAY
+from app.gateway.responses import MEDIA_TYPE as EVENT_STREAM
+from app.gateway.responses import come_back
 
 logger = structlog.get_logger(__name__)
 
@@ -35,6 +37,10 @@ _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.Unavailable: 503,
     errors.StellwerkError: 500,
 }
+
+
+_COUNTED = frozenset({401, 403, 404, 429})
+"""Who asked for what may not be, or for what may not exist for them, is recorded."""
 
 
 class Problem(BaseModel):
@@ -92,6 +98,10 @@ def install(app: FastAPI) -> None:
 async def _on_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.StellwerkError)
     status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
+    if status in _COUNTED:
+        request.app.state.gateway.refusals.count(request, status)
+    if isinstance(error, errors.Unavailable) and EVENT_STREAM in request.headers.get("accept", ""):
+        return come_back(str(error))
     headers, more = dict[str, str](), dict[str, object]()
     match error:
         case errors.MissingScope():

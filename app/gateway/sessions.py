@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import time
+from datetime import UTC, datetime
 from typing import Annotated, Self
 
 from fastapi import APIRouter, Query, Response
@@ -9,9 +11,18 @@ from pydantic import BaseModel, Field, model_validator
 
 from app.config import Settings
 from app.errors import BadPath
-from app.events.types import SessionStatus
-from app.gateway.access import ByPrincipal
-from app.gateway.inputs import Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
+from app.events.types import SessionStatus, StreamId
+from app.gateway.callers import ToOperate, ToRead, ToSubmit
+from app.gateway.inputs import (
+    Body,
+    IdempotencyKey,
+    JsonObject,
+    ProjectInQuery,
+    Reason,
+    RequestId,
+    SessionIdInPath,
+    Text,
+)
 from app.gateway.wiring import Wired
 from app.progress import SessionId
 from app.sessions import control, service
@@ -32,7 +43,10 @@ class SessionRequest(Body):
     input: JsonObject = Field(default_factory=dict, description="The graph's initial state.")
     path: Annotated[Text, Field(pattern="^/", max_length=4096)] | None = None
     repo: Annotated[Text, Field(pattern="^(https|ssh)://", max_length=4096)] | None = None
-    priority: Annotated[int, Field(ge=-100, le=100)] = 0
+    priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = 0
+    project: Annotated[str, Field(max_length=63)] | None = Field(
+        default=None, description="Only who belongs to no project names one; else it is the key's."
+    )
     options: Options = Field(default_factory=Options, description="There is no option yet.")
 
     @model_validator(mode="after")
@@ -54,22 +68,30 @@ class SessionPage(BaseModel):
     next: SessionId | None = Field(description="Pass it as `before` for the next page; null at the end.")
 
 
-class Reason(Body):
-    reason: Annotated[Text, Field(max_length=10_000)] | None = None
+class Asked(Body):
+    reason: Reason = None
 
 
 @router.post("", status_code=201, responses={200: {"description": "Repeated key", "model": CreatedSession}})
 async def create_session(
-    gateway: Wired, principal: ByPrincipal, new: SessionRequest, response: Response, key: IdempotencyKey = None
+    gateway: Wired,
+    principal: ToSubmit,
+    new: SessionRequest,
+    response: Response,
+    request_id: RequestId,
+    key: IdempotencyKey = None,
 ) -> CreatedSession:
     """Starts a workflow on a task."""
     if new.path is not None:
         await asyncio.to_thread(check_path, new.path, gateway.settings)
+    asked = {name: value for name, value in dict(new).items() if name != "project"}
     view, is_new = await service.create_session(
         gateway.backends,
-        NewSession(**dict(new) | {"options": new.options.model_dump()}),
+        NewSession(**asked | {"options": new.options.model_dump()}),
         principal=principal,
+        project=new.project,
         idempotency_key=key,
+        request_id=request_id,
     )
     response.status_code = 201 if is_new else 200
     events = f"/sessions/{view.session_id}/events"
@@ -80,41 +102,89 @@ async def create_session(
 @router.get("")
 async def list_sessions(
     gateway: Wired,
-    principal: ByPrincipal,
+    principal: ToRead,
     before: Annotated[SessionId | None, Query(description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     status: SessionStatus | None = None,
     workflow: Annotated[Text | None, Query(max_length=200)] = None,
+    project: ProjectInQuery = None,
 ) -> SessionPage:
     """Newest first, without their steps."""
     found = await service.list_sessions(
-        gateway.backends, principal=principal, before=before, limit=limit, status=status, workflow=workflow
+        gateway.backends,
+        principal=principal,
+        project=project,
+        before=before,
+        limit=limit,
+        status=status,
+        workflow=workflow,
     )
     return SessionPage(sessions=found, next=found[-1].session_id if len(found) == limit else None)
 
 
 @router.get("/{session_id}")
-async def get_session(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> SessionView:
+async def get_session(gateway: Wired, principal: ToRead, session_id: SessionIdInPath) -> SessionView:
     """One session with its steps."""
     return await service.get_session(gateway.backends, session_id, principal=principal)
 
 
 @router.post("/{session_id}/cancel")
 async def cancel_session(
-    gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath, new: Reason | None = None
+    gateway: Wired, principal: ToOperate, session_id: SessionIdInPath, request_id: RequestId, new: Asked | None = None
 ) -> SessionView:
     """Ends it, and its open steps with it."""
     reason = new.reason if new else None
-    return await control.cancel_session(gateway.backends, session_id, principal=principal, reason=reason)
+    return await control.cancel_session(
+        gateway.backends, session_id, principal=principal, reason=reason, request_id=request_id
+    )
 
 
 @router.post("/{session_id}/retry")
 async def retry_session(
-    gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath, new: Reason | None = None
+    gateway: Wired, principal: ToOperate, session_id: SessionIdInPath, request_id: RequestId, new: Asked | None = None
 ) -> SessionView:
     """Takes a failed session up from its failed step, in the same log."""
     reason = new.reason if new else None
-    return await control.retry_session(gateway.backends, session_id, principal=principal, reason=reason)
+    return await control.retry_session(
+        gateway.backends, session_id, principal=principal, reason=reason, request_id=request_id
+    )
+
+
+class NewTicket(Body):
+    expires_in: Annotated[int, Field(strict=True, ge=1, le=24 * 3600, description="Seconds, at most a day.")] = (
+        24 * 3600
+    )
+    reason: Reason = None
+
+
+class Granted(BaseModel):
+    ticket: str
+    expires_at: datetime
+    events: str = Field(description="The stream's address with the ticket in it, for EventSource.")
+
+
+@router.post("/{session_id}/tickets", status_code=201)
+async def create_ticket(
+    gateway: Wired,
+    principal: ToRead,
+    session_id: SessionIdInPath,
+    request_id: RequestId,
+    asked: NewTicket | None = None,
+) -> Granted:
+    """Lets a browser's EventSource read this one stream; the ticket ends with the key that asked for it."""
+    asked = asked or NewTicket()
+    expires = int(time.time()) + asked.expires_in
+    expires_at = datetime.fromtimestamp(expires, UTC)
+    await control.grant_ticket(
+        gateway.backends,
+        session_id,
+        principal=principal,
+        expires_at=expires_at,
+        reason=asked.reason,
+        request_id=request_id,
+    )
+    ticket = gateway.access.ticket_for(principal, StreamId(session_id), expires=expires)
+    return Granted(ticket=ticket, expires_at=expires_at, events=f"/sessions/{session_id}/events?ticket={ticket}")
 
 
 @router.get(
@@ -125,7 +195,7 @@ async def retry_session(
         204: {"description": "Nothing was changed"},
     },
 )
-async def read_patch(gateway: Wired, principal: ByPrincipal, session_id: SessionIdInPath) -> Response:
+async def read_patch(gateway: Wired, principal: ToRead, session_id: SessionIdInPath) -> Response:
     """What the session changed."""
     patch = await service.read_patch(gateway.backends, session_id, principal=principal)
     if patch is None:

@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.config import Settings
 from app.events.follow.follower import Follower
+from app.gateway.access import Access
+from app.gateway.refusals import Refusals
 from app.gateway.responses import Streams
 from app.unit_of_work import Backends
 
@@ -21,6 +23,8 @@ class Gateway:
     follower: Follower
     redis: Redis
     streams: Streams
+    access: Access
+    refusals: Refusals
 
     @property
     def settings(self) -> Settings:

@@ -1,16 +1,17 @@
 """The log of control: what principals do is recorded in the transaction that does it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from app.database import transaction
 from app.errors import Conflict, NotFound
 from app.events import append
-from app.events.types import AnyStreamId, StreamId
+from app.events.types import DEFAULT_PROJECT, AnyStreamId, ControlEvent, StreamId
 from app.principals import facts, repository
-from app.principals.model import Control
+from app.principals.model import DEPLOYMENT, Control, Principal, no_project
 from app.principals.repository import Place
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
 
@@ -24,7 +25,7 @@ async def control_of_session(
     Raises NotFound, also for a session of another project.
     """
     control.target = str(session_id)
-    async with transaction(backends.engine) as db:
+    async with _reading(backends) as db:
         place = await repository.place_of(db, session_id, project=control.principal.project)
     if place is None:
         raise NotFound(f"there is no session {session_id}")
@@ -35,7 +36,7 @@ async def control_of_session(
 @asynccontextmanager
 async def control_in_project(backends: Backends, project: str, control: Control) -> AsyncIterator[UnitOfWork]:
     """A unit of work that holds the lock of the project's operators' stream."""
-    async with transaction(backends.engine) as db:
+    async with _reading(backends) as db:
         place = Place(project, await repository.operators_stream(db, project))
     async with _controlling(backends, place, control) as work:
         yield work
@@ -51,6 +52,31 @@ async def operators_stream(backends: Backends, project: str) -> StreamId:
             found = await repository.operators_stream(db, project)
     assert found is not None
     return found
+
+
+async def find_operators_stream(backends: Backends, project: str, *, principal: Principal) -> StreamId:
+    """Raises NotFound for a project in which nothing was ever done, and in the same words for another one's."""
+    if principal.sees(project):
+        if project in {principal.project, DEFAULT_PROJECT, DEPLOYMENT}:
+            return await operators_stream(backends, project)
+        async with transaction(backends.engine) as db:
+            if found := await repository.operators_stream(db, project):
+                return found
+    raise no_project(project)
+
+
+async def record_denials(backends: Backends, project: str, events: Sequence[ControlEvent]) -> None:
+    """Records what principals of the project, or clients that showed nothing that counts, might not do."""
+    operators = await operators_stream(backends, project)
+    async with unit_of_work(backends, operators) as work:
+        await work.append(operators, *events, kind="operators")
+
+
+@asynccontextmanager
+async def _reading(backends: Backends) -> AsyncIterator[AsyncConnection]:
+    """For one statement: without BEGIN and COMMIT it is one round trip."""
+    async with backends.engine.execution_options(isolation_level="AUTOCOMMIT").connect() as db:
+        yield db
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 from app.events.encoding import printable
 from app.events.types import ControlEvent
-from app.principals.model import Control
+from app.principals.model import Control, Denied
 
 MAX_CHARACTERS = 4000
 
@@ -23,6 +23,26 @@ def controlled(control: Control, *, error: str | None = None) -> ControlEvent:
         event["error"] = printable(error)[:MAX_CHARACTERS]
     if control.details:
         event["details"] = control.details
+    return event
+
+
+def denied(what: Denied, *, count: int, since: str) -> ControlEvent:
+    """`count` of them in the minute that began at `since`."""
+    event: ControlEvent = {
+        "t": "control_event",
+        "action": what.action,
+        "outcome": "denied",
+        "principal": what.principal,
+        "key_id": what.key_id,
+        "target": None,
+        "reason": None,
+        "request_id": None,
+        "status": what.status,
+        "count": count,
+        "since": since,
+    }
+    if what.address is not None:
+        event["address"] = what.address
     return event
 
 

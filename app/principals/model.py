@@ -2,9 +2,11 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from datetime import datetime
+from typing import Any, Literal, NamedTuple, get_args
+from uuid import UUID
 
-from app.errors import BadInput, MissingScope
+from app.errors import BadInput, MissingScope, NotFound
 from app.events.read import StreamState, no_stream
 from app.events.types import AnyStreamId
 
@@ -12,6 +14,7 @@ Scope = Literal["read", "submit", "operate", "audit", "admin"]
 EVERY_SCOPE: frozenset[Scope] = frozenset(get_args(Scope))
 DEPLOYMENT = "stellwerk"
 """The project of the deployment itself: its operators' stream tells what concerns no project. It has no keys."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _PROJECT = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -25,6 +28,8 @@ class Principal:
     scopes: frozenset[Scope]
     stream_id: AnyStreamId | None = None
     """The only stream that a ticket lets its holder read; None: it is no ticket."""
+    until: float | None = None
+    """When the ticket ends, in seconds since 1970."""
 
     def sees(self, project: str) -> bool:
         """The one rule: what belongs to another project does not exist for it."""
@@ -60,6 +65,37 @@ class Control:
     outcome: Outcome = "done"
 
 
+class Denied(NamedTuple):
+    """What was asked for, by a principal that may not, or from an address that showed nothing that counts."""
+
+    project: str
+    principal: str | None
+    key_id: str | None
+    address: str | None
+    action: str
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as those see it who administer keys: everything but the key itself."""
+
+    key_id: UUID
+    name: str
+    project: str
+    scopes: list[Scope]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    successor: UUID | None
+    in_force: bool
+
+    @property
+    def principal(self) -> Principal:
+        return Principal(str(self.key_id), self.name, self.project, frozenset(self.scopes))
+
+
 def check_readable(principal: Principal, state: StreamState) -> StreamState:
     """Returns the state. Raises NotFound for a stream that does not exist for this principal.
 
@@ -70,6 +106,21 @@ def check_readable(principal: Principal, state: StreamState) -> StreamState:
     if is_hidden or is_other or not principal.sees(state.project):
         raise no_stream(state.stream_id)
     return state
+
+
+def no_project(name: str) -> NotFound:
+    """In the same words for a project that does not exist and for another one's."""
+    return NotFound(f"there is no project {name!r}")
+
+
+def check_name(name: str) -> str:
+    """Returns the name. Raises BadInput where it cannot be a key's."""
+    if not _NAME.fullmatch(name) or name == OWNER.name:
+        raise BadInput(
+            f"{name!r} cannot be a key's name: it has 1 to 100 of letters, digits, and . _ @ + -, begins with a letter"
+            f" or digit, and is not {OWNER.name!r}"
+        )
+    return name
 
 
 def check_project(name: str) -> str:

@@ -29,6 +29,7 @@ async def answer_approval(
     verdict: Verdict | None = None,
     answer: Any = None,
     comment: str | None = None,
+    reason: str | None = None,
     principal: Principal,
     request_id: str | None = None,
 ) -> int:
@@ -37,7 +38,7 @@ async def answer_approval(
     Returns the offset of the approval_event. Raises NotFound, and NotWaiting when nothing is asked (any more).
     """
     details = {"step": step, "verdict": verdict or "approved"}
-    control = Control("approval.answer", principal, reason=comment, request_id=request_id, details=details)
+    control = Control("approval.answer", principal, reason=reason or comment, request_id=request_id, details=details)
     async with control_of_session(backends, session_id, control) as work:
         session = await repository.session_row(work.db, session_id)
         row = await step_repository.step_row(work.db, session_id, step)

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from uuid import UUID
 
+from app import metrics
 from app.database import transaction
 from app.errors import LeaseLost
 from app.events import artifacts, encoding
@@ -77,6 +78,8 @@ async def claim_step(
     if claimed is None:
         return None
     backends.push.publish(claimed.recorded)
+    waited = metrics.step_wait_seconds.labels(claimed.step.agent, claimed.step.queue)
+    waited.observe(max(0.0, claimed.waited.total_seconds()))
     return Claim(claimed.session, claimed.step)
 
 
@@ -174,10 +177,11 @@ async def _held(work: UnitOfWork, claim: Claim) -> StepRow:
     return row
 
 
-async def lose_step(backends: Backends, row: StepRow, *, dead: str | None = None) -> None:
+async def lose_step(backends: Backends, row: StepRow, *, dead: str | None = None) -> bool:
     """Takes an attempt whose lease has expired from its worker; the next one is queued at once.
 
-    `dead` says how its process ended; then the lease need not expire first.
+    False when there is nothing to take: it was renewed or has ended meanwhile, or no worker held it. `dead` says how
+    its process ended; then the lease need not expire first.
     """
     async with unit_of_work(backends, row.session_id) as work:
         if dead is None:
@@ -185,16 +189,18 @@ async def lose_step(backends: Backends, row: StepRow, *, dead: str | None = None
         else:
             current = await step_repository.step_row(work.db, row.session_id, row.step)
         if current is None or not may_step("lose", current.status) or current.lease_token != row.lease_token:
-            return  # it was renewed or ended meanwhile, or no worker held it
+            return False
         lost = current.lost + 1
         error = dead or "the worker died, or lost its connection, or stood still"
         await work.append(row.session_id, facts.step_lost(current, error))
         if lost >= backends.settings.max_lost:
             reason = f"{lost} attempts were lost with their workers: the step probably kills them"
             await _fail_for_good(work, current, reason)
-            return
-        await _next_attempt(work, current, failures=current.failures, lost=lost)
-        _ring_after_commit(work, current)
+        else:
+            await _next_attempt(work, current, failures=current.failures, lost=lost)
+            _ring_after_commit(work, current)
+    metrics.leases_lost.labels(row.agent).inc()
+    return True
 
 
 async def give_back_step(backends: Backends, claim: Claim) -> None:

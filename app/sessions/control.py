@@ -1,5 +1,7 @@
 """What people do to sessions that run or have ended: cancel and retry. One function is one transaction."""
 
+from datetime import datetime
+
 from app.events import append
 from app.principals.control import control_of_session
 from app.principals.model import Control, Principal
@@ -28,6 +30,22 @@ async def cancel_session(
         await end_session(work, session_id, "cancel", reason=reason, principal=principal)
         work.after_commit.append(lambda: backends.push.cancel(session_id))
         return await repository.session_view(work.db, session_id)
+
+
+async def grant_ticket(
+    backends: Backends,
+    session_id: SessionId,
+    *,
+    principal: Principal,
+    expires_at: datetime,
+    reason: str | None = None,
+    request_id: str | None = None,
+) -> None:
+    """Records that the session's stream may be read by whom a ticket is given. Raises NotFound."""
+    details = {"expires_at": expires_at.isoformat()}
+    control = Control("ticket.create", principal, reason=reason, request_id=request_id, details=details)
+    async with control_of_session(backends, session_id, control) as work:
+        await repository.session_row(work.db, session_id)  # an operators' stream is no session
 
 
 async def retry_session(

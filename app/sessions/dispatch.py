@@ -18,6 +18,7 @@ logger = structlog.get_logger(__name__)
 ADVANCE_SESSION = "stellwerk.advance_session"
 RUN_STEP = "stellwerk.run_step"
 ADVANCE_QUEUE = "advance"
+DEFAULT_QUEUE = "default"
 SOCKET_TIMEOUT_SECONDS = 5
 MAX_WAITING = 10_000
 CLOSE_SECONDS = 2.0
@@ -30,7 +31,7 @@ def broker_options(broker_url: str) -> dict[str, Any]:
         "broker_connection_timeout": SOCKET_TIMEOUT_SECONDS,
         "broker_connection_retry_on_startup": True,
         "task_ignore_result": True,
-        "task_default_queue": "default",
+        "task_default_queue": DEFAULT_QUEUE,
         "task_serializer": "json",
         "accept_content": ["json"],
     }

@@ -83,10 +83,11 @@ async def verify(
     async for fault in verify_stream(engine, stream_id, checked):
         yield fault
     async with transaction(engine) as db:
-        told = (await read.stream_state(db, stream_id)).status
-        status = await repository.status_of(db, stream_id)
-    if status is not None and status != told:
-        yield Fault("status", f"the session is {status!r}, its stream says {told!r}")
+        state = await read.stream_state(db, stream_id)
+        row = await repository.status_and_project(db, stream_id)
+    for what, here, there in zip(("status", "project"), row or (), (state.status, state.project), strict=False):
+        if here != there:
+            yield Fault(what, f"the session's {what} is {here!r}, its stream says {there!r}")
 
 
 async def read_session(backends: Backends, session_id: SessionId) -> SessionRow:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from app import metrics
 from app.database import transaction
 from app.events import append, encoding, model_calls
 from app.events.model_calls import PastAnswer, Spent
@@ -27,7 +28,10 @@ async def record_call(backends: Backends, claim: Claim, call: ModelCall, *, key:
         recorded, is_new = await append.append_once(work.db, entry)
         if is_new:
             work.recorded.append(recorded)
-        return recorded.offset
+    # Not where it is new: of a call whose commit was in doubt only the repetition says that it is recorded.
+    failed = call.error is not None
+    metrics.model_called(call.provider, call.model, call.agent, usage=call.usage, cost=call.cost, failed=failed)
+    return recorded.offset
 
 
 async def read_spending(

@@ -46,6 +46,14 @@ async def status_of(db: AsyncConnection, session_id: AnyStreamId) -> SessionStat
     return found
 
 
+async def status_and_project(db: AsyncConnection, session_id: AnyStreamId) -> tuple[SessionStatus, str] | None:
+    """None where there is no such session."""
+    row = (
+        await db.execute(text("SELECT status, project FROM sessions WHERE session_id = :id"), {"id": session_id})
+    ).one_or_none()
+    return (row[0], row[1]) if row else None
+
+
 async def insert_session(
     db: AsyncConnection,
     session_id: SessionId,

@@ -13,7 +13,7 @@ from app.errors import BadInput, IdempotencyMismatch, NotFound, NoWorkerYet, Too
 from app.events import append, artifacts, encoding
 from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
-from app.principals.model import Control, Principal, check_project
+from app.principals.model import Control, Principal, check_project, no_project
 from app.progress import Report, SessionId
 from app.sessions import facts, repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
@@ -139,15 +139,21 @@ async def list_sessions(
     backends: Backends,
     *,
     principal: Principal,
+    project: str | None = None,
     before: SessionId | None = None,
     limit: int = 100,
     status: str | None = None,
     workflow: str | None = None,
 ) -> list[SessionView]:
-    """Newest first, without steps; `before` is the last id of the page before."""
+    """Newest first, without steps; `before` is the last id of the page before.
+
+    Raises NotFound for a project that is not the principal's.
+    """
+    if project is not None and not principal.sees(project):
+        raise no_project(project)
     async with transaction(backends.engine) as db:
         return await repository.list_views(
-            db, project=principal.project, before=before, limit=limit, status=status, workflow=workflow
+            db, project=principal.project or project, before=before, limit=limit, status=status, workflow=workflow
         )
 
 

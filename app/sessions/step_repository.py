@@ -152,7 +152,7 @@ async def cancel_open_steps(db: AsyncConnection, session_id: SessionId) -> None:
 
 _SESSION_WIDTH = len(fields(SessionRow))
 _CLAIM = (
-    "SELECT is_new, goes_on, first_offset, ts,"
+    "SELECT is_new, goes_on, first_offset, ts, (c.step).started_at - (c.step).available_at,"
     f" {columns_of(SessionRow, prefix='(c.session).')}, {columns_of(StepRow, prefix='(c.step).')}"
     " FROM claim_step(%b, %b, %b, %b, %b, %b, %b::text[], %b::text[], %b, %b, %b, %b, %b::bytea[]) AS c"
 )
@@ -163,6 +163,8 @@ class Claimed(NamedTuple):
 
     session: SessionRow
     step: StepRow
+    waited: timedelta
+    """How long the step had been available."""
     recorded: list[Recorded]
 
 
@@ -193,11 +195,12 @@ async def claim(
     )
     if not found:
         return None
-    is_new, has_gone_on, first, ts, *columns = found[0]
+    is_new, has_gone_on, first, ts, waited, *columns = found[0]
     events = [goes_on, running] if has_gone_on else [running]
     return Claimed(
         SessionRow(*columns[:_SESSION_WIDTH]),
         StepRow(*columns[_SESSION_WIDTH:]),
+        waited,
         arrays.numbered(events, first, ts) if is_new else [],
     )
 

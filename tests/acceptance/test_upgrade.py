@@ -1,10 +1,10 @@
-"""A database that an older version made is upgraded: nothing in it is lost, and what was open goes on to its end."""
+"""Databases that older versions made are upgraded: nothing in them is lost, and what was open goes on to its end."""
 
 import gzip
 import json
 import re
 import subprocess
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -30,15 +30,25 @@ from workers.graph.codec import readable
 from workers.graph.loading import load_workflows
 
 DATABASES = Path(__file__).parents[1] / "databases"
-OLD = "c8f0eb1"
-SEEN: dict[str, Any] = json.loads((DATABASES / f"{OLD}.json").read_bytes())
-"""What readers saw in it when it was dumped; its README says what each session is."""
-IDS = {name: SessionId(UUID(stream["session_id"])) for name, stream in SEEN["streams"].items()}
+COMMITS = ("c8f0eb1", "248adbb")
+"""Those that made them, oldest first."""
 
 EVERYTHING = "tests.graphs.everything"
 WORKFLOWS = f"workers.workflows.repair,tests.graphs.gated,tests.graphs.chatty,tests.graphs.steps,{EVERYTHING}"
-NOT_FOLDED = {"unserved", "created", "backlog"}
+NOT_FOLDED = {"unserved", "early", "created", "backlog"}
 """Sessions that have not begun: there is no state that could be compared."""
+INTERRUPTED = {"chatty": "chatter", "patient": "patient", "mended": "needs_file", "quick": "quick"}
+"""By workflow, the agent whose step was not done."""
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """An old database, restored and migrated, and what readers saw in it when it was dumped."""
+
+    database_url: str
+    seen: dict[str, Any]
+    ids: dict[str, SessionId]
+    """By name; the README of the databases says what each session is."""
 
 
 def tool(name: str, database_url: str, *options: str, given: str = "") -> str:
@@ -48,19 +58,20 @@ def tool(name: str, database_url: str, *options: str, given: str = "") -> str:
     return done.stdout
 
 
-@pytest.fixture
-def upgraded(empty_database_url: str) -> str:
-    """The old database, restored and migrated."""
-    dump = gzip.decompress((DATABASES / f"{OLD}.sql.gz").read_bytes()).decode()
+@pytest.fixture(params=COMMITS)
+def upgraded(request: pytest.FixtureRequest, empty_database_url: str) -> Upgraded:
+    dump = gzip.decompress((DATABASES / f"{request.param}.sql.gz").read_bytes()).decode()
     tool("psql", empty_database_url, "--quiet", "--no-psqlrc", "--set=ON_ERROR_STOP=1", given=dump)
     migrate(empty_database_url)
-    return empty_database_url
+    seen: dict[str, Any] = json.loads((DATABASES / f"{request.param}.json").read_bytes())
+    ids = {name: SessionId(UUID(stream["session_id"])) for name, stream in seen["streams"].items()}
+    return Upgraded(empty_database_url, seen, ids)
 
 
-def test_an_upgraded_database_has_the_schema_of_a_new_one(upgraded: str, database_url: str) -> None:
+def test_an_upgraded_database_has_the_schema_of_a_new_one(upgraded: Upgraded, database_url: str) -> None:
     """With its functions, indexes and storage settings: a migration that was released must not be edited."""
-    assert schema_of(upgraded) == schema_of(database_url)
-    check_schema(upgraded)
+    assert schema_of(upgraded.database_url) == schema_of(database_url)
+    check_schema(upgraded.database_url)
 
 
 def schema_of(database_url: str) -> list[str]:
@@ -68,28 +79,29 @@ def schema_of(database_url: str) -> list[str]:
     return [line for line in said.splitlines() if not line.startswith(("\\restrict", "\\unrestrict"))]
 
 
-async def test_an_upgrade_changes_nothing_that_readers_saw(upgraded: str, redis_url: str, home: Path) -> None:
-    async with engine_of(upgraded) as engine, transaction(engine) as db:
-        for name, before in SEEN["streams"].items():
-            state = await read.stream_state(db, IDS[name])
-            assert state.epoch == SEEN["epoch"]  # as after an upgrade in place: no client's cursor is reset
+async def test_an_upgrade_changes_nothing_that_readers_saw(upgraded: Upgraded, redis_url: str, home: Path) -> None:
+    seen, ids = upgraded.seen, upgraded.ids
+    async with engine_of(upgraded.database_url) as engine, transaction(engine) as db:
+        for name, before in seen["streams"].items():
+            state = await read.stream_state(db, ids[name])
+            assert state.epoch == seen["epoch"]  # as after an upgrade in place: no client's cursor is reset
             found = (state.status, state.closed, state.head, state.head_chain.hex())
             assert found == (before["status"], before["closed"], before["head"], before["head_chain"]), name
             epochs = text("SELECT DISTINCT epoch FROM events WHERE stream_id = :id ORDER BY epoch")
-            assert list(await db.scalars(epochs, {"id": IDS[name]})) == before["epochs"], name
+            assert list(await db.scalars(epochs, {"id": ids[name]})) == before["epochs"], name
             page = await read.read_page(db, state, after=0, limit=1000)
             assert [event.offset for event in page] == list(range(1, state.head + 1)), name
-            if name in SEEN["wire"]:
-                assert [event.wire() for event in page] == SEEN["wire"][name]
+            if name in seen["wire"]:
+                assert [event.wire() for event in page] == seen["wire"][name]
 
-    verified = cli(home, upgraded, redis_url, "verify", "--all")
-    events = sum(before["head"] for before in SEEN["streams"].values())
-    assert verified.stdout == f"{len(IDS)} stream(s), {events} event(s): nothing was changed\n"
+    verified = cli(home, upgraded.database_url, redis_url, "verify", "--all")
+    events = sum(before["head"] for before in seen["streams"].values())
+    assert verified.stdout == f"{len(ids)} stream(s), {events} event(s): nothing was changed\n"
 
-    rebuilt = cli(home, upgraded, redis_url, "rebuild", "--all", "--check")
-    assert f"{len(IDS)} session(s), 0 different" in rebuilt.stderr
+    rebuilt = cli(home, upgraded.database_url, redis_url, "rebuild", "--all", "--check")
+    assert f"{len(ids)} session(s), 0 different" in rebuilt.stderr
     same = {line.split()[0] for line in rebuilt.stdout.splitlines() if is_proven(line)}
-    assert same == {str(IDS[name]) for name in IDS.keys() - NOT_FOLDED}, rebuilt.stdout
+    assert same == {str(ids[name]) for name in ids.keys() - NOT_FOLDED}, rebuilt.stdout
 
 
 def cli(home: Path, database_url: str, redis_url: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -105,132 +117,146 @@ def is_proven(line: str) -> bool:
 
 
 async def test_what_was_open_goes_on_and_cursors_hold(
-    upgraded: str, redis_url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    upgraded: Upgraded, redis_url: str, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the sessions name the files that they wait for relative to their worker
     for file in ("go", "there"):
         Path(file).touch()
-    async with cluster_on(upgraded, redis_url, home) as cluster:
+    async with cluster_on(upgraded.database_url, redis_url, home) as cluster:
         cluster.start_worker(WORKFLOWS)
-        await what_was_interrupted_is_done(cluster)
-        await what_was_asked_is_answered(cluster)
-        await what_failed_is_tried_again(cluster)
-        await what_is_not_served_waits_until_it_is(cluster)
-        await what_was_sent_with_a_key_is_not_done_again(cluster)
-        async with serving_app(quick(database_url=upgraded, redis_url=redis_url, token=TOKEN)) as served:
-            await cursors_hold(served)
-            await cursors_of_the_old_epoch_are_reset(served)
+        await what_was_interrupted_is_done(cluster, upgraded)
+        await what_was_asked_is_answered(cluster, upgraded)
+        await what_failed_is_tried_again(cluster, upgraded)
+        await what_is_not_served_waits_until_it_is(cluster, upgraded)
+        await what_was_sent_with_a_key_is_not_done_again(cluster, upgraded)
+        async with serving_app(quick(database_url=upgraded.database_url, redis_url=redis_url, token=TOKEN)) as served:
+            await cursors_hold(served, upgraded)
+            await cursors_of_the_old_epoch_are_reset(served, upgraded)
+            await what_there_was_belongs_to_the_project_default(served, upgraded)
 
 
-async def what_was_interrupted_is_done(cluster: Cluster) -> None:
+async def what_was_interrupted_is_done(cluster: Cluster, upgraded: Upgraded) -> None:
     """The worker of its step was killed, or never came; what it ran before stands."""
-    for name, agent, attempt, lost in (
-        ("lost", "chatter", 2, 1),
-        ("parked", "patient", 2, 1),
-        ("retried", "needs_file", 2, 0),
-        ("created", "quick", 1, 0),
-        ("backlog", "quick", 1, 0),
-    ):
-        view = await cluster.ended(IDS[name])
+    interrupted = [("lost", 2, 1), ("parked", 2, 1), ("retried", 2, 0), ("created", 1, 0), ("backlog", 1, 0)]
+    if "early" in upgraded.ids:
+        interrupted.append(("early", 1, 0))
+    for name, attempt, lost in interrupted:
+        view = await cluster.ended(upgraded.ids[name])
         assert view.status == "succeeded", (name, view.reason)
-        (step,) = [step for step in view.steps if step.agent == agent]
+        (step,) = [step for step in view.steps if step.agent == INTERRUPTED[view.workflow]]
         assert (step.attempt, step.lost) == (attempt, lost), name
-    assert (await service.get_session(cluster.backends, IDS["parked"], principal=OWNER)).result["done"] == [
-        "quick",
-        "patient",
-    ]
+        if name == "parked":
+            assert view.result["done"] == ["quick", "patient"]
 
 
-async def what_was_asked_is_answered(cluster: Cluster) -> None:
+async def what_was_asked_is_answered(cluster: Cluster, upgraded: Upgraded) -> None:
     workflow = load_workflows([EVERYTHING])["everything"]
     whole = readable((await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)).output)
-    assert (await answered(cluster, "asks_again", None, "fine")).result == whole
-    assert (await answered(cluster, "asks_within", "fine")).result == whole
-    assert (await answered(cluster, "asks_oddly", [1])).result == {"values": [[1]]}
-    assert (await answered(cluster, "asks_in_both_lives", "yes")).result["outcome"] == "yes"
+    assert (await answered(cluster, upgraded, "asks_again", None, "fine")).result == whole
+    assert (await answered(cluster, upgraded, "asks_within", "fine")).result == whole
+    assert (await answered(cluster, upgraded, "asks_oddly", [1])).result == {"values": [[1]]}
+    assert (await answered(cluster, upgraded, "asks_in_both_lives", "yes")).result["outcome"] == "yes"
 
 
-async def answered(cluster: Cluster, name: str, *answers: Any) -> SessionView:
+async def answered(cluster: Cluster, upgraded: Upgraded, name: str, *answers: Any) -> SessionView:
     """The session after its end."""
+    session_id = upgraded.ids[name]
     for answer in answers:
-        await cluster.until(IDS[name], lambda view: view.status == "waiting" and view.steps[-1].status == "waiting")
-        (asked,) = await approvals.list_approvals(cluster.backends, session_id=IDS[name], principal=OWNER)
-        await approvals.answer_approval(cluster.backends, IDS[name], asked.step, answer=answer, principal=OWNER)
-    view = await cluster.ended(IDS[name])
+        await cluster.until(session_id, lambda view: view.status == "waiting" and view.steps[-1].status == "waiting")
+        (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
+        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=answer, principal=OWNER)
+    view = await cluster.ended(session_id)
     assert view.status == "succeeded", (name, view.reason)
     return view
 
 
-async def what_failed_is_tried_again(cluster: Cluster) -> None:
+async def what_failed_is_tried_again(cluster: Cluster, upgraded: Upgraded) -> None:
     for name, status, reason in (
         ("mended", "succeeded", ""),  # the file that it missed is there now
         ("wrong", "failed", "step 1 (wrong) failed: ValueError: this is wrong"),
         ("beside", "failed", "step 1 (fails_beside) failed: ValueError: the other one"),
         ("clash", "failed", "FoldFailed: InvalidUpdateError: At key 'directory'"),
     ):
-        await control.retry_session(cluster.backends, IDS[name], principal=OWNER)
-        view = await cluster.ended(IDS[name])
+        await control.retry_session(cluster.backends, upgraded.ids[name], principal=OWNER)
+        view = await cluster.ended(upgraded.ids[name])
         assert view.status == status and (view.reason or "").startswith(reason), (name, view.reason)
-        assert view.head > SEEN["streams"][name]["head"]
+        assert view.head > upgraded.seen["streams"][name]["head"]
 
 
-async def what_is_not_served_waits_until_it_is(cluster: Cluster) -> None:
-    view = await service.get_session(cluster.backends, IDS["unserved"], principal=OWNER)
+async def what_is_not_served_waits_until_it_is(cluster: Cluster, upgraded: Upgraded) -> None:
+    view = await service.get_session(cluster.backends, upgraded.ids["unserved"], principal=OWNER)
     assert view.status == "waiting" and f"no worker serves version {view.workflow_version}" in (view.reason or "")
     cluster.start_worker("tests.graphs.renamed")
     cluster.checked_modules.discard("tests.graphs.renamed")  # it declares a workflow of the same name
-    view = await cluster.ended(IDS["unserved"])
+    view = await cluster.ended(upgraded.ids["unserved"])
     assert (view.status, view.result["done"]) == ("succeeded", ["quick", "renamed"])
 
 
-async def what_was_sent_with_a_key_is_not_done_again(cluster: Cluster) -> None:
-    before = await service.get_session(cluster.backends, IDS["repaired"], principal=OWNER)
+async def what_was_sent_with_a_key_is_not_done_again(cluster: Cluster, upgraded: Upgraded) -> None:
+    before = await service.get_session(cluster.backends, upgraded.ids["repaired"], principal=OWNER)
     new = NewSession(task=before.task, path=before.path)
     sender = replace(OWNER, name=before.principal)
     view, is_new = await service.create_session(cluster.backends, new, principal=sender, idempotency_key="repair once")
-    assert (view.session_id, is_new) == (IDS["repaired"], False)
+    assert (view.session_id, is_new) == (upgraded.ids["repaired"], False)
 
 
-async def cursors_hold(served: Served) -> None:
+async def what_there_was_belongs_to_the_project_default(served: Served, upgraded: Upgraded) -> None:
+    seen = {}
+    for project in ("default", "another"):
+        asked = {"name": "reader", "project": project, "scopes": ["read"]}
+        made = (await served.client.post("/keys", json=asked)).json()
+        bearer = {"Authorization": f"Bearer {made['key']}"}
+        page = await served.client.get("/sessions", params={"limit": 1000}, headers=bearer)
+        seen[project] = {view["session_id"] for view in page.json()["sessions"]}
+    assert seen == {"default": set(map(str, upgraded.ids.values())), "another": set()}
+    async with transaction(served.gateway.engine) as db:
+        of_streams = text(
+            "SELECT count(*) FROM streams s JOIN sessions x ON x.session_id = s.stream_id"
+            " WHERE s.workflow_name = x.workflow AND s.project = x.project"
+        )
+        assert await db.scalar(of_streams) == len(upgraded.ids)
+
+
+async def cursors_hold(served: Served, upgraded: Upgraded) -> None:
     """Now that all sessions have ended, each stream ends by itself."""
-    whole = {name: data_of(await stream(served, name)) for name in IDS}
+    whole = {name: data_of(await stream(served, session_id)) for name, session_id in upgraded.ids.items()}
     for lines in whole.values():
         assert [json.loads(line)["offset"] for line in lines] == list(range(1, len(lines) + 1))
-    for name, lines in SEEN["wire"].items():
+    for name, lines in upgraded.seen["wire"].items():
         assert whole[name][: len(lines)] == lines
-    epochs = await epochs_of_cursors(served)
-    for (name, offset), written_in in zip(SEEN["cursors"], epochs, strict=True):
-        frames = await stream(served, name, after=offset, epoch=SEEN["epoch"])
+    epochs = await epochs_of_cursors(served, upgraded)
+    for (name, offset), written_in in zip(upgraded.seen["cursors"], epochs, strict=True):
+        frames = await stream(served, upgraded.ids[name], after=offset, epoch=upgraded.seen["epoch"])
         assert "event: reset\n" not in frames
         assert data_of(frames) == whole[name][offset:], (name, offset)
         # A bare number means the first epoch: what was written later is another event to that reader.
-        bare = await stream(served, name, after=offset)
+        bare = await stream(served, upgraded.ids[name], after=offset)
         assert ("event: reset\n" in bare) == (written_in > 1)
         assert data_of(bare) == whole[name][0 if written_in > 1 else offset :]
-    assert set(epochs) == {1, SEEN["epoch"]}
+    assert set(epochs) == {1, upgraded.seen["epoch"]}
 
 
-async def epochs_of_cursors(served: Served) -> list[int]:
+async def epochs_of_cursors(served: Served, upgraded: Upgraded) -> list[int]:
     async with transaction(served.gateway.engine) as db:
-        return [await read.epoch_of(db, IDS[name], offset) or 1 for name, offset in SEEN["cursors"]]
+        return [await read.epoch_of(db, upgraded.ids[name], offset) or 1 for name, offset in upgraded.seen["cursors"]]
 
 
-async def cursors_of_the_old_epoch_are_reset(served: Served) -> None:
+async def cursors_of_the_old_epoch_are_reset(served: Served, upgraded: Upgraded) -> None:
     """The dump was restored on another cluster: what was written since is nothing that an old reader has seen."""
-    name = "lost"
-    frames = await stream(served, name)
+    seen, lost = upgraded.seen, upgraded.ids["lost"]
+    frames = await stream(served, lost)
     (epoch,) = re.findall(r'^event: stream\ndata: .*"epoch":(\d+)', frames, re.MULTILINE)
-    assert int(epoch) > SEEN["epoch"]
+    assert int(epoch) > seen["epoch"]
     head = len(data_of(frames))
     assert f"id: {epoch}.{head}\nevent: end\n" in frames
-    old = await stream(served, name, after=head, epoch=SEEN["epoch"])
+    old = await stream(served, lost, after=head, epoch=seen["epoch"])
     assert "event: reset\n" in old
     assert data_of(old) == data_of(frames)
 
 
-async def stream(served: Served, name: str, **start: int) -> str:
+async def stream(served: Served, session_id: SessionId, **start: int) -> str:
     """All frames of a session that has ended, as they come over SSE."""
-    parameters: dict[str, str | int] = {"session_id": str(IDS[name]), **start}
+    parameters: dict[str, str | int] = {"session_id": str(session_id), **start}
     answer = await served.client.get("/events", params=parameters)
     assert answer.status_code == 200
     return answer.text

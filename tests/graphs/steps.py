@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
-from app.progress import report_progress
+from app.progress import ModelCall, record_model_call, report_progress
 from workers.children.guarded import run_guarded
 from workers.workflow import Node, Workflow
 
@@ -165,6 +165,19 @@ async def complains(state: State) -> State:
     raise ValueError("cannot open caf\udce9.txt\x00" + "x" * 400_000)
 
 
+async def calls_model(state: State) -> State:
+    """Says of three calls that it made them: one that cost something, one of unknown cost, one that failed."""
+    for usage, cost, error in (
+        ({"input_tokens": 12, "output_tokens": 5}, 0.5, None),
+        ({"input_tokens": 3, "output_tokens": 1}, None, None),
+        (dict[str, int](), None, "the provider is away"),
+    ):
+        request, response = {"ask": "why?"}, {"text": "so"} if error is None else None
+        call = ModelCall("calls_model", "openai", "a-model", request, response, usage, cost, 12.5, error, {})
+        await record_model_call(call)
+    return {"done": ["called"]}
+
+
 class Odd(TypedDict, total=False):
     values: list[Any]
 
@@ -227,6 +240,7 @@ def hanging() -> StateGraph[Any, Any, Any, Any]:
 WORKFLOWS = {
     "quick": Workflow(graph=graph_of(quick)),
     "patient": Workflow(graph=graph_of(quick, patient)),
+    "calls_model": Workflow(graph=graph_of(calls_model)),
     "flaky": Workflow(graph=graph_of(flaky)),
     "wrong": Workflow(graph=graph_of(wrong)),
     "endless": Workflow(

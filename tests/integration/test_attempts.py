@@ -107,6 +107,9 @@ class Collecting:
     def cancel(self, session_id: SessionId) -> None:
         raise AssertionError("nothing is cancelled here")
 
+    def ring_keys(self) -> None:
+        raise AssertionError("no key is made here")
+
 
 async def test_what_is_told_live_is_what_stands_in_the_log(backends: Backends) -> None:
     push = Collecting()

@@ -15,8 +15,9 @@ from uuid import uuid4
 import jsonschema
 import pytest
 
-from app.errors import NoWorkerYet, Unavailable
+from app.errors import NoWorkerYet, TooMany, Unavailable
 from app.gateway.middleware import MAX_BODY_BYTES
+from app.principals.secrets import new_key
 from app.sessions import approvals
 from tests.guide import GUIDE, clients, is_client, table
 from tests.populating import Population, populate
@@ -27,7 +28,7 @@ from tests.surroundings import optional_program
 NAME = re.compile("`([^`]+)`")
 QUERY = re.compile(r"[`?&](\w+)=")
 HEADER = re.compile("`([A-Z][A-Za-z]+-[A-Za-z-]+)")
-UNDOCUMENTED = {("GET", "/openapi.json"), ("GET", "/")}
+UNDOCUMENTED = {("GET", "/openapi.json"), ("GET", "/"), ("POST", "/login"), ("POST", "/logout")}
 """What the document leaves out."""
 
 
@@ -69,7 +70,20 @@ def test_every_parameter_and_field_is_named(document: dict[str, Any]) -> None:
                 assert parameter["name"].lower() in named, parameter
     schemas = document["components"]["schemas"]
     assert {NAME.findall(row[0])[0] for row in table("field")} == schemas["SessionRequest"]["properties"].keys()
-    for schema in ("NewReport", "Answer", "Reason", "Readiness", "EventPage", "FeedPage"):
+    told = (
+        "NewReport",
+        "Answer",
+        "Asked",
+        "NewKey",
+        "Rotation",
+        "NewTicket",
+        "Granted",
+        "Key",
+        "Readiness",
+        "EventPage",
+        "FeedPage",
+    )
+    for schema in told:
         for field in schemas[schema]["properties"]:
             assert re.search(rf"\b{field}\b", text), (schema, field)
 
@@ -109,7 +123,7 @@ def test_the_stream_is_valid(document: dict[str, Any]) -> None:
 
 def test_every_block_is_run_or_checked() -> None:
     for block in GUIDE.blocks():
-        assert is_client(block) or block.language in {"json", "text", "sh"}, block.line
+        assert is_client(block) or block.language in {"json", "text", "sh", "yaml"}, block.line
     assert clients().keys() == {"python", "js", "sh"}
 
 
@@ -178,6 +192,7 @@ async def test_every_type_of_problem_is_named(
         assert problem["status"] == answer.status_code
         return problem["type"].removeprefix(PROBLEM), str(answer.status_code)
 
+    auditor = (await served.client.post("/keys", json={"name": "auditor", "scopes": ["audit"]})).json()["key"]
     assert (await served.client.post("/sessions", json={"task": "x"}, headers=key)).status_code == 201
     first = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
     assert first.status_code == 201
@@ -187,6 +202,8 @@ async def test_every_type_of_problem_is_named(
         await ask("GET", "/sessions/{}/events?after=x"),
         await ask("POST", "/sessions", content=b"\xff", headers={"Content-Type": "application/json"}),
         await ask("GET", "/sessions", headers={"Authorization": "Bearer x"}),
+        await ask("GET", "/sessions", headers={"Authorization": f"Bearer {new_key()}"}),
+        await ask("GET", "/sessions", headers={"Authorization": f"Bearer {auditor}"}),
         await ask("GET", "/sessions", headers={"Origin": "https://example.com"}),
         await ask("GET", f"/sessions/{uuid4()}"),
         await ask("DELETE", "/sessions"),
@@ -204,7 +221,7 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions", json={"task": "y"}, headers=key),
         await ask("POST", "/sessions/{}/events", json=report | {"message": "y"}, headers=by_step | key),
     ]
-    for error in (RuntimeError, Unavailable, NoWorkerYet):
+    for error in (TooMany("too many"), RuntimeError, Unavailable, NoWorkerYet):
         with monkeypatch.context() as patch:
             patch.setattr(approvals, "list_approvals", AsyncMock(side_effect=error))
             found.append(await ask("GET", "/approvals"))

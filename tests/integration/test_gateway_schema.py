@@ -12,6 +12,8 @@ import schemathesis
 from schemathesis.engine import events, from_schema
 
 from app.events.proof.entries import stream_ids, verify_stream
+from app.principals.model import OWNER
+from app.principals.service import create_key
 from tests.populating import Population, created, ended, populate
 from tests.serving import BEARER, Served, serving
 
@@ -44,7 +46,9 @@ async def test_every_event_in_a_page_validates(served: Served) -> None:
         assert not validator.is_valid(broken)
 
 
-def configuration(url: str, population: Population, spare: list[str], failed: list[str]) -> schemathesis.Config:
+def configuration(
+    url: str, population: Population, spare: list[str], failed: list[str], keys: list[str]
+) -> schemathesis.Config:
     """Most requests name a thing that is there, so that they get beyond the door."""
     dictionaries = {
         "sessions": [str(session_id) for session_id in (*population.open, *population.closed)],
@@ -53,8 +57,12 @@ def configuration(url: str, population: Population, spare: list[str], failed: li
         "waiting": [str(population.waiting)],
         "spare": spare,
         "failed": failed,
+        "revoked": keys[:1],
+        "rotated": keys[1:],
         "artifacts": [population.artifact],
         "steps": [1, 2],
+        "asking": [1],
+        "verdicts": ["approved", "rejected"],
         "cursors": ["0", "1", "3", "latest", "999"],
         "workflows": ["repair"],
     }
@@ -87,8 +95,17 @@ def configuration(url: str, population: Population, spare: list[str], failed: li
                 chosen("GET /events", parameters={"query.session_id": often("closed")}),
                 chosen("GET /sessions/{session_id}/patch", parameters={session: often("closed")}),
                 chosen("GET /sessions/{session_id}/artifacts/{digest}", parameters={session: often("closed")}),
-                chosen("POST /sessions/{session_id}/approvals/{step}", parameters={session: often("waiting")}),
+                chosen(
+                    "POST /sessions/{session_id}/approvals/{step}",
+                    parameters={
+                        session: often("waiting"),
+                        "path.step": often("asking"),
+                        "body.verdict": often("verdicts"),
+                    },
+                ),
                 chosen("POST /sessions/{session_id}/cancel", parameters={session: often("spare")}),
+                chosen("POST /keys/{key_id}/revoke", parameters={"path.key_id": often("revoked")}),
+                chosen("POST /keys/{key_id}/rotate", parameters={"path.key_id": often("rotated")}),
                 chosen("POST /sessions/{session_id}/retry", parameters={session: often("failed")}),
                 chosen(
                     "POST /sessions/{session_id}/events",
@@ -120,8 +137,10 @@ async def test_whatever_is_sent_nothing_breaks(served: Served) -> None:
     population = await populate(backends)
     spare = [str(await created(backends)) for _ in range(5)]
     failed = [str(await ended(backends, "failed")) for _ in range(5)]
+    made = [await create_key(backends, name=f"key-{n}", scopes=["read"], principal=OWNER) for n in range(9)]
+    keys = [str(key.key_id) for key, _ in made]
     document = (await served.client.get("/openapi.json")).json()
-    configured = configuration(served.url, population, spare, failed)
+    configured = configuration(served.url, population, spare, failed, keys)
     schema = schemathesis.openapi.from_dict(document, config=configured)
 
     @schema.hook

@@ -29,8 +29,9 @@ from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
 from app.events.types import StreamId
 from app.gateway import events
-from app.gateway.access import cookie_value
 from app.gateway.openapi import document
+from app.metrics import REGISTRY
+from app.principals.model import OWNER
 from tests.cluster import OF_TOMORROW
 from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
 from tests.serving import BEARER, TOKEN, Served, serving
@@ -321,8 +322,13 @@ async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url:
     await push.close()
 
 
+def cut_readers() -> float:
+    return REGISTRY.get_sample_value("stellwerk_cut_readers_total", {"reason": "stuck"}) or 0
+
+
 @pytest.mark.parametrize("is_live", [False, True])
 async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live: bool) -> None:
+    before = cut_readers()
     async with serving(database_url, redis_url, send_timeout=0.3) as served:
         engine = served.gateway.engine
         stream_id = await new_stream(engine)
@@ -343,6 +349,7 @@ async def test_a_stuck_client_is_cut(database_url: str, redis_url: str, is_live:
                 await fill()
             while served.gateway.follower.readers or served.server.server_state.connections:
                 await asyncio.sleep(0.01)
+    assert cut_readers() == before + 1
 
 
 async def test_a_client_that_leaves_is_let_go_while_nothing_happens(served: Served) -> None:
@@ -453,7 +460,7 @@ async def test_both_ways_to_a_stream_say_the_same(served: Served, of_path: bool)
 async def test_who_may_pass_is_the_same_both_ways(served: Served) -> None:
     stream_id = await filled(served)
     short, long = f"/events?session_id={stream_id}", f"/events?session_id={stream_id}&unknown=1"
-    cookie = f"stellwerk_{served.client.base_url.port}={cookie_value(served.gateway.settings)}"
+    cookie = f"stellwerk_{served.client.base_url.port}={served.gateway.access.cookie_for(OWNER)}"
     async with httpx.AsyncClient(base_url=served.url) as stranger:
         for headers, status in (
             ({}, 401),

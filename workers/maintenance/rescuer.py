@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app import metrics
 from app.database import DATABASE_AWAY, is_lost, transaction
 from app.errors import StellwerkError
 from app.sessions import attempts, overdue
@@ -19,6 +20,7 @@ from workers.maintenance.maintainer import Duty
 logger = structlog.get_logger(__name__)
 
 BATCH = 100
+_LOST, _RUNG_AGAIN, _ADVANCED = (metrics.rescues.labels(kind) for kind in ("lost", "rung_again", "advanced"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Rescuer:
             expired = await overdue.expired_leases(db, limit=limit)
             unclaimed = await overdue.take_unclaimed(db, served=self.served, ring_again_after=wait, limit=limit)
             owed = await overdue.take_unadvanced(db, served=self.served, ring_again_after=wait, limit=limit)
+        _RUNG_AGAIN.inc(len(unclaimed))
+        _ADVANCED.inc(len(owed))
         # The bells first: taking a step from its worker may wait for the stream's lock.
         for due in unclaimed:
             self.backends.dispatch.run_step(due.session_id, due.step, due.attempt, queue=due.queue, agent=due.agent)
@@ -49,7 +53,8 @@ class Rescuer:
 
     async def _lose(self, row: StepRow) -> None:
         try:
-            await attempts.lose_step(self.backends, row)
+            if await attempts.lose_step(self.backends, row):
+                _LOST.inc()
         except (StellwerkError, *DATABASE_AWAY) as error:
             if is_lost(error):
                 raise  # the workers of the other expired leases could not renew them, either

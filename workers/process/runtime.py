@@ -17,6 +17,7 @@ from uuid import UUID
 import structlog
 from redis.exceptions import RedisError
 
+from app import metrics
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DriverPool, create_engine
@@ -33,6 +34,7 @@ from workers.maintenance.rescuer import Rescuer
 from workers.maintenance.room import Room
 from workers.models.limits import ModelLimits
 from workers.process.memory import watch_memory
+from workers.process.metrics import MetricsServer, serve_metrics
 from workers.steps.advancer import Advancer
 from workers.steps.failures import patiently
 from workers.steps.fold_threads import FoldThreads
@@ -82,6 +84,7 @@ class Runtime:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="stellwerk-loop", daemon=True)
         self._background: list[asyncio.Task[None]] = []
+        self._metrics: MetricsServer | None = None
 
     def start(self) -> None:
         """Returns when the workflows are registered; waits for a database that is not there yet."""
@@ -165,6 +168,10 @@ class Runtime:
         )
         self._registration = Registration(self.backends, self._served, worker)
         if not self._alone:
+            for workflow in self._served.values():
+                for name in workflow.nodes:
+                    metrics.expect_steps(name, workflow.node(name).queue)
+            self._metrics = serve_metrics(settings)
             await self._registration.begin()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
@@ -194,6 +201,8 @@ class Runtime:
         await asyncio.gather(*self._background, return_exceptions=True)
         if not self._alone:
             await self._registration.end()
+        if self._metrics is not None:
+            await asyncio.to_thread(self._metrics.stop)
         await self.runner.shut_down(SHUTDOWN_GRACE_SECONDS)
         self._heartbeat.stop()
         self._folds.close()

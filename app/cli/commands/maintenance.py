@@ -1,10 +1,9 @@
 """`stellwerk rebuild`, `prune`, `doctor`: looking after a stack."""
 
 import asyncio
-import re
 import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
@@ -15,6 +14,7 @@ from app.cli.client import GatewayClient, Token, Url, find_address
 from app.cli.console import examples, print_line, print_text, say
 from app.cli.support.background_stack import Home
 from app.cli.support.configured import read_settings, with_database, with_servers
+from app.cli.support.durations import parse_duration
 from app.cli.support.lookup import session_id_of
 from app.errors import BadInput, GatewayRefused
 from app.progress import SessionId
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from app.config import Settings
 
 commands = typer.Typer()
-
-UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
 @commands.command(epilog=examples("stellwerk rebuild 019b5a3e --check", "stellwerk rebuild --all --check"))
@@ -101,14 +99,6 @@ def _has_ended(gateway: GatewayClient, session_id: str, before: datetime) -> boo
             return False
         raise
     return ended_at is not None and datetime.fromisoformat(ended_at) < before
-
-
-def parse_duration(text: str) -> timedelta:
-    """A number and its unit. Raises BadInput."""
-    found = re.fullmatch(r"(\d{1,6})([smhdw])", text.strip())
-    if not found:
-        raise BadInput(f"{text!r} is no duration; it looks like 30d, 12h or 2w")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
 
 
 @commands.command(epilog=examples("stellwerk doctor"))

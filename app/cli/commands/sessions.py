@@ -36,13 +36,18 @@ def submit(
     workflow: WorkflowOption = "repair",
     state: InputOption = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones are admitted first.")] = 0,
+    project: Annotated[
+        str | None, typer.Option(help="Whose it is; a key has one project, which is understood, else `default`.")
+    ] = None,
     idempotency_key: Annotated[
         str | None, typer.Option(help="The same key and request again give the same session.")
     ] = None,
     as_json: Json = False,
 ) -> None:
     """Starts a session and prints its id; `stellwerk tail ID --follow` shows it."""
-    request = NewSession.parse(task, path=path, repo=repo, workflow=workflow, state=state, priority=priority)
+    request = NewSession.parse(
+        task, path=path, repo=repo, workflow=workflow, state=state, priority=priority, project=project
+    )
     if gateway.address.is_local:
         request.check_path()
     created = create_session(gateway, request, idempotency_key=idempotency_key)
@@ -58,13 +63,14 @@ def sessions(
     gateway: GatewayClient,
     status: Annotated[str | None, typer.Option(help="Only those that are running, waiting, failed …")] = None,
     workflow: Annotated[str | None, typer.Option(help="Only those of this workflow.")] = None,
+    project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
     before: Annotated[str | None, typer.Option(help="Only those older than this session.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="All of them, page by page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Lists sessions, newest first."""
-    query = {"status": status, "workflow": workflow, "limit": limit}
+    query = {"status": status, "workflow": workflow, "project": project, "limit": limit}
     page = gateway.get("/sessions", before=before, **query)
     while True:
         if as_json:

@@ -33,10 +33,19 @@ class NewSession:
     workflow: str = DEFAULT_WORKFLOW
     state: dict[str, Any] = field(default_factory=dict)
     priority: int = 0
+    project: str | None = None
 
     @classmethod
     def parse(
-        cls, task: str, *, path: Path | None, repo: str | None, workflow: str, state: str | None, priority: int = 0
+        cls,
+        task: str,
+        *,
+        path: Path | None,
+        repo: str | None,
+        workflow: str,
+        state: str | None,
+        priority: int = 0,
+        project: str | None = None,
     ) -> Self:
         """Raises BadInput."""
         if not task.strip():
@@ -46,7 +55,7 @@ class NewSession:
         if repo is not None and not re.fullmatch(r"(https|ssh)://\S+", repo):
             raise BadInput(f"{repo!r} is no https:// or ssh:// address; a directory is given with --path")
         absolute = path.expanduser().resolve() if path is not None else None
-        return cls(task, absolute, repo, workflow, _read_state(state), priority)
+        return cls(task, absolute, repo, workflow, _read_state(state), priority, project)
 
     @property
     def wants_sample(self) -> bool:
@@ -65,6 +74,7 @@ class NewSession:
             "path": str(self.path) if self.path is not None else None,
             "repo": self.repo,
             "priority": self.priority,
+            "project": self.project,
         }
 
 

@@ -15,6 +15,7 @@ from typing import Self
 import structlog
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from app import metrics
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
@@ -35,6 +36,7 @@ logger = structlog.get_logger(__name__)
 LINGER_SECONDS = 10.0
 """A stream stays subscribed this long without a reader: most come back at once."""
 LOG_SECONDS = 30.0
+_RESETS = {reason: metrics.resets.labels(reason) for reason in ("other_epoch", "expired")}
 
 
 class Follower:
@@ -49,8 +51,8 @@ class Follower:
         self._budget = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
-        self._subscriptions = Subscriptions(redis_url)
-        self.feed = FeedFollower(self._budget, self._subscriptions, settings)
+        self.subscriptions = Subscriptions(redis_url)
+        self.feed = FeedFollower(self._budget, self.subscriptions, settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._readers = 0
         self._hung_up = False
@@ -58,7 +60,7 @@ class Follower:
 
     async def __aenter__(self) -> Self:
         self._tasks = [
-            asyncio.create_task(self._subscriptions.run(), name="subscriptions"),
+            asyncio.create_task(self.subscriptions.run(), name="subscriptions"),
             asyncio.create_task(self._poll_heads(), name="head-poll"),
             asyncio.create_task(self._beat(), name="heartbeat"),
         ]
@@ -107,7 +109,7 @@ class Follower:
             ahead: asyncio.Task[Page] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
-            while not (self._hung_up or live.is_closed or not reader.may_go_on()):
+            while not (self._hung_up or live.is_closed) and reader.may_go_on():
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
                 try:
                     page = await _next_page(live, cursor, only, ahead)
@@ -120,6 +122,7 @@ class Follower:
                 # or sleeps.
                 if live.restarts != restarts or cursor < live.state.earliest - 1:
                     reason = "other_epoch" if live.restarts != restarts else "expired"
+                    _RESETS[reason].inc()
                     yield Reset(reason, live.state)
                     restarts, cursor = live.restarts, live.state.earliest - 1
                     told = cursor
@@ -163,6 +166,11 @@ class Follower:
             live.notify()
         self.feed.look_again()
 
+    @property
+    def push_round_trip(self) -> float | None:
+        """How many seconds a message takes from this process through Redis and back; None while Redis is away."""
+        return self.subscriptions.round_trip
+
     def _join(self, state: StreamState) -> LiveStream:
         live = self._streams.get(state.stream_id) or self._open(state)
         live.saw(state)
@@ -178,13 +186,13 @@ class Follower:
     def _open(self, state: StreamState) -> LiveStream:
         stream_id = state.stream_id
         live = self._streams[stream_id] = LiveStream(self._budget, self.states, state, self._settings)
-        self._subscriptions.add(stream_id, live)
+        self.subscriptions.add(stream_id, live)
         keeper = self._keepers[stream_id] = asyncio.create_task(live.keep_up(), name=f"live-{stream_id}")
         keeper.add_done_callback(lambda task: self._on_keeper_ended(live, task))
         return live
 
     def _close(self, stream_id: StreamId) -> None:
-        self._subscriptions.remove(stream_id)
+        self.subscriptions.remove(stream_id)
         self._keepers.pop(stream_id).cancel()
         self._streams.pop(stream_id).close()
 

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+import structlog
+
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
@@ -14,8 +16,10 @@ from app.events.follow.read_budget import ReadBudget
 from app.events.follow.ring import Page, Ring
 from app.events.follow.shared_reads import PAGE_BYTES, until_it_answers
 from app.events.follow.states import StateReads
-from app.events.push import Frame, Message
+from app.events.push import Frame, decode_message
 from app.events.read import EVERYTHING, Filter, StreamState, read_page
+
+logger = structlog.get_logger(__name__)
 
 GAP_SECONDS = 0.02
 """Publishes of concurrent producers arrive out of order; nearly all gaps close by themselves in this time."""
@@ -76,9 +80,12 @@ class LiveStream:
         self._doubtful = True
         self._wake.set()
 
-    def heard(self, message: Message | None) -> None:
-        """Takes what was published; None stands for something unreadable."""
-        if message is None:
+    def heard(self, payload: bytes) -> None:
+        """Takes what was published."""
+        try:
+            message = decode_message(payload)
+        except ValueError as error:
+            logger.warning("unreadable message", stream_id=str(self.state.stream_id), error=str(error))
             self.doubt()
             return
         self.ring.offer(self._in_this_epoch(message.frames))

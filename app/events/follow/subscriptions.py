@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from app.cancelling import asked_to_end
-from app.events.push import EVERY_STREAM, Message, borrowed, channel_of, connect, decode_message
+from app.events.push import EVERY_STREAM, borrowed, channel_of, connect
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)
@@ -25,10 +25,10 @@ LOG_SECONDS = 30.0
 
 
 class Listener(Protocol):
-    """A stream that wants to hear what is published of it."""
+    """What wants to hear what is published on a channel."""
 
-    def heard(self, message: Message | None) -> None:
-        """Takes what was published, or None for something that could not be read."""
+    def heard(self, payload: bytes) -> None:
+        """Takes what was published."""
         ...
 
     def doubt(self) -> None:
@@ -43,13 +43,19 @@ class Subscriptions:
         self._redis = connect(redis_url)
         self._beat_channel = f"stellwerk:beat:{uuid4()}".encode()
         self._last_beat = 0.0
+        self._beat_sent = 0.0
+        self.round_trip: float | None = None
+        """How many seconds the last heartbeat took through Redis and back; None while Redis is away."""
         self._wanted: dict[bytes, Listener] = {}
         self._bell: Callable[[], None] | None = None
         self._changed = asyncio.Event()
         self._quiet_until = 0.0
 
     def add(self, stream_id: StreamId, listener: Listener) -> None:
-        self._wanted[channel_of(stream_id).encode()] = listener
+        self.add_channel(channel_of(stream_id), listener)
+
+    def add_channel(self, channel: str, listener: Listener) -> None:
+        self._wanted[channel.encode()] = listener
         self._changed.set()
 
     def remove(self, stream_id: StreamId) -> None:
@@ -94,13 +100,18 @@ class Subscriptions:
                 if self._bell is not None:
                     self._bell()
             elif channel == self._beat_channel:
-                self._last_beat = asyncio.get_running_loop().time()
+                self._came_back(kind)
             elif (listener := self._wanted.get(channel)) is None:
                 continue
             elif kind == b"subscribe":
                 listener.doubt()
             elif kind == b"message":
-                listener.heard(_decode(content))
+                listener.heard(content)
+
+    def _came_back(self, kind: bytes) -> None:
+        self._last_beat = asyncio.get_running_loop().time()
+        if kind == b"message":
+            self.round_trip = self._last_beat - self._beat_sent
 
     async def _subscribe(self, connection: AbstractConnection) -> None:
         """Keeps what is subscribed equal to what is wanted."""
@@ -121,21 +132,15 @@ class Subscriptions:
     async def _beat(self) -> None:
         # A half-open connection gives no error to those who only listen.
         while not asked_to_end():
+            self._beat_sent = asyncio.get_running_loop().time()
             await self._redis.publish(self._beat_channel, b"")
             await asyncio.sleep(BEAT_SECONDS)
             if asyncio.get_running_loop().time() - self._last_beat > SILENCE_SECONDS:
                 raise RedisConnectionError("no heartbeat came back")
 
     def _complain(self, error: BaseException) -> None:
+        self.round_trip = None
         now = asyncio.get_running_loop().time()
         if now >= self._quiet_until:
             logger.warning("redis is away; followers read Postgres", error=str(error))
             self._quiet_until = now + LOG_SECONDS
-
-
-def _decode(payload: bytes) -> Message | None:
-    try:
-        return decode_message(payload)
-    except ValueError as error:
-        logger.warning("unreadable message", error=str(error))
-        return None

@@ -9,10 +9,14 @@ from fastapi import Response
 from sse_starlette.sse import EventSourceResponse, SendTimeoutError
 from starlette.types import Receive, Scope, Send
 
+from app import metrics
+from app.events.follow.reader import Reader
 from app.gateway.responses import Updates
 from app.gateway.streaming.frames import frames_of, parts_of
 
 logger = structlog.get_logger(__name__)
+
+_STUCK = metrics.cut_readers.labels("stuck")
 
 
 class AsgiStreams:
@@ -21,7 +25,7 @@ class AsgiStreams:
     def __init__(self, send_timeout: float) -> None:
         self._send_timeout = send_timeout
 
-    def response(self, first: bytes, updates: Updates) -> Response:
+    def response(self, first: bytes, updates: Updates, reader: Reader) -> Response:
         # The follower beats for all streams, so sse-starlette need not ping each of them.
         return _EventStream(_frames(first, updates), sep="\n", ping=0, send_timeout=self._send_timeout)
 
@@ -39,6 +43,7 @@ class _EventStream(EventSourceResponse):
             await super().__call__(scope, receive, send)
         except SendTimeoutError:
             logger.info("a stuck reader was cut")
+            _STUCK.inc()
 
 
 async def _frames(first: bytes, updates: Updates) -> AsyncIterator[bytes]:

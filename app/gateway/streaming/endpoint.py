@@ -1,15 +1,17 @@
 """Answers to requests for a stream: the stream, or when to come back, or that nothing will ever come."""
 
-import random
 from functools import partial
 
 import structlog
 from fastapi import Response
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app import metrics
 from app.database import DATABASE_AWAY
 from app.events.read import epoch_of, offset_before, read_page, stream_state
 from app.events.types import AnyStreamId
+from app.gateway.access import KeyHolder
+from app.gateway.responses import come_back
 from app.gateway.streaming.frames import opening_frames
 from app.gateway.streaming.start import Opening, Start, place
 from app.gateway.wiring import Gateway
@@ -18,15 +20,17 @@ from app.principals.model import Principal, check_readable
 logger = structlog.get_logger(__name__)
 
 OVERLOAD_RETRY_MS = (5_000, 15_000)
+_RESETS = metrics.resets.labels("cursor")
 MEDIA_TYPE = "text/event-stream"
 
 
 async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> Response:
-    """Raises NotFound.
+    """Raises NotFound, and TooMany where the project may open no further stream.
 
     To EventSource every status but 200 is final: 204 says that nothing will ever come, and a gateway that
     cannot serve now says 200, when to come back, and closes.
     """
+    gateway.access.limits.check_stream(principal)
     if gateway.follower.readers >= gateway.settings.max_readers:
         return come_back("too many readers")
     try:
@@ -35,8 +39,11 @@ async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStr
             return Response(status_code=204)
     except DATABASE_AWAY:
         return come_back("the database does not answer")
-    updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only)
-    return gateway.streams.response(opening_frames(opening), updates)
+    if opening.reset is not None:
+        _RESETS.inc()
+    reader = KeyHolder(gateway.access, principal)
+    updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only, reader=reader)
+    return gateway.streams.response(opening_frames(opening), updates, reader)
 
 
 async def _open(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:
@@ -61,10 +68,3 @@ async def resolve(db: AsyncConnection, principal: Principal, stream_id: AnyStrea
     offset = start.wants_epoch_of(state)
     written_in = None if offset is None else await epoch_of(db, stream_id, offset)
     return place(state, start, before_since=before_since, written_in=written_in)
-
-
-def come_back(why: str) -> Response:
-    """Asks the client to come back in a while; EventSource does so by itself."""
-    logger.warning("a reader was sent away for a while", why=why)
-    retry = random.randint(*OVERLOAD_RETRY_MS)  # noqa: S311  # jitter
-    return Response(f": {why}\nretry: {retry}\n\n", media_type=MEDIA_TYPE)

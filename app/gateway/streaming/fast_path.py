@@ -14,15 +14,13 @@ from fastapi import FastAPI
 from starlette.requests import HTTPConnection
 from starlette.types import Receive, Scope, Send
 
-from app.config import Settings
-from app.errors import AccessDenied, BadCursor, NotFound
+from app.errors import AccessDenied, BadCursor, NotFound, TooMany, Unavailable
 from app.events.cursors import LATER_EPOCH
-from app.gateway.access import principal_of
-from app.gateway.streaming.endpoint import MEDIA_TYPE, event_stream
+from app.gateway.responses import MEDIA_TYPE
+from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.start import LATEST, Start, start_of
 from app.gateway.streaming.uvicorn_response import STREAM
 from app.gateway.wiring import Gateway
-from app.principals.model import Principal
 from app.progress import SessionId
 
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
@@ -33,6 +31,7 @@ _PARAMETERS = {
     "after": re.compile(f"{_CURSOR}|{LATEST}"),
     "tail": re.compile("[0-9]{1,30}"),
     "epoch": re.compile("[0-9]{1,18}"),
+    "ticket": re.compile(r"[\w-]{1,200}", re.ASCII),
 }
 _ANY = re.compile(".*")
 _HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile(_CURSOR)}
@@ -42,16 +41,17 @@ _HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 class FastPath:
     """Pure ASGI, after the middleware, which checks Host and Origin."""
 
-    def __init__(self, app: FastAPI, *, settings: Settings) -> None:
+    def __init__(self, app: FastAPI) -> None:
         self._app = app
-        self._settings = settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         stream = None
-        with suppress(AccessDenied, BadCursor, NotFound):  # the long way says why
-            if asked := self._asked(scope):
+        with suppress(AccessDenied, BadCursor, NotFound, TooMany, Unavailable):  # the long way says why
+            if asked := _asked(scope):
                 gateway: Gateway = self._app.state.gateway
-                stream = await event_stream(gateway, *asked)
+                principal = gateway.access.admit(HTTPConnection(scope))
+                principal.require("read")
+                stream = await event_stream(gateway, principal, *asked)
         if stream is not None:
             await stream(scope, receive, send)
             return
@@ -60,24 +60,24 @@ class FastPath:
         if STREAM in own:
             scope[STREAM] = own[STREAM]
 
-    def _asked(self, scope: Scope) -> tuple[Principal, SessionId, Start] | None:
-        """Who asks plainly for which session's stream, and from where. Raises AccessDenied and BadCursor."""
-        if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
-            return None
-        query = _plain(_parameters(scope, path[1]), _PARAMETERS)
-        headers = _plain(_headers(scope), _HEADERS)
-        if query is None or headers is None or "session_id" not in query:
-            return None
-        if path[1] is not None and MEDIA_TYPE not in headers.get("accept", ""):
-            return None
-        start = start_of(
-            after=query.get("after"),
-            tail=query.get("tail"),
-            epoch=int(query["epoch"]) if "epoch" in query else None,
-            last_event_id=headers.get("last-event-id"),
-        )
-        principal = principal_of(HTTPConnection(scope), self._settings)
-        return principal, SessionId(UUID(query["session_id"])), start
+
+def _asked(scope: Scope) -> tuple[SessionId, Start] | None:
+    """Which session's stream is plainly asked for, and from where. Raises BadCursor."""
+    if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
+        return None
+    query = _plain(_parameters(scope, path[1]), _PARAMETERS)
+    headers = _plain(_headers(scope), _HEADERS)
+    if query is None or headers is None or "session_id" not in query:
+        return None
+    if path[1] is not None and MEDIA_TYPE not in headers.get("accept", ""):
+        return None
+    start = start_of(
+        after=query.get("after"),
+        tail=query.get("tail"),
+        epoch=int(query["epoch"]) if "epoch" in query else None,
+        last_event_id=headers.get("last-event-id"),
+    )
+    return SessionId(UUID(query["session_id"])), start
 
 
 Pairs = Sequence[tuple[str, str]]

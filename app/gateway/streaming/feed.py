@@ -6,16 +6,19 @@ from functools import partial
 import orjson
 from fastapi import Response
 
+from app import metrics
 from app.database import DATABASE_AWAY
 from app.events.cursors import FeedCursor
 from app.events.feed import FeedFilter, FeedHead, feed_head, read_feed
 from app.events.feed_places import Reading, before_first_since, before_last
-from app.gateway.streaming.endpoint import come_back
+from app.gateway.access import KeyHolder
+from app.gateway.responses import come_back
 from app.gateway.streaming.feed_start import FeedOpening, FeedStart, out_of_range, place, visible
 from app.gateway.streaming.frames import feed_reset_frame, feed_stream_frame
 from app.gateway.wiring import Gateway
 from app.principals.model import Principal
 
+_RESETS = metrics.resets.labels("cursor")
 PAGE_SECONDS = 2.0
 """A page of a rare kind ends after this time; its `next` says how far it got."""
 PAGE_BYTES = 4 * 1024 * 1024
@@ -25,8 +28,9 @@ _DATA = b"\ndata: "
 
 
 async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) -> Response:
-    """Raises NotFound and MissingScope. It never says 204: something may always come."""
+    """Raises NotFound, MissingScope and TooMany. It never says 204: something may always come."""
     only = visible(principal, start.only)
+    gateway.access.limits.check_stream(principal)
     if gateway.follower.readers >= gateway.settings.max_readers:
         return come_back("too many readers")
     try:
@@ -37,8 +41,10 @@ async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) 
     first = feed_stream_frame(head.cursor, head.epoch, after)
     if opening.reset is not None:
         first += feed_reset_frame(opening.reset)
-    updates = partial(gateway.follower.feed.follow, after, only, epoch=head.epoch)
-    return gateway.streams.response(first, updates)
+        _RESETS.inc()
+    reader = KeyHolder(gateway.access, principal)
+    updates = partial(gateway.follower.feed.follow, after, only, epoch=head.epoch, reader=reader)
+    return gateway.streams.response(first, updates, reader)
 
 
 async def feed_page(gateway: Gateway, principal: Principal, start: FeedStart, limit: int) -> Response:

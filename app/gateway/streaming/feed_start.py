@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import BadCursor, CursorOutOfRange, MissingScope, NotFound
+from app.errors import BadCursor, CursorOutOfRange, MissingScope
 from app.events.cursors import FeedCursor
 from app.events.feed import ALL_STREAMS, FeedFilter, FeedHead
 from app.events.follow.feed_follower import NEW_EPOCH
 from app.events.follow.updates import FeedReset
 from app.gateway.streaming.start import LATEST, count_of
-from app.principals.model import OPERATORS, Principal
+from app.principals.model import OPERATORS, Principal, no_project
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def visible(principal: Principal, asked: FeedFilter) -> FeedFilter:
     if principal.stream_id is not None:
         raise MissingScope("this ticket opens one stream, not the feed: name the stream as session_id")
     if hidden := [project for project in sorted(asked.projects) if not principal.sees(project)]:
-        raise NotFound(f"there is no project {hidden[0]}")
+        raise no_project(hidden[0])
     projects = asked.projects if principal.project is None else frozenset({principal.project})
     return asked._replace(projects=projects, has_operators=not principal.scopes.isdisjoint(OPERATORS))
 

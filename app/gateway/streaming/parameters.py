@@ -24,6 +24,9 @@ MAX_CURSOR = 60
 Names = Annotated[list[Text] | None, Query(description="Only these; repeated or separated by commas.", max_length=100)]
 
 
+Limit = Annotated[int, Query(ge=1, le=1000, description="The most events of a page.")]
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """The parameters as text: what a cursor looks like depends on what is to be read."""

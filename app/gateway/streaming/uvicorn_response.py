@@ -11,7 +11,9 @@ import structlog
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from app import metrics
 from app.cancelling import asked_to_end
+from app.events.follow.reader import Reader
 from app.gateway.responses import RawHeaders, Updates
 from app.gateway.streaming.frames import PART_BYTES, frames_of, parts_of
 
@@ -21,6 +23,7 @@ logger = structlog.get_logger(__name__)
 STREAM = "stellwerk.stream"
 """Where in the scope a stream waits until the middleware runs it."""
 WATCH_SECONDS = 1.0
+_STUCK = metrics.cut_readers.labels("stuck")
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"connection", b"keep-alive"),
@@ -40,8 +43,8 @@ class UvicornStreams:
         self.add = self._open.add
         self.discard = self._open.discard
 
-    def response(self, first: bytes, updates: Updates) -> Response:
-        return EventStream(first, updates, self)
+    def response(self, first: bytes, updates: Updates, reader: Reader) -> Response:
+        return EventStream(first, updates, reader, self)
 
     def chunk_of(self, frames: bytes) -> bytes:
         """Encoded once for all streams that send the same one after the other."""
@@ -63,12 +66,13 @@ class EventStream(Response):
     sse-starlette would run five tasks for each client, set a timer for each frame and check what it is made of.
     """
 
-    def __init__(self, first: bytes, updates: Updates, streams: UvicornStreams) -> None:
+    def __init__(self, first: bytes, updates: Updates, reader: Reader, streams: UvicornStreams) -> None:
         self.status_code = 200
         self.background = None
         self.raw_headers = _HEADERS
         self._first = first
         self._updates = updates
+        self._reader = reader
         self._streams = streams
         self._sending_since: float | None = None
         self._has_left = False
@@ -123,7 +127,11 @@ class EventStream(Response):
                 self._task.cancel()
         elif self._sending_since is not None and self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
+            _STUCK.inc()
             self._transport.abort()  # closing it politely would wait for ever for the client to take the rest
+        elif self._sending_since is not None and not self._reader.may_go_on():
+            logger.info("a slow reader was cut: its key is no longer in force")
+            self._transport.abort()
 
 
 def chunk(frames: bytes) -> bytes:

@@ -1,0 +1,57 @@
+"""What principals do, as a stream of each project: live, in pages, and as a file that proves itself."""
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from app.events.proof import export
+from app.events.read import stream_state
+from app.events.types import DEFAULT_PROJECT, StreamId
+from app.gateway.callers import ToSeeControl
+from app.gateway.inputs import ProjectInQuery
+from app.gateway.responses import MEDIA_TYPE
+from app.gateway.streaming.endpoint import event_stream
+from app.gateway.streaming.pages import RESPONSES, event_page
+from app.gateway.streaming.parameters import Limit, StartOfReading
+from app.gateway.wiring import Gateway, Wired
+from app.principals import control
+from app.principals.model import Principal, check_readable
+
+router = APIRouter(prefix="/operators", tags=["operators"])
+
+
+@router.get("/events", response_class=Response, responses=RESPONSES)
+@router.head("/events", include_in_schema=False)
+async def read_control(
+    request: Request,
+    gateway: Wired,
+    principal: ToSeeControl,
+    start: StartOfReading,
+    project: ProjectInQuery = None,
+    limit: Limit = 100,
+) -> Response:
+    """Who did what to which session or key, and what was denied; it is read as a session's stream is."""
+    stream_id = await _stream_id(gateway, principal, project)
+    if MEDIA_TYPE in request.headers.get("accept", ""):
+        return await event_stream(gateway, principal, stream_id, start)
+    return await event_page(gateway, principal, stream_id, start, limit)
+
+
+@router.get(
+    "/export",
+    response_class=Response,
+    responses={200: {"description": "JSON lines for `stellwerk verify`", "content": {export.MEDIA_TYPE: {}}}},
+)
+async def export_control(gateway: Wired, principal: ToSeeControl, project: ProjectInQuery = None) -> Response:
+    """All of it with digests, salts and chain."""
+    stream_id = await _stream_id(gateway, principal, project)
+    async with gateway.engine.connect() as db:
+        state = check_readable(principal, await stream_state(db, stream_id))
+    name = f'attachment; filename="operators-{state.project}.jsonl"'
+    lines = export.export(gateway.engine, state)
+    return StreamingResponse(lines, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": name})
+
+
+async def _stream_id(gateway: Gateway, principal: Principal, project: str | None) -> StreamId:
+    return await control.find_operators_stream(
+        gateway.backends, project or principal.project or DEFAULT_PROJECT, principal=principal
+    )

@@ -1,0 +1,120 @@
+"""The keys in force, in memory: every request looks one up, so that must not cost a query.
+
+A key that is revoked is refused within FRESH_SECONDS: at once where Redis tells of it, else at the next read. What
+was not read for so long is not believed any more.
+"""
+
+import asyncio
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import structlog
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from app.cancelling import asked_to_end
+from app.database import is_away
+from app.errors import Unavailable
+from app.principals import repository
+from app.principals.model import Principal
+from app.principals.secrets import digest_of
+
+logger = structlog.get_logger(__name__)
+
+READ_EVERY_SECONDS = 3.0
+FRESH_SECONDS = 9.0
+"""A revoked key must be refused within ten."""
+READ_SECONDS = 2.0
+LOOK_SECONDS = 0.5
+"""How often it is seen that a key has expired."""
+PAUSE_SECONDS = 0.1
+"""Between two reads that unknown keys ask for: they must not become the database's load."""
+
+
+class _Held(NamedTuple):
+    principal: Principal
+    until: float
+
+
+class KeyRing:
+    """One for each process. `on_lapse` is called when keys are no longer in force that were before."""
+
+    def __init__(self, engine: AsyncEngine, on_lapse: Callable[[], object] = lambda: None) -> None:
+        self._engine = engine
+        self._on_lapse = on_lapse
+        self._clock = asyncio.get_running_loop().time
+        self._by_digest = dict[bytes, _Held]()
+        self._by_id = dict[str, _Held]()
+        self._read_at = -math.inf
+        self._rung = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+
+    def find(self, key: str) -> Principal | None:
+        """Who holds this key; None: it is not in force, or not known yet. Raises Unavailable."""
+        return self._in_force(self._by_digest.get(digest_of(key)))
+
+    def by_id(self, key_id: str) -> Principal | None:
+        """Whose key this is; None: it is not in force. Raises Unavailable."""
+        return self._in_force(self._by_id.get(key_id))
+
+    def holds(self, key_id: str) -> bool:
+        """Says whether the key is known to be in force."""
+        held = self._by_id.get(key_id)
+        now = self._clock()
+        return held is not None and now < held.until and now < self._read_at + FRESH_SECONDS
+
+    async def read(self) -> None:
+        """Reads all keys, together with all who ask for it now."""
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read(), name="keys")
+            self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.shield(self._reading)
+
+    def heard(self, _: object) -> None:
+        """Redis says that there is something new."""
+        self._rung.set()
+
+    def doubt(self) -> None:
+        """Something may have been missed."""
+        self._rung.set()
+
+    async def run(self) -> None:
+        """Keeps up until cancelled."""
+        known = set[str]()
+        while not asked_to_end():
+            if self._rung.is_set() or self._clock() >= self._read_at + READ_EVERY_SECONDS:
+                self._rung.clear()
+                try:
+                    await self.read()
+                except Exception as error:
+                    if not (is_away(error) or isinstance(error, TimeoutError)):
+                        raise
+                    logger.warning("keys cannot be read", error=str(error))
+            now = {key_id for key_id in self._by_id if self.holds(key_id)}
+            if known - now:
+                self._on_lapse()
+            known = now
+            try:
+                async with asyncio.timeout(LOOK_SECONDS):
+                    await self._rung.wait()
+            except TimeoutError:
+                pass
+
+    def _in_force(self, held: _Held | None) -> Principal | None:
+        now = self._clock()
+        if now >= self._read_at + FRESH_SECONDS:
+            raise Unavailable("the database does not answer, so no key can be checked; try again")
+        return held.principal if held is not None and now < held.until else None
+
+    async def _read(self) -> None:
+        await asyncio.sleep(self._read_at + PAUSE_SECONDS - self._clock())
+        began = self._clock()
+        self._reading = None  # who asks from now on may ask for what this read does not see
+        async with asyncio.timeout(READ_SECONDS), self._engine.connect() as db:
+            found = await repository.keys_in_force(db)
+        held = [(key, digest, _Held(key.principal, began + seconds)) for key, digest, seconds in found]
+        if began < self._read_at:
+            return  # a later read was quicker
+        self._read_at = began
+        self._by_digest = {digest: one for _, digest, one in held}
+        self._by_id = {str(key.key_id): one for key, _, one in held}
