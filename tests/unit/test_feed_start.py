@@ -41,7 +41,7 @@ def test_a_key_sees_its_project_alone() -> None:
     assert visible(ALICE, FeedFilter(projects=mine)) == FeedFilter(projects=mine, has_operators=False)
     assert visible(AUDITOR, ALL_STREAMS) == FeedFilter(projects=mine, has_operators=True)
     for asked in ({"other"}, {"acme", "other"}):
-        with pytest.raises(NotFound, match="there is no project other"):
+        with pytest.raises(NotFound, match="there is no project 'other'"):
             visible(ALICE, FeedFilter(projects=frozenset(asked)))
 
 
