@@ -101,7 +101,11 @@ async def _safely_before(reading: Reading, head: FeedHead, ts: datetime) -> Feed
 
     Any event that is older than `ts` is such a place: all before it had a transaction's number when it was written.
     """
-    for epoch in range(head.epoch, 0, -1):
+    async with reading() as db:
+        epochs = await rows_of(
+            db, "SELECT epoch FROM epochs WHERE epoch <= %(epoch)s ORDER BY epoch DESC", {"epoch": head.epoch}
+        )
+    for (epoch,) in epochs:
         first = await _at(reading, FeedCursor(epoch))
         if first is None or first[1] >= ts:
             continue
