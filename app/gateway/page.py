@@ -28,7 +28,8 @@ def _headers(form_action: str) -> dict[str, str]:
 
 
 _PAGE = _headers("'none'")
-_LOCKED = _headers("'self'")
+# Under the gateway's own "no-referrer" browsers send the form with `Origin: null`, which is refused.
+_LOCKED = _headers("'self'") | {"Referrer-Policy": "same-origin"}
 
 
 @router.get("/")

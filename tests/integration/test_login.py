@@ -65,6 +65,7 @@ async def test_it_ends_with_its_key(shared: Served, key: Keyed, browser: httpx.A
             await asyncio.sleep(0.02)
     locked = await browser.get("/")
     assert locked.status_code == 401 and "<form" in locked.text
+    assert locked.headers["referrer-policy"] == "same-origin", "else browsers send the form with `Origin: null`"
     assert (await browser.get("/approvals")).json()["type"] == "urn:stellwerk:problem:unknown-key"
     assert (await browser.post("/login", data={"key": key.key})).status_code == 401
 
