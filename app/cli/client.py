@@ -28,7 +28,7 @@ Url = Annotated[
     str | None, typer.Option(help="The gateway's address; else STELLWERK_URL, else the stack that runs on HOME.")
 ]
 Token = Annotated[
-    str | None, typer.Option(help="Its token; else STELLWERK_TOKEN. Without an address: that of the stack on HOME.")
+    str | None, typer.Option(help="Its token, or a key; else STELLWERK_TOKEN, else that of the stack on HOME.")
 ]
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -64,10 +64,15 @@ def chosen_address(settings: "Settings", url: str | None, token: str | None) -> 
         return None
     if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
         raise BadInput(f"{url!r} is no address; it looks like http://127.0.0.1:8000")
-    token = token or (settings.token.get_secret_value() if settings.token else None)
+    token = chosen_token(settings, token)
     if token is None:
         raise BadInput(f"which token opens {url}? Give --token or set STELLWERK_TOKEN")
     return Address(url.rstrip("/"), token)
+
+
+def chosen_token(settings: "Settings", token: str | None) -> str | None:
+    """What the option or the setting names, also for the stack that runs here: a key must not act as its owner."""
+    return token or (settings.token.get_secret_value() if settings.token else None)
 
 
 def stack_address(home: Path, token: str | None = None) -> Address | None:
@@ -77,7 +82,7 @@ def stack_address(home: Path, token: str | None = None) -> Address | None:
 
 def find_address(settings: "Settings", url: str | None = None, token: str | None = None) -> Address:
     """Raises NoStack."""
-    address = chosen_address(settings, url, token) or stack_address(settings.home, token)
+    address = chosen_address(settings, url, token) or stack_address(settings.home, chosen_token(settings, token))
     if address is None:
         raise NoStack(
             f"no stack is running in {settings.home}: start one with `stellwerk up`,"

@@ -108,6 +108,8 @@ def test_address_and_token_from_the_environment(home: Path, running: StackInfo, 
     wrong = stellwerk(tmp_path, "sessions", "--url", running.url, "--token", "wrong")
     assert wrong.returncode == 1
     assert "token" in wrong.stderr
+    ours = stellwerk(home, "sessions", variables={"STELLWERK_TOKEN": "wrong"})
+    assert ours.returncode == 1, "a key in the environment must not act as the owner of the stack here"
     unnamed = stellwerk(tmp_path, "sessions", "--url", running.url)
     assert unnamed.returncode == 2
     assert "--token" in unnamed.stderr

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_fixed
 
-from app.cli.client import GatewayClient, Token, Url, chosen_address
+from app.cli.client import GatewayClient, Token, Url, chosen_address, chosen_token
 from app.cli.console import examples, say
 from app.cli.support.background_stack import Home
 from app.cli.support.configured import read_settings
@@ -64,7 +64,7 @@ def run(
     """
     request = NewSession.parse(task, path=path, repo=repo, workflow=workflow, state=state)
     settings = read_settings(home)
-    chosen = chosen_address(settings, url, token)
+    chosen, opener = chosen_address(settings, url, token), chosen_token(settings, token)
     if chosen is None or chosen.is_local:
         request.check_path()
         if request.wants_sample:
@@ -75,7 +75,7 @@ def run(
     stack: UsedStack | None = None
     session_id: str | None = None
     try:
-        with use_stack(chosen, settings.home, token, keep=keep) as stack, GatewayClient(stack.address) as gateway:
+        with use_stack(chosen, settings.home, opener, keep=keep) as stack, GatewayClient(stack.address) as gateway:
             say(f"page     {stack.address.page}")
             session_id = _submit(gateway, request, fresh=stack.is_fresh)
             say(f"session  {session_id}")
