@@ -71,6 +71,15 @@ async def test_a_key_from_its_making_to_its_end(served: Served, run: Run) -> Non
     assert reasons[:3] == [None, "yearly", "the laptop was lost"]
 
 
+async def test_a_name_is_revoked_with_the_keys_that_were_rotated(served: Served, run: Run) -> None:
+    key = await make_key(served, "read", project="web", name="ci")
+    assert (await run("keys", "rotate", "ci")).returncode == 0
+    revoked = await run("keys", "revoke", "ci", "--reason", "it leaked")
+    assert revoked.stdout == "ci of web is revoked\nci of web, which was rotated, is revoked\n"
+    assert (await run("keys", "list")).stdout == ""
+    assert (await run("sessions", token=key.key)).returncode == 1
+
+
 REFUSED = (
     (["create", "owner", "--scope", "read"], 2, "cannot be a key's name"),
     (["create", "ci", "--scope", "root"], 2, "scopes"),

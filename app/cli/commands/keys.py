@@ -29,7 +29,7 @@ KeyName = Annotated[str, typer.Argument(metavar="KEY", help="Its name, if one ke
 @with_gateway
 def create(
     gateway: GatewayClient,
-    name: Annotated[str, typer.Argument(help="Who acts with it, as the log will say.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who acts with it, as the log will say.")],
     scope: Annotated[str, typer.Option(help="Some of read, submit, operate, audit, admin; separated by commas.")],
     project: Annotated[str | None, typer.Option(help="Whose; else `default`, or that of the key in use.")] = None,
     expires: Expires = None,
@@ -74,9 +74,11 @@ def list_keys(
 @keys.command(epilog=examples("stellwerk keys revoke ci --reason 'the laptop was lost'"))
 @with_gateway
 def revoke(gateway: GatewayClient, key: KeyName, reason: Why = None) -> None:
-    """Ends a key; it is refused everywhere within ten seconds."""
-    found = gateway.post(f"/keys/{_find(gateway, key)}/revoke", {"reason": reason})
-    print_line(f"{found['name']} of {found['project']} is revoked")
+    """Ends a key, by its name also the rotated ones that still hold; they are refused everywhere within ten seconds."""
+    for key_id in _find(gateway, key, rotated=True):
+        found = gateway.post(f"/keys/{key_id}/revoke", {"reason": reason})
+        which = ", which was rotated," if found["successor"] else ""
+        print_line(f"{found['name']} of {found['project']}{which} is revoked")
 
 
 @keys.command(epilog=examples("stellwerk keys rotate ci --valid 24h"))
@@ -86,14 +88,15 @@ def rotate(
     key: KeyName,
     valid: Annotated[str, typer.Option(help="How long the old one still holds: 24h, 0s …")] = "1d",
     expires: Annotated[
-        str | None, typer.Option(help="After how long the new one expires; else it lives as long as the old one.")
+        str | None, typer.Option(help="After how long the new one expires; else as the old one was made for.")
     ] = None,
     reason: Why = None,
     as_json: AsJson = False,
 ) -> None:
     """Makes a new key of the same name, project and scopes, and prints it, once."""
     body = {"valid_for": _seconds(valid), "expires_in": _seconds(expires), "reason": reason}
-    _tell(gateway.post(f"/keys/{_find(gateway, key)}/rotate", body), as_json=as_json)
+    (key_id,) = _find(gateway, key)
+    _tell(gateway.post(f"/keys/{key_id}/rotate", body), as_json=as_json)
 
 
 def _tell(made: dict[str, Any], *, as_json: bool) -> None:
@@ -114,15 +117,17 @@ def _state(key: dict[str, Any]) -> str:
     return f"{state}{until}{', rotated' if key['successor'] else ''}"
 
 
-def _find(gateway: GatewayClient, text: str) -> str:
-    """The id of the key that is meant. Raises BadInput."""
+def _find(gateway: GatewayClient, text: str, *, rotated: bool = False) -> list[str]:
+    """The ids of what is meant: one key, and if asked for those of its name that were rotated. Raises BadInput."""
     known = gateway.get("/keys")["keys"]
-    named = [key for key in known if key["in_force"] and key["name"] == text and not key["successor"]]
+    named = [key for key in known if key["in_force"] and key["name"] == text and (rotated or not key["successor"])]
     found = named or [key for key in known if len(text) >= SHORTEST and key["key_id"].startswith(text.lower())]
-    if len(found) != 1:
-        what = "more than one key" if found else "no key"
-        raise BadInput(f"there is {what} {text!r}; `stellwerk keys list --all` shows the ids")
-    return str(found[0]["key_id"])
+    if not found:
+        raise BadInput(f"there is no key {text!r}; `stellwerk keys list --all` shows the ids")
+    if len({key["project"] for key in found} if named else found) > 1:
+        ids = ", ".join(f"{key['key_id']} of {key['project']}" for key in found)
+        raise BadInput(f"there is more than one key {text!r}; give the id: {ids}")
+    return [key["key_id"] for key in found]
 
 
 def _seconds(text: str | None) -> int | None:
