@@ -125,7 +125,7 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     # Without pydantic's `input`: what was sent may be large, secret, or no text at all.
     faults = [f"{'.'.join(str(part) for part in e['loc'])}: {e['msg']}" for e in error.errors()]
-    return problem(422, "; ".join(faults[:10]), path=request.url.path, kind="InvalidRequest")
+    return problem(422, "; ".join([*dict.fromkeys(faults)][:10]), path=request.url.path, kind="InvalidRequest")
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:
