@@ -216,6 +216,7 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions", content=b" " * (MAX_BODY_BYTES + 1)),
         await ask("GET", "/sessions", headers={"Host": "example.com"}),
         await ask("POST", "/sessions", json={"tsk": "x"}),
+        await ask("POST", "/keys", json={"name": "owner", "scopes": ["read"]}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "another"}),
         await ask("POST", "/sessions", json={"task": "x", "path": "/elsewhere"}),
         await ask("POST", "/sessions", json={"task": "y"}, headers=key),
