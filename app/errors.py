@@ -44,6 +44,7 @@ StellwerkError
 ├── ProviderNotSetUp         says what to set
 ├── ModelRefused             a provider refused for good, or a model did not do its work
 ├── BudgetExhausted          raising it was refused
+├── SchemaTooNew             a database does not go back
 └── EmbeddedServerError      carries what to do
 """
 
@@ -246,6 +247,10 @@ class ModelRefused(StellwerkError):
 
 class BudgetExhausted(StellwerkError):
     """The session's budget is spent, and raising it was refused."""
+
+
+class SchemaTooNew(StellwerkError):
+    """A newer Stellwerk has migrated this database: start that version, or put back a backup from before."""
 
 
 class EmbeddedServerError(StellwerkError):

@@ -2,8 +2,11 @@
 
 from alembic import command
 from alembic.config import Config
+from alembic.script.revision import ResolutionError
+from alembic.util import CommandError
 
 from app.database import sqlalchemy_url
+from app.errors import SchemaTooNew
 
 
 def _alembic(address: str) -> Config:
@@ -14,8 +17,13 @@ def _alembic(address: str) -> Config:
 
 
 def migrate(address: str, revision: str = "head") -> None:
-    """Upgrades the schema; safe to call from several processes at once."""
-    command.upgrade(_alembic(address), revision)
+    """Upgrades the schema; safe to call from several processes at once. Raises SchemaTooNew."""
+    try:
+        command.upgrade(_alembic(address), revision)
+    except CommandError as error:
+        if isinstance(error.__cause__, ResolutionError):
+            raise SchemaTooNew from error
+        raise
 
 
 def downgrade(address: str, revision: str) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import DATABASE_AWAY, create_engine, libpq_url, transaction
-from app.errors import InvalidEvent, LeaseLost, NotFound, StreamClosed
+from app.errors import InvalidEvent, LeaseLost, NotFound, SchemaTooNew, StreamClosed
 from app.events import append, arrays, artifacts, chain, cursors, encoding, feed, read
 from app.events.encoding import Recorded
 from app.events.group_commit import GroupCommit
@@ -341,6 +341,14 @@ def test_migrations_go_up_and_down(empty_database_url: str) -> None:
     assert left == (2,)  # alembic's own table and its index
     migrate(empty_database_url)
     check_schema(empty_database_url)
+
+
+def test_a_database_that_a_newer_version_has_migrated_is_refused(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        db.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(SchemaTooNew, match="start that version"):
+        migrate(empty_database_url)
 
 
 async def test_a_connection_that_dies_before_an_append_is_an_error_that_callers_know(engine: AsyncEngine) -> None:
