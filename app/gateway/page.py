@@ -5,7 +5,7 @@ from typing import Literal
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse, RedirectResponse
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from app.errors import AccessDenied
 from app.gateway.access import UnknownKey, cookie_name
@@ -30,6 +30,7 @@ def _headers(form_action: str) -> dict[str, str]:
 _PAGE = _headers("'none'")
 # Under the gateway's own "no-referrer" browsers send the form with `Origin: null`, which is refused.
 _LOCKED = _headers("'self'") | {"Referrer-Policy": "same-origin"}
+_NOT_THIS_KEY = '<p role="alert">This key is wrong, or no longer in force.</p>\n    '
 
 
 @router.get("/")
@@ -46,9 +47,16 @@ async def index(request: Request, gateway: Wired, token: str | None = None) -> R
 
 @router.post("/login")
 async def login(request: Request, gateway: Wired) -> Response:
-    """Takes the form of the locked page: a key, or the stack's own token."""
+    """Takes the form of the locked page: a key, or the stack's own token. People get the form again."""
     fields = parse_qs((await request.body()).decode(errors="replace"))
-    return _signed_in(request, gateway, await _by_token(gateway, fields.get("key", [""])[0].strip()))
+    try:
+        return _signed_in(request, gateway, await _by_token(gateway, fields.get("key", [""])[0].strip()))
+    except AccessDenied:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        gateway.refusals.count(request, 401)
+        again = (DASHBOARD / "locked.html").read_text().replace("<form", f"{_NOT_THIS_KEY}<form")
+        return HTMLResponse(again, 401, headers=_LOCKED)
 
 
 @router.post("/logout")

@@ -81,6 +81,13 @@ async def test_the_owners_cookie_and_the_way_out(shared: Served, browser: httpx.
     assert (await browser.get("/")).status_code == 401
 
 
+async def test_who_mistypes_a_key_in_a_browser_gets_the_form_again(browser: httpx.AsyncClient) -> None:
+    answer = await browser.post("/login", data={"key": "wrong"}, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 401 and "set-cookie" not in answer.headers
+    assert "This key is wrong" in answer.text and "<form" in answer.text
+    assert answer.headers["referrer-policy"] == "same-origin"
+
+
 @pytest.mark.parametrize("way", ["form", "address"])
 @pytest.mark.parametrize(
     "shown",
