@@ -97,7 +97,8 @@ def show(gateway: GatewayClient, session: Session, as_json: Json = False) -> Non
     if as_json:
         print_json(view)
         return
-    for name in ("session_id", "status", "reason", "task", "workflow", "workflow_version", "path", "repo", "head"):
+    told = ("session_id", "project", "principal", "status", "reason", "task", "workflow", "workflow_version")
+    for name in (*told, "path", "repo", "head"):
         if view[name] is not None:
             _print_field(name, view[name])
     for name in ("created_at", "ended_at"):
