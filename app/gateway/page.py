@@ -28,19 +28,30 @@ def _headers(form_action: str) -> dict[str, str]:
 
 
 _PAGE = _headers("'none'")
-_LOCKED = _headers("'self'")
+# With the middleware's own policy browsers would send the form with `Origin: null`, which is refused as foreign.
+_LOCKED = _headers("'self'") | {"Referrer-Policy": "same-origin"}
+_OWN_SITES = frozenset({"none", "same-origin"})
 
 
 @router.get("/")
 async def index(request: Request, gateway: Wired, token: str | None = None) -> Response:
     """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address."""
     if token is not None:
-        return _signed_in(request, gateway, await _by_token(gateway, token))
+        principal = await _by_token(gateway, token)
+        # Somebody's link with a key of their own would sign a visitor in as them, and what is submitted then is theirs
+        # to read. The stack's token is nothing that they have.
+        if principal.key_id is not None and request.headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+            return _locked()
+        return _signed_in(request, gateway, principal)
     try:
         await gateway.access.by_cookie_after_reading(request.cookies.get(cookie_name(request), ""))
     except AccessDenied:
-        return FileResponse(DASHBOARD / "locked.html", 401, headers=_LOCKED)
+        return _locked()
     return FileResponse(DASHBOARD / "index.html", headers=_PAGE)
+
+
+def _locked() -> Response:
+    return FileResponse(DASHBOARD / "locked.html", 401, headers=_LOCKED)
 
 
 @router.post("/login")
