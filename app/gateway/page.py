@@ -28,21 +28,31 @@ def _headers(form_action: str) -> dict[str, str]:
 
 
 _PAGE = _headers("'none'")
-# Under the gateway's own "no-referrer" browsers send the form with `Origin: null`, which is refused.
+# Under the middleware's own policy browsers would send the form with `Origin: null`, which is refused as foreign.
 _LOCKED = _headers("'self'") | {"Referrer-Policy": "same-origin"}
 _NOT_THIS_KEY = '<p role="alert">This key is wrong, or no longer in force.</p>\n    '
+_OWN_SITES = frozenset({"none", "same-origin"})
 
 
 @router.get("/")
 async def index(request: Request, gateway: Wired, token: str | None = None) -> Response:
     """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address."""
     if token is not None:
-        return _signed_in(request, gateway, await _by_token(gateway, token))
+        principal = await _by_token(gateway, token)
+        # A stranger's link with the stranger's own key would sign a visitor in as the stranger, who could then read what
+        # the visitor submits. The stack's token no stranger has.
+        if principal.key_id is not None and request.headers.get("sec-fetch-site", "none") not in _OWN_SITES:
+            return _locked()
+        return _signed_in(request, gateway, principal)
     try:
         await gateway.access.by_cookie_after_reading(request.cookies.get(cookie_name(request), ""))
     except AccessDenied:
-        return FileResponse(DASHBOARD / "locked.html", 401, headers=_LOCKED)
+        return _locked()
     return FileResponse(DASHBOARD / "index.html", headers=_PAGE)
+
+
+def _locked() -> Response:
+    return FileResponse(DASHBOARD / "locked.html", 401, headers=_LOCKED)
 
 
 @router.post("/login")

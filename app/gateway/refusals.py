@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from datetime import UTC, datetime
+from ipaddress import ip_address
 from typing import NamedTuple
 
 import structlog
@@ -98,4 +99,8 @@ def _action(request: HTTPConnection) -> str:
 
 
 def _address(request: HTTPConnection) -> str | None:
-    return request.client.host if request.client else None
+    """Behind a proxy the server takes it from a header, where a client may have written anything."""
+    try:
+        return str(ip_address(request.client.host)) if request.client else None
+    except ValueError:
+        return None

@@ -17,7 +17,7 @@ from app.cancelling import asked_to_end
 from app.database import is_away
 from app.errors import Unavailable
 from app.principals import repository
-from app.principals.model import Principal
+from app.principals.model import Key, Principal
 from app.principals.secrets import digest_of
 
 logger = structlog.get_logger(__name__)
@@ -30,7 +30,10 @@ LOG_SECONDS = 30.0
 LOOK_SECONDS = 0.5
 """How often it is seen that a key has expired."""
 PAUSE_SECONDS = 0.1
-"""Between two reads that unknown keys ask for: they must not become the database's load."""
+"""Between two reads that unknown keys ask for, at least: they must not become the database's load."""
+LONGEST_PAUSE_SECONDS = 1.0
+PAUSES_FOR_A_READ = 3
+"""A pause is so many times as long as the read before it took, since with many keys it holds up the event loop."""
 
 
 class _Held(NamedTuple):
@@ -50,7 +53,11 @@ class KeyRing:
         self._read_at = -math.inf
         self._rung = asyncio.Event()
         self._was_read = asyncio.Event()
+        self._quiet_until = -math.inf
         self._reading: asyncio.Task[None] | None = None
+        """A read that has not begun: who asks now may join it."""
+        self._begun: asyncio.Task[None] | None = None
+        """The last one that has."""
 
     def find(self, key: str) -> Principal | None:
         """Who holds this key; None: it is not in force, or not known yet. Raises Unavailable."""
@@ -69,7 +76,7 @@ class KeyRing:
     async def read(self) -> None:
         """Reads all keys, together with all who ask for it now. Raises Unavailable, and what the database raises."""
         if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="keys")
+            self._reading = asyncio.create_task(self._read(after=self._begun), name="keys")
             self._reading.add_done_callback(lambda task: task.cancelled() or task.exception())
         try:
             # The driver may take longer to give its statement up.
@@ -119,12 +126,24 @@ class KeyRing:
             raise Unavailable("the database does not answer, so no key can be checked; try again")
         return held.principal if held is not None and now < held.until else None
 
-    async def _read(self) -> None:
-        await asyncio.sleep(self._read_at + PAUSE_SECONDS - self._clock())
+    async def _read(self, *, after: "asyncio.Task[None] | None") -> None:
+        if after is not None:
+            # One after the other, else a storm of unknown keys would take all connections. One that hangs gives its
+            # connection up late, so it is not waited for any longer than it may take.
+            await asyncio.wait({after}, timeout=READ_SECONDS)
+        await asyncio.sleep(self._quiet_until - self._clock())
         began = self._clock()
-        self._reading = None  # who asks from now on may ask for what this read does not see
-        async with asyncio.timeout(READ_SECONDS), self._engine.connect() as db:
-            found = await repository.keys_in_force(db)
+        # Who asks from now on may ask for what this read does not see.
+        self._begun, self._reading = self._reading, None
+        try:
+            async with asyncio.timeout(READ_SECONDS), self._engine.connect() as db:
+                found = await repository.keys_in_force(db)
+            self._keep(found, began)
+        finally:
+            pause = max(PAUSE_SECONDS, PAUSES_FOR_A_READ * (self._clock() - began))
+            self._quiet_until = self._clock() + min(pause, LONGEST_PAUSE_SECONDS)
+
+    def _keep(self, found: list[tuple[Key, bytes, float]], began: float) -> None:
         held = [(key, digest, _Held(key.principal, began + seconds)) for key, digest, seconds in found]
         if began < self._read_at:
             return  # a later read was quicker

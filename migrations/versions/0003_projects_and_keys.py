@@ -24,6 +24,28 @@ _PLANNING = (
     "enable_mergejoin = off",
     "jit = off",
 )
+# Both tables or none. One after the other, their locks would be in a cycle with those of a transaction that has written
+# to the other table already; Postgres would end one of the two after a second, and perhaps not this one. So what is
+# held is let go before that, and tried again.
+_LOCK = """
+DO $$
+DECLARE
+    patience CONSTANT text := current_setting('lock_timeout');
+BEGIN
+    PERFORM set_config('lock_timeout', '200ms', true);
+    FOR attempt IN 1..300 LOOP
+        BEGIN
+            LOCK TABLE streams, sessions IN ACCESS EXCLUSIVE MODE;
+            PERFORM set_config('lock_timeout', patience, true);
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            PERFORM pg_sleep(0.1 + random() * 0.2);
+        END;
+    END LOOP;
+    RAISE lock_not_available USING MESSAGE = 'streams and sessions are never free; stop what holds them, and try again';
+END
+$$
+"""
 _INDEXES = {
     "streams_operators": "UNIQUE INDEX CONCURRENTLY streams_operators ON streams (project) WHERE kind = 'operators'",
     "sessions_project": "INDEX CONCURRENTLY sessions_project ON sessions (project, session_id)",
@@ -45,6 +67,7 @@ SELECT stream_id FROM batch ORDER BY stream_id DESC LIMIT 1
 
 
 def upgrade() -> None:
+    op.execute(_LOCK)
     op.execute((_SQL / "0003_tables.sql").read_text())
     op.execute((_SQL / "0003_append_events.sql").read_text())
     for setting in _PLANNING:
@@ -63,15 +86,20 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    op.execute(_LOCK)
     op.execute((_SQL / "0002_append_events.sql").read_text())
     for setting in _PLANNING:
         op.execute(f"ALTER FUNCTION append_events SET {setting}")
     op.execute("DROP TABLE keys")
+    # In 0002 an Idempotency-Key belongs to a principal alone: of several projects' sessions the first one keeps it.
+    op.execute(
+        "UPDATE sessions x SET idempotency_key = NULL FROM sessions first WHERE first.session_id < x.session_id"
+        " AND first.principal = x.principal AND first.idempotency_key = x.idempotency_key"
+    )
     op.execute(
         "CREATE UNIQUE INDEX sessions_idempotency_key ON sessions (principal, idempotency_key)"
         " WHERE idempotency_key IS NOT NULL"
     )
     for name in _INDEXES:
         op.execute(f"DROP INDEX {name}")
-    op.execute("ALTER TABLE streams DROP COLUMN project, DROP COLUMN workflow_name")
-    op.execute("ALTER TABLE sessions DROP COLUMN project")
+    # The columns stay, and 0002 does not mind them: who goes up again needs to know what belongs to whom.

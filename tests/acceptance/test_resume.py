@@ -163,6 +163,18 @@ def received_by(page: Page) -> list[tuple[int, str]]:
 
 
 @pytest.mark.browser
+def test_the_form_signs_a_browser_in(browser: Browser, running: StackInfo) -> None:
+    """What a browser sends as Origin with a form is its own affair, by the policy of the page."""
+    with browser.new_context() as context:
+        page = context.new_page()
+        page.goto(running.url)
+        page.fill("input[name=key]", running.token)
+        page.click("button")
+        page.wait_for_selector("main")
+        assert page.url == f"{running.url}/"
+
+
+@pytest.mark.browser
 def test_a_browsers_event_source_through_cuts_of_the_line(
     client: httpx.Client, running: StackInfo, page: Page, tmp_path: Path
 ) -> None:

@@ -1,6 +1,7 @@
 """A key that ends is refused within ten seconds at every gateway, and the streams that are open with it end."""
 
 import asyncio
+import random
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -9,10 +10,13 @@ from dataclasses import dataclass
 import httpx
 import psycopg
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.embedded.postgres import EmbeddedPostgres
 from app.events.types import StreamId
 from app.gateway.streaming.uvicorn_response import UvicornStreams
+from app.principals import repository
+from app.principals.model import Key
 from app.principals.secrets import new_key
 from tests.acceptance.faults.proxy import Proxy
 from tests.conftest import fresh_database
@@ -241,3 +245,30 @@ async def test_a_gateway_that_cannot_read_the_keys_lets_no_key_in(
         swallowing.swallow(False)
         refusing.refuses = False
         await asyncio.gather(*(blind.check_again() for blind in blinds))
+
+
+async def test_unknown_keys_do_not_take_the_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With many keys one read takes long: then there are fewer, and never two at once."""
+    read, under_way, most, number = repository.keys_in_force, 0, 0, 0
+
+    async def slow_read(db: AsyncConnection) -> list[tuple[Key, bytes, float]]:
+        nonlocal under_way, most, number
+        under_way, number = under_way + 1, number + 1
+        most = max(most, under_way)
+        try:
+            await asyncio.sleep(0.2)
+            return await read(db)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(repository, "keys_in_force", slow_read)
+    ends = asyncio.get_running_loop().time() + 3
+
+    async def ask() -> None:
+        while asyncio.get_running_loop().time() < ends:
+            answer = await served.client.get("/approvals", headers={"Authorization": f"Bearer {new_key()}"})
+            assert answer.status_code == 401
+            await asyncio.sleep(random.random() / 10)
+
+    await asyncio.gather(*(ask() for _ in range(20)))
+    assert most == 1 and number <= 6

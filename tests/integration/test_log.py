@@ -351,6 +351,45 @@ def test_a_database_that_a_newer_version_has_migrated_is_refused(empty_database_
         migrate(empty_database_url)
 
 
+def test_who_goes_down_and_up_again_finds_what_belongs_to_whom(empty_database_url: str) -> None:
+    migrate(empty_database_url)
+    owners = [("operators", "stellwerk"), ("operators", "web"), ("session", "default"), ("session", "web")]
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        for kind, project in owners:
+            made = (
+                "WITH s AS (INSERT INTO streams (stream_id, kind, head_chain, project)"
+                " VALUES (gen_random_uuid(), %s, '', %s) RETURNING stream_id, project)"
+                "SELECT stream_id, project FROM s"
+            )
+            stream_id = db.execute(made, (kind, project)).fetchone()
+            assert stream_id is not None
+            if kind == "session":  # in 0002 their keys would be one and the same
+                db.execute(
+                    "INSERT INTO sessions (session_id, project, status, task, input, priority, options, principal,"
+                    " workflow, workflow_version, langgraph_version, idempotency_key, request_digest)"
+                    " VALUES (%s, %s, 'created', 'x', '{}', 0, '{}', 'owner', 'w', '1', '1', 'k', '')",
+                    stream_id,
+                )
+    downgrade(empty_database_url, "0002")
+    migrate(empty_database_url)
+    check_schema(empty_database_url)
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        assert db.execute("SELECT kind, project FROM streams ORDER BY kind, project").fetchall() == owners
+
+
+async def test_an_upgrade_lets_transactions_finish_that_would_wait_for_it(empty_database_url: str) -> None:
+    """They have written to one of its tables, and then write to the other one: Postgres would have to end one."""
+    await asyncio.to_thread(migrate, empty_database_url, "0002")
+    for first, second in (("sessions", "streams"), ("streams", "sessions")):
+        async with await psycopg.AsyncConnection.connect(libpq_url(empty_database_url)) as db:
+            await db.execute(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE")
+            migrating = asyncio.create_task(asyncio.to_thread(migrate, empty_database_url))
+            await asyncio.sleep(0.5)
+            await db.execute(f"LOCK TABLE {second} IN ROW EXCLUSIVE MODE")
+        await migrating
+        await asyncio.to_thread(downgrade, empty_database_url, "0002")
+
+
 async def test_a_connection_that_dies_before_an_append_is_an_error_that_callers_know(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
     with pytest.raises(DATABASE_AWAY):

@@ -119,6 +119,18 @@ async def test_a_form_from_elsewhere_or_too_large_is_refused(shared: Served, key
         assert large.status_code == 413
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+async def test_a_link_elsewhere_signs_nobody_in_with_somebodys_key(
+    shared: Served, key: Keyed, browser: httpx.AsyncClient, site: str
+) -> None:
+    """They would submit what its owner reads. The stack's own token is nobody else's."""
+    led = await browser.get(f"/?token={key.key}", headers={"Sec-Fetch-Site": site})
+    assert led.status_code == 401 and "<form" in led.text and not browser.cookies
+    for headers in ({}, {"Sec-Fetch-Site": "none"}):
+        assert (await browser.get(f"/?token={key.key}", headers=headers)).status_code == 303
+    assert (await browser.get(f"/?token={TOKEN}", headers={"Sec-Fetch-Site": site})).status_code == 303
+
+
 async def test_a_cookie_that_was_made_up_opens_nothing(shared: Served, key: Keyed, browser: httpx.AsyncClient) -> None:
     await sign_in(browser, key.key)
     ((name, value),) = browser.cookies.items()

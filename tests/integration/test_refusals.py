@@ -109,6 +109,15 @@ def denied_from(address: str) -> HTTPConnection:
     return HTTPConnection(scope)
 
 
+async def test_an_address_is_one_or_is_not_recorded(served: Served) -> None:
+    """From the machine itself the server believes X-Forwarded-For, as from a proxy."""
+    given = ["203.0.113.7", "2001:db8::7", "x" * 20_000, "<b>", "203.0.113.7.9"]
+    for address in given:
+        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": address}
+        assert (await served.client.get("/approvals", headers=headers)).status_code == 401
+    assert {event.get("address") for event in await denials(served, DEPLOYMENT)} == {*given[:2], None}
+
+
 async def test_the_kinds_are_bounded_while_the_database_is_away(
     served: Served, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
