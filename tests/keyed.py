@@ -71,7 +71,8 @@ async def stream(
     client: httpx.AsyncClient, address: str, headers: dict[str, str] | None = None
 ) -> AsyncIterator[AsyncIterator[ServerSentEvent]]:
     """An open stream, behind its first frame."""
-    async with aconnect_sse(client, "GET", address, headers=headers or {}) as source:
+    own = dict(headers or {})  # it adds to them
+    async with aconnect_sse(client, "GET", address, headers=own) as source:
         assert source.response.status_code == 200, await source.response.aread()
         events = source.aiter_sse()
         assert (await anext(events)).event == "stream"
