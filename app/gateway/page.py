@@ -39,8 +39,8 @@ async def index(request: Request, gateway: Wired, token: str | None = None) -> R
     """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address."""
     if token is not None:
         principal = await _by_token(gateway, token)
-        # A stranger's link with the stranger's own key would sign a visitor in as the stranger, who could then read what
-        # the visitor submits. The stack's token no stranger has.
+        # A stranger's link with the stranger's own key would sign a visitor in as the stranger, who could then read
+        # what the visitor submits. The stack's token no stranger has.
         if principal.key_id is not None and request.headers.get("sec-fetch-site", "none") not in _OWN_SITES:
             return _locked()
         return _signed_in(request, gateway, principal)
