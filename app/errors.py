@@ -123,6 +123,10 @@ class AccessDenied(StellwerkError):
     """The token is missing or wrong; send it as 'Authorization: Bearer TOKEN'."""
 
 
+class UnknownKey(AccessDenied):
+    """The key is not in force: it was revoked, has expired, or was never made; ask who administers keys."""
+
+
 class MissingScope(AccessDenied):
     """The key does not have the scope that this needs."""
 

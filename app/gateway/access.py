@@ -4,14 +4,15 @@ import asyncio
 import hashlib
 import hmac
 import time
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 
 from starlette.requests import HTTPConnection
 
 from app import metrics
 from app.config import Settings
-from app.errors import AccessDenied
+from app.errors import AccessDenied, UnknownKey
 from app.events.types import StreamId
 from app.gateway.limits import Limits
 from app.gateway.tickets import Ticket
@@ -25,10 +26,6 @@ _REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
 _SURELY_SECONDS = 0.1
 """So long after a ticket's end it is looked at: a timer may be early."""
-
-
-class UnknownKey(AccessDenied):
-    """The key is not in force: it was revoked, has expired, or was never made; ask who administers keys."""
 
 
 class Access:
@@ -122,6 +119,14 @@ class Access:
         """Says whether what this principal has opened may go on."""
         is_over = principal.until is not None and principal.until <= time.time()
         return not is_over and (principal.key_id is None or self._keys.holds(principal.key_id))
+
+    async def while_it_holds(self, principal: Principal, lines: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+        """What a client may take for ever to read ends with its key, too; a file without its seal is seen to be cut."""
+        async with aclosing(lines):
+            async for line in lines:
+                if not self.holds(principal):
+                    return
+                yield line
 
     def lapse_of(self, principal: Principal) -> asyncio.TimerHandle | None:
         """Calls `on_lapse` when the principal's ticket ends; None: it has none."""

@@ -129,5 +129,5 @@ async def export_session(gateway: Wired, principal: ToRead, session_id: SessionI
     async with gateway.engine.connect() as db:
         state = check_readable(principal, await stream_state(db, session_id))
     name = f'attachment; filename="{session_id}.jsonl"'
-    lines = export.export(gateway.engine, state)
+    lines = gateway.access.while_it_holds(principal, export.export(gateway.engine, state))
     return StreamingResponse(lines, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": name})

@@ -47,7 +47,7 @@ async def export_control(gateway: Wired, principal: ToSeeControl, project: Proje
     async with gateway.engine.connect() as db:
         state = check_readable(principal, await stream_state(db, stream_id))
     name = f'attachment; filename="operators-{state.project}.jsonl"'
-    lines = export.export(gateway.engine, state)
+    lines = gateway.access.while_it_holds(principal, export.export(gateway.engine, state))
     return StreamingResponse(lines, media_type=export.MEDIA_TYPE, headers={"Content-Disposition": name})
 
 

@@ -7,8 +7,8 @@ from urllib.parse import parse_qs
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
-from app.errors import AccessDenied
-from app.gateway.access import UnknownKey, cookie_name
+from app.errors import AccessDenied, UnknownKey
+from app.gateway.access import cookie_name
 from app.gateway.callers import ByPrincipal
 from app.gateway.wiring import Gateway, Wired
 from app.principals.model import Principal

@@ -7,7 +7,7 @@ from uuid import UUID
 from uuid_utils.compat import uuid7
 
 from app.database import transaction
-from app.errors import BadInput, Conflict, NotFound
+from app.errors import BadInput, Conflict, NotFound, UnknownKey
 from app.events.types import DEFAULT_PROJECT
 from app.principals import repository
 from app.principals.control import control_in_project
@@ -46,6 +46,7 @@ async def create_key(
     details = {"name": name, "scopes": sorted(set(scopes)), "expires_at": expires_at and expires_at.isoformat()}
     control = Control("key.create", principal, reason=reason, request_id=request_id, details=details)
     async with control_in_project(backends, project, control) as work:
+        await _check_in_force(work, principal)
         if await repository.is_taken(work.db, project, name):
             raise Conflict(f"the project {project!r} has a key {name!r}; revoke or rotate it, or take another name")
         await repository.give_up_expired_name(work.db, project, name)
@@ -67,6 +68,7 @@ async def revoke_key(
     control = Control("key.revoke", principal, str(key_id), reason=reason, request_id=request_id)
     project = (await _key(backends, key_id, principal)).project
     async with control_in_project(backends, project, control) as work:
+        await _check_in_force(work, principal)
         key = await _row(work, key_id)
         control.details = {"name": key.name}
         if key.revoked_at is not None:
@@ -99,6 +101,7 @@ async def rotate_key(
     control = Control("key.rotate", principal, str(key_id), reason=reason, request_id=request_id)
     project = (await _key(backends, key_id, principal)).project
     async with control_in_project(backends, project, control) as work:
+        await _check_in_force(work, principal)
         old = await _row(work, key_id)
         if not old.in_force or old.successor is not None:
             raise Conflict(f"the key {old.name!r} is not in force, or was rotated already; make a new one")
@@ -152,6 +155,12 @@ async def _row(work: UnitOfWork, key_id: UUID) -> Key:
     found = await repository.key_row(work.db, key_id, project=None)
     assert found is not None  # rows of keys are never deleted
     return found
+
+
+async def _check_in_force(work: UnitOfWork, principal: Principal) -> None:
+    """Raises UnknownKey: a key that was just revoked, and that a gateway still believes, must leave no other behind."""
+    if principal.key_id is not None and not (await _row(work, UUID(principal.key_id))).in_force:
+        raise UnknownKey
 
 
 async def _is_last_admin(work: UnitOfWork, key: Key) -> bool:

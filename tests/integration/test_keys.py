@@ -3,12 +3,16 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
 
-from app.principals.model import Scope
+from app.errors import UnknownKey
+from app.principals import service
+from app.principals.model import Principal, Scope
 from app.principals.secrets import new_key
 from tests.keyed import Keyed, control_events, make_key, revoke, showing, ticket_of
 from tests.serving import Served, serving
@@ -201,3 +205,26 @@ async def test_whatever_the_owner_names_as_a_project(shared: Served, address: st
     """It exists or not, but nothing breaks."""
     answer = await shared.client.get(f"{address}?project={project}")
     assert answer.status_code in {200, 404, 422}, answer.text
+
+
+async def test_a_key_that_was_revoked_leaves_no_other_behind(shared: Served) -> None:
+    """Another gateway may believe it for some seconds more: what it does to keys then is refused."""
+    lost, other = await make_key(shared, "admin", project="lost"), await make_key(shared, "admin", project="lost")
+    principal = Principal(lost.key_id, lost.name, "lost", frozenset({"admin"}))
+    assert (await revoke(shared, lost)).status_code == 200
+    backends = shared.gateway.backends
+    for act in (
+        service.create_key(backends, name="heir", scopes=["admin"], principal=principal),
+        service.revoke_key(backends, UUID(other.key_id), principal=principal),
+        service.rotate_key(backends, UUID(other.key_id), valid_for=timedelta(0), principal=principal),
+    ):
+        with pytest.raises(UnknownKey):
+            await act
+    keys = [key for key in (await shared.client.get("/keys")).json()["keys"] if key["project"] == "lost"]
+    assert {key["key_id"]: key["in_force"] for key in keys} == {lost.key_id: False, other.key_id: True}
+
+
+async def test_two_that_revoke_each_other_at_once_leave_one(shared: Served) -> None:
+    one, two = await make_key(shared, "admin", project="duel"), await make_key(shared, "admin", project="duel")
+    answers = await asyncio.gather(revoke(shared, one, by=two), revoke(shared, two, by=one))
+    assert sorted(answer.status_code for answer in answers) == [200, 401]

@@ -23,7 +23,7 @@ from tests.conftest import fresh_database
 from tests.following import NO_SERVER, append
 from tests.in_use import BOUND_SECONDS, PATIENCE_SECONDS, in_use
 from tests.keyed import Keyed, cookie_of, make_key, revoke, showing, stream, ticket_of
-from tests.populating import created
+from tests.populating import created, report, running
 from tests.serving import BEARER, Served, another, serving
 
 SECONDS = 3
@@ -245,6 +245,25 @@ async def test_a_gateway_that_cannot_read_the_keys_lets_no_key_in(
         swallowing.swallow(False)
         refusing.refuses = False
         await asyncio.gather(*(blind.check_again() for blind in blinds))
+
+
+async def test_an_export_ends_with_its_key(served: Served) -> None:
+    """However slowly its reader takes it. It has no seal then, so nobody takes it for the whole."""
+    claim = await running(served.gateway.backends, project="web")
+    for _ in range(100):
+        await report(served.gateway.backends, claim, 0.5, "x" * 90_000)
+    key = await make_key(served, "read")
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(served.url).port, limit=1024)
+    head = f"GET /sessions/{claim.session.session_id}/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    writer.write(f"{head}Authorization: Bearer {key.key}\r\n\r\n".encode())
+    assert b"200 OK" in await reader.readline()
+    assert (await revoke(served, key)).status_code == 200
+    await asyncio.sleep(1)  # the reader pauses
+    rest = b""
+    while taken := await reader.read(1 << 16):
+        rest += taken
+    writer.close()
+    assert b"stellwerk-export" in rest and b'"seal"' not in rest and len(rest) < 9_000_000
 
 
 async def test_unknown_keys_do_not_take_the_connections(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:

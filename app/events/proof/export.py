@@ -12,7 +12,7 @@ accidents; against people only the chain does, and a head that was kept elsewher
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,7 +34,7 @@ FORMAT = "stellwerk-export"
 VERSION = 1
 
 
-async def export(engine: AsyncEngine, state: StreamState) -> AsyncIterator[bytes]:
+async def export(engine: AsyncEngine, state: StreamState) -> AsyncGenerator[bytes, None]:
     """The lines, up to the head that `state` knows; the same bytes whenever it is asked."""
     seal = hashlib.sha256()
     async for line in _lines(engine, state):
