@@ -63,8 +63,8 @@ class Access:
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.by_token(token)
-        if b"ticket=" in request.scope["query_string"] and (ticket := request.query_params.get("ticket")):
-            return self._by_ticket(ticket)
+        if b"ticket=" in request.scope["query_string"] and "ticket" in request.query_params:
+            return self._by_ticket(request.query_params["ticket"])
         cookie = request.cookies.get(cookie_name(request))
         if cookie is not None and (request.scope["method"] in _SAFE or "origin" in request.headers):
             return self.by_cookie(cookie)

@@ -21,6 +21,8 @@ logger = structlog.get_logger(__name__)
 STATUS = "stellwerk.status"
 """Where in the scope an answer's status is kept for its log line."""
 MAX_BODY_BYTES = 8 * MIB
+_EVENTS = re.compile("/sessions/[^/]+/events")
+_TICKET = re.compile(rb"(?:^|&)ticket=[^&]")
 _FIT = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
@@ -54,7 +56,7 @@ class Guard:
             stream: EventStream | None = scope.pop(STREAM, None)
             if stream is not None:
                 scope[STATUS] = stream.status_code
-                await stream.run(send, _with_ours(stream.raw_headers, request_id))
+                await stream.run(send, _with_ours(stream.raw_headers, scope))
         finally:
             # Without the query: it may hold a token.
             logger.info(
@@ -70,7 +72,7 @@ class Guard:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 scope[STATUS] = message["status"]
-                message["headers"] = _with_ours(message["headers"], scope[REQUEST_ID])
+                message["headers"] = _with_ours(message["headers"], scope)
             await send(message)
 
         answer = self._refusal(scope) or self._app
@@ -83,7 +85,7 @@ class Guard:
         if path not in _ANY_HOST and not self._any_host and _hostname(host) not in self._hosts:
             detail = f"this gateway does not answer for {host!r}; name the host in STELLWERK_ALLOWED_HOSTS"
             return problem(421, detail, path=path)
-        if origin is not None and not self._is_own(origin, host):
+        if origin is not None and not self._is_own(origin, host) and not _shows_ticket(scope):
             detail = f"pages of {origin!r} may not use this gateway"
             return problem(403, detail, path=path, kind="ForeignOrigin")
         if _length(headers) > MAX_BODY_BYTES:
@@ -97,6 +99,15 @@ class Guard:
         except ValueError:
             return False
         return parts.netloc != "" and (parts.netloc == host or parts.hostname in self._allowed)
+
+
+def _shows_ticket(scope: Scope) -> bool:
+    """Says whether a stream is asked for with a ticket: then nothing counts that a browser adds by itself.
+
+    So pages of any origin may read what it opens; access.py looks at the ticket, and at no cookie beside it.
+    """
+    is_for_events = scope["path"] == "/events" or _EVENTS.fullmatch(scope["path"])
+    return bool(is_for_events and scope["method"] in {"GET", "HEAD"} and _TICKET.search(scope["query_string"]))
 
 
 def _hostname(host: str) -> str:
@@ -117,10 +128,13 @@ def _request_id(scope: Scope) -> str:
     return given.decode() if _FIT.fullmatch(given) else uuid4().hex
 
 
-def _with_ours(headers: RawHeaders, request_id: str) -> RawHeaders:
+def _with_ours(headers: RawHeaders, scope: Scope) -> RawHeaders:
     given = {name for name, _ in headers}
-    ours = (header for header in _HEADERS if header[0] not in given)
-    return [*headers, *ours, (b"x-request-id", request_id.encode())]
+    found = [*headers, *(header for header in _HEADERS if header[0] not in given)]
+    found.append((b"x-request-id", scope[REQUEST_ID].encode()))
+    if _shows_ticket(scope):
+        found.append((b"access-control-allow-origin", b"*"))
+    return found
 
 
 def _limited(receive: Receive) -> Receive:

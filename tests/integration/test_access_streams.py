@@ -146,3 +146,27 @@ async def test_the_same_is_read_on_either_path(two: Two, ways: dict[str, httpx.A
                 answer = await ways[name].get(address, headers=SSE)
                 bodies.add(answer.text.partition("retry: ")[2].partition("\n")[2])
     assert len(bodies) == 1
+
+
+async def test_a_ticket_opens_its_stream_to_a_page_of_any_origin_and_lets_no_cookie_count(two: Two) -> None:
+    ticket = await ticket_of(two.served, two.key, two.own.running)
+    elsewhere = {"Origin": "https://elsewhere.example"}
+    async with httpx.AsyncClient(base_url=two.served.url, headers=elsewhere) as page:
+        page.cookies.update(await cookie_of(two.served, two.key))
+        for address in addresses(two.own.running):
+            for shown, status in ((f"ticket={ticket}", 200), ("ticket=stwt_wrong", 401), ("ticket=", 403), ("", 403)):
+                accepts = {"Accept": "text/event-stream"}
+                asked = f"{address}{'&' if '?' in address else '?'}{shown}"
+                async with page.stream("GET", asked, headers=accepts) as answer:
+                    assert answer.status_code == status, (address, shown)
+                    allowed = answer.headers.get("access-control-allow-origin")
+                    assert allowed == ("*" if status in {200, 401} else None)
+        for method, address in (
+            ("GET", "/sessions"),
+            ("POST", f"/sessions/{two.own.running}/cancel"),
+            ("GET", "/keys"),
+        ):
+            assert (await page.request(method, f"{address}?ticket={ticket}")).status_code == 403
+    async with httpx.AsyncClient(base_url=two.served.url) as own:  # nor does a cookie help a wrong ticket
+        own.cookies.update(await cookie_of(two.served, two.key))
+        assert (await own.get(f"/events?session_id={two.own.running}&ticket=")).status_code == 401
