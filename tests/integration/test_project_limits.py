@@ -56,6 +56,16 @@ async def test_requests_a_second(database_url: str, redis_url: str) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def test_a_stream_that_is_not_there_is_one_request(database_url: str, redis_url: str) -> None:
+    """The fast path looks for it first, then the long way, which says why not."""
+    async with (
+        serving(database_url, redis_url, project_rate=RATE) as served,
+        showing(served, await make_key(served, "read", project="web")) as client,
+    ):
+        for _ in range(RATE):
+            assert (await client.get(f"/events?session_id={uuid4()}")).status_code == 404
+
+
 async def opened(stack: AsyncExitStack, client: httpx.AsyncClient, address: str) -> httpx.Response:
     return await stack.enter_async_context(client.stream("GET", address, headers=SSE))
 
