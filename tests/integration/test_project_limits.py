@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
+from app.database import libpq_url
 from tests.acceptance.faults.proxy import Proxy
 from tests.keyed import Keyed, make_key, showing, stream, ticket_of
 from tests.populating import created
@@ -151,3 +153,21 @@ async def test_open_sessions(served: Served) -> None:
         assert (await client.post(f"/sessions/{first.json()['session_id']}/cancel")).status_code == 200
         assert (await client.post("/sessions", json={"task": "x"})).status_code == 201
         assert (await client.post("/sessions", json={"task": "x"})).status_code == 429
+
+
+async def test_requests_that_wait_for_a_projects_lock_leave_connections_to_others(
+    served: Served, database_url: str
+) -> None:
+    session_id = await created(served.gateway.backends, project="web")
+    key, other = await make_key(served, "read", project="web"), await make_key(served, "read", project="other")
+    async with await psycopg.AsyncConnection.connect(libpq_url(database_url)) as db:
+        await db.execute(
+            "SELECT pg_advisory_xact_lock(stream_lock_key(stream_id)) FROM streams"
+            " WHERE kind = 'operators' AND project = 'web'"
+        )
+        waiting = [asyncio.create_task(ticket_of(served, key, session_id)) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        async with showing(served, other) as client, asyncio.timeout(5):
+            assert (await client.get("/sessions")).status_code == 200
+        assert not [task for task in waiting if task.done()]
+    await asyncio.gather(*waiting)
