@@ -22,6 +22,7 @@ from app.principals.secrets import is_key
 
 PRINCIPAL = "stellwerk.principal"
 """Where in the scope it is kept who asked."""
+_COUNTED = "stellwerk.counted"
 _REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
 _SURELY_SECONDS = 0.1
@@ -44,7 +45,9 @@ class Access:
         """Raises AccessDenied, UnknownKey where the keys should be read again, TooMany, and Unavailable."""
         principal = self._principal_of(request)
         request.scope[PRINCIPAL] = principal
-        self.limits.count_request(principal)
+        if _COUNTED not in request.scope:  # the fast path may have looked at it before
+            self.limits.count_request(principal)
+            request.scope[_COUNTED] = True
         return principal
 
     def admit_scraper(self, token: str) -> bool:

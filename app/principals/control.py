@@ -1,19 +1,25 @@
 """The log of control: what principals do is recorded in the transaction that does it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from app.database import transaction
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, NotFound, Unavailable
 from app.events import append
 from app.events.types import DEFAULT_PROJECT, AnyStreamId, ControlEvent, StreamId
 from app.principals import facts, repository
 from app.principals.model import DEPLOYMENT, Control, Principal, no_project
 from app.principals.repository import Place
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
+
+TURN_SECONDS = 30.0
+"""Longer than a transaction lives that stands still with the lock: Postgres ends it."""
+_turns = WeakValueDictionary[StreamId, asyncio.Lock]()
 
 
 @asynccontextmanager
@@ -86,10 +92,28 @@ async def _controlling(
     """One request is one event: of what was done, in its transaction, or of what could not be done then."""
     operators = place.operators or await operators_stream(backends, place.project)
     try:
-        async with unit_of_work(backends, operators, *locked) as work:
+        async with _turn(operators), unit_of_work(backends, operators, *locked) as work:
             yield work
             await work.append(operators, facts.controlled(control), kind="operators")
     except Conflict as conflict:
-        async with unit_of_work(backends, operators) as work:
+        async with _turn(operators), unit_of_work(backends, operators) as work:
             await work.append(operators, facts.controlled(control, error=str(conflict)), kind="operators")
         raise
+
+
+@asynccontextmanager
+async def _turn(operators: StreamId) -> AsyncIterator[None]:
+    """One after the other they get the stream's lock anyway. Here they wait for it without a connection.
+
+    Else one project's requests, waiting for one lock, would take the connections of all. Raises Unavailable.
+    """
+    lock = _turns.setdefault(operators, asyncio.Lock())
+    try:
+        async with asyncio.timeout(TURN_SECONDS):
+            await lock.acquire()
+    except TimeoutError:
+        raise Unavailable("other requests of the project are not through yet; try again") from None
+    try:
+        yield
+    finally:
+        lock.release()

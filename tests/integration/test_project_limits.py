@@ -7,8 +7,10 @@ from contextlib import AsyncExitStack
 from uuid import uuid4
 
 import httpx
+import psycopg
 import pytest
 
+from app.database import libpq_url
 from tests.acceptance.faults.proxy import Proxy
 from tests.keyed import Keyed, make_key, showing, stream, ticket_of
 from tests.populating import created
@@ -54,6 +56,16 @@ async def test_requests_a_second(database_url: str, redis_url: str) -> None:
         async with asyncio.timeout(10):  # and after a while it may again
             while (await first.get("/openapi.json")).status_code == 429:
                 await asyncio.sleep(0.05)
+
+
+async def test_a_stream_that_is_not_there_is_one_request(database_url: str, redis_url: str) -> None:
+    """The fast path looks for it first, then the long way, which says why not."""
+    async with (
+        serving(database_url, redis_url, project_rate=RATE) as served,
+        showing(served, await make_key(served, "read", project="web")) as client,
+    ):
+        for _ in range(RATE):
+            assert (await client.get(f"/events?session_id={uuid4()}")).status_code == 404
 
 
 async def opened(stack: AsyncExitStack, client: httpx.AsyncClient, address: str) -> httpx.Response:
@@ -141,3 +153,21 @@ async def test_open_sessions(served: Served) -> None:
         assert (await client.post(f"/sessions/{first.json()['session_id']}/cancel")).status_code == 200
         assert (await client.post("/sessions", json={"task": "x"})).status_code == 201
         assert (await client.post("/sessions", json={"task": "x"})).status_code == 429
+
+
+async def test_requests_that_wait_for_a_projects_lock_leave_connections_to_others(
+    served: Served, database_url: str
+) -> None:
+    session_id = await created(served.gateway.backends, project="web")
+    key, other = await make_key(served, "read", project="web"), await make_key(served, "read", project="other")
+    async with await psycopg.AsyncConnection.connect(libpq_url(database_url)) as db:
+        await db.execute(
+            "SELECT pg_advisory_xact_lock(stream_lock_key(stream_id)) FROM streams"
+            " WHERE kind = 'operators' AND project = 'web'"
+        )
+        waiting = [asyncio.create_task(ticket_of(served, key, session_id)) for _ in range(20)]
+        await asyncio.sleep(0.5)
+        async with showing(served, other) as client, asyncio.timeout(5):
+            assert (await client.get("/sessions")).status_code == 200
+        assert not [task for task in waiting if task.done()]
+    await asyncio.gather(*waiting)

@@ -4,14 +4,17 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from redis.asyncio.client import PubSub
+from redis.asyncio.connection import AbstractConnection
 
 from app.embedded.valkey import EmbeddedValkey
 from app.events import push as push_module
 from app.events.encoding import Recorded
+from app.events.follow.subscriptions import Subscriptions
 from app.events.push import CANCEL_CHANNEL, Frame, Message, Push, channel_of, connect, decode_message
 from app.events.types import StreamId
 from app.progress import SessionId
@@ -110,3 +113,39 @@ async def test_it_comes_back_with_redis(own_valkey: EmbeddedValkey, monkeypatch:
         push.publish([recorded(stream_id, 3)])
         assert decode_message(await payload(pubsub)).last == 3
     await push.close()
+
+
+class Heard:
+    """A listener that says when it may have missed something."""
+
+    def __init__(self) -> None:
+        self.doubts = asyncio.Event()
+
+    def heard(self, payload: bytes) -> None: ...
+
+    def doubt(self) -> None:
+        self.doubts.set()
+
+
+async def test_a_connection_that_closes_while_it_is_written_to_is_made_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task that reads closes it under the hands of the one that subscribes, and redis-py fails oddly."""
+    send, closed = AbstractConnection.send_command, 0
+
+    async def close_first(connection: AbstractConnection, *command: Any, **options: Any) -> None:
+        nonlocal closed
+        if b"channel" in command and not closed:
+            closed += 1
+            raise AttributeError("'NoneType' object has no attribute 'writelines'")
+        await send(connection, *command, **options)
+
+    monkeypatch.setattr(AbstractConnection, "send_command", close_first)
+    subscriptions, listener = Subscriptions(redis_url), Heard()
+    subscriptions.add_channel("channel", listener)
+    task = asyncio.create_task(subscriptions.run())
+    async with asyncio.timeout(10):
+        await listener.doubts.wait()
+    assert closed == 1
+    task.cancel()
+    await asyncio.wait({task})

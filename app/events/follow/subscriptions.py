@@ -121,13 +121,13 @@ class Subscriptions:
             await self._changed.wait()
             self._changed.clear()
             if new := self._wanted.keys() - subscribed:
-                await connection.send_command("SUBSCRIBE", *new)
+                await _send(connection, "SUBSCRIBE", *new)
             if old := subscribed - self._wanted.keys():
-                await connection.send_command("UNSUBSCRIBE", *old)
+                await _send(connection, "UNSUBSCRIBE", *old)
             subscribed = (subscribed | new) - old
             if hears_all != (self._bell is not None):
                 hears_all = not hears_all
-                await connection.send_command("PSUBSCRIBE" if hears_all else "PUNSUBSCRIBE", EVERY_STREAM)
+                await _send(connection, "PSUBSCRIBE" if hears_all else "PUNSUBSCRIBE", EVERY_STREAM)
 
     async def _beat(self) -> None:
         # A half-open connection gives no error to those who only listen.
@@ -144,3 +144,10 @@ class Subscriptions:
         if now >= self._quiet_until:
             logger.warning("redis is away; followers read Postgres", error=str(error))
             self._quiet_until = now + LOG_SECONDS
+
+
+async def _send(connection: AbstractConnection, command: str, *names: bytes | str) -> None:
+    try:
+        await connection.send_command(command, *names)
+    except AttributeError as error:  # redis-py's, when the task that reads has just closed the connection
+        raise RedisConnectionError("the connection was closed meanwhile") from error
