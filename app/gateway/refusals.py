@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from app.cancelling import asked_to_end
 from app.database import is_away
+from app.errors import describe
 from app.events.encoding import format_ts
 from app.gateway.access import PRINCIPAL
 from app.principals import facts
@@ -84,9 +85,8 @@ class Refusals:
             try:
                 await record_denials(self._backends, project, events)
             except Exception as error:
-                if not is_away(error):
-                    raise
-                logger.warning("denials are recorded later", error=str(error))
+                unexpected = None if is_away(error) else error
+                logger.warning("denials are recorded later", error=describe(error), exc_info=unexpected)
                 for minute, count in of_project.items():
                     self._add(minute, count)
 

@@ -133,6 +133,7 @@ async def test_what_was_open_goes_on_and_cursors_hold(
             await cursors_hold(served, upgraded)
             await cursors_of_the_old_epoch_are_reset(served, upgraded)
             await what_there_was_belongs_to_the_project_default(served, upgraded)
+            await the_feed_has_all_lives(served, upgraded)
 
 
 async def what_was_interrupted_is_done(cluster: Cluster, upgraded: Upgraded) -> None:
@@ -215,6 +216,21 @@ async def what_there_was_belongs_to_the_project_default(served: Served, upgraded
             " WHERE s.workflow_name = x.workflow AND s.project = x.project"
         )
         assert await db.scalar(of_streams) == len(upgraded.ids)
+
+
+async def the_feed_has_all_lives(served: Served, upgraded: Upgraded) -> None:
+    """Also what carries the transaction numbers of clusters on which the database was before."""
+    async with transaction(served.gateway.engine) as db:
+        await db.execute(text("UPDATE events SET xid = '9000000000000' WHERE epoch = 1"))
+        rows = await db.execute(text("SELECT stream_id::text, head FROM streams"))
+        heads: dict[str, int] = {row[0]: row[1] for row in rows}
+    found: dict[str, list[int]] = {stream_id: [] for stream_id in heads}
+    page: dict[str, Any] = {"next": "0", "head": None}
+    while page["next"] != page["head"]:
+        page = (await served.client.get("/events", params={"after": page["next"], "limit": 1000})).json()
+        for event in page["events"]:
+            found[event.get("session_id") or event["stream_id"]].append(event["offset"])
+    assert found == {stream_id: list(range(1, head + 1)) for stream_id, head in heads.items()}
 
 
 async def cursors_hold(served: Served, upgraded: Upgraded) -> None:
