@@ -243,14 +243,3 @@ def test_the_page_shows_a_session_live(
         (tmp_path / "gate").touch()
         page.wait_for_selector("#status.succeeded", timeout=60_000)
     assert complaints == []
-
-
-@pytest.mark.browser
-def test_the_form_lets_a_browser_in(browser: Browser, running: StackInfo) -> None:
-    """Which `Origin` a browser sends with a form depends on the Referrer-Policy of its page."""
-    with browser.new_context() as context:
-        page = context.new_page()
-        page.goto(running.url)
-        page.fill("input", running.token)
-        page.click("button")
-        page.wait_for_selector("text=Sessions")
