@@ -1,6 +1,7 @@
 """`stellwerk run` on a real package, as its authors published it: inflection 0.5.1 (MIT), with its tests."""
 
 import json
+import os
 import subprocess
 import tarfile
 from pathlib import Path
@@ -22,6 +23,8 @@ def project(home: Path) -> Path:
     """A git repository of the package that is set to trap whoever runs git in it."""
     with tarfile.open(SDIST) as archive:
         archive.extraction_filter = getattr(tarfile, "data_filter", None)  # which Python 3.11 has from 3.11.4 on
+        for member in archive:  # an older Python that runs as root would give the files to their authors
+            member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
         archive.extractall(home)
     project = home / "inflection-0.5.1"
     git(project, "init", "-q")
