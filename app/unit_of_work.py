@@ -1,7 +1,7 @@
 """A unit of work: one transaction, what it appended, and what is told and rung after its commit."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
@@ -93,14 +93,18 @@ class UnitOfWork:
 
 
 @asynccontextmanager
-async def unit_of_work(backends: Backends, *locked: AnyStreamId) -> AsyncIterator[UnitOfWork]:
+async def unit_of_work(
+    backends: Backends, *locked: AnyStreamId, turn: AbstractAsyncContextManager[None] | None = None
+) -> AsyncIterator[UnitOfWork]:
     """Takes the locks of the `locked` streams first; publishes and rings after the commit.
+
+    `turn` is what this process waits for before it takes a connection, and gives back with that.
 
     What fails after the commit is logged, not raised: the caller's work is done, and must not be done again.
     Maintainers make up for it.
     """
     began = perf_counter()
-    async with transaction(backends.engine) as db:
+    async with turn or nullcontext(), transaction(backends.engine) as db:
         if locked:
             await append.lock_streams(db, *locked)
         work = UnitOfWork(backends, db)

@@ -92,11 +92,11 @@ async def _controlling(
     """One request is one event: of what was done, in its transaction, or of what could not be done then."""
     operators = place.operators or await operators_stream(backends, place.project)
     try:
-        async with _turn(operators), unit_of_work(backends, operators, *locked) as work:
+        async with unit_of_work(backends, operators, *locked, turn=_turn(operators)) as work:
             yield work
             await work.append(operators, facts.controlled(control), kind="operators")
     except Conflict as conflict:
-        async with _turn(operators), unit_of_work(backends, operators) as work:
+        async with unit_of_work(backends, operators, turn=_turn(operators)) as work:
             await work.append(operators, facts.controlled(control, error=str(conflict)), kind="operators")
         raise
 
