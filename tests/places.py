@@ -79,7 +79,7 @@ async def inhabited(served: Served, word: str) -> Place:
         refused = await client.post(f"/sessions/{cancelled}/retry", json={"reason": f"{word}-refused"})
         assert refused.status_code == 409
         assert (await client.get(f"/sessions/{uuid4()}")).status_code == 404
-        await served.gateway.refusals.flush()
+        await served.gateway.denials.flush()
         succeeded, digest = await made.succeeded()
         running = await made.begun()
         spare = await make_key(served, "admin", project=project, name=f"{word}-spare")

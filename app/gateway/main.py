@@ -19,9 +19,9 @@ from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
 from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
+from app.gateway.denials import Denials
 from app.gateway.figures import shared_figures
 from app.gateway.middleware import Guard
-from app.gateway.refusals import Refusals
 from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.fast_path import FastPath
@@ -115,11 +115,11 @@ async def _gateway(
             with suppress(Unavailable, *DATABASE_AWAY):
                 # Before the first request: a browser that came back and was told 503 would not come again.
                 await keys.read()
-            access, refusals = Access(settings, keys, follower.look_again), Refusals(backends)
+            access, denials = Access(settings, keys, follower.look_again), Denials(backends)
             async with _running(
-                streams=open_streams.watch(), keys=keys.run(), lapses=keys.watch(), refusals=refusals.run()
+                streams=open_streams.watch(), keys=keys.run(), lapses=keys.watch(), denials=denials.run()
             ):
-                yield Gateway(backends, follower, redis, open_streams, access, refusals)
+                yield Gateway(backends, follower, redis, open_streams, access, denials)
     finally:
         await push.close()
         await redis.aclose()

@@ -64,7 +64,7 @@ async def login(request: Request, gateway: Wired) -> Response:
     except AccessDenied:
         if "text/html" not in request.headers.get("accept", ""):
             raise
-        gateway.refusals.count(request, 401)
+        gateway.denials.count(request, 401)
         again = (DASHBOARD / "locked.html").read_text().replace("<form", f"{_NOT_THIS_KEY}<form")
         return HTMLResponse(again, 401, headers=_LOCKED)
 

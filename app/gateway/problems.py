@@ -99,7 +99,7 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.StellwerkError)
     status = next(_STATUS[cls] for cls in type(error).__mro__ if cls in _STATUS)
     if status in _COUNTED:
-        request.app.state.gateway.refusals.count(request, status)
+        request.app.state.gateway.denials.count(request, status)
     if isinstance(error, errors.Unavailable) and EVENT_STREAM in request.headers.get("accept", ""):
         return come_back(str(error))
     headers, more = dict[str, str](), dict[str, object]()

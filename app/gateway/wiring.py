@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.config import Settings
 from app.events.follow.follower import Follower
 from app.gateway.access import Access
-from app.gateway.refusals import Refusals
+from app.gateway.denials import Denials
 from app.gateway.responses import Streams
 from app.unit_of_work import Backends
 
@@ -24,7 +24,7 @@ class Gateway:
     redis: Redis
     streams: Streams
     access: Access
-    refusals: Refusals
+    denials: Denials
 
     @property
     def settings(self) -> Settings:

@@ -174,7 +174,7 @@ async def test_no_table_and_no_log_line_holds_a_key_or_a_ticket(
         await nothing.get("/", params={"token": key.key})
         await nothing.post("/login", data={"key": key.key})
         await nothing.get("/sessions", headers={"Authorization": f"Bearer {key.key[:-1]}"})
-    await shared.gateway.refusals.flush()
+    await shared.gateway.denials.flush()
     with psycopg.connect(shared_database_url) as db:
         tables = [name for (name,) in db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
         assert {"keys", "events", "sessions", "streams"} <= set(tables)

@@ -377,6 +377,16 @@ def test_who_goes_down_and_up_again_finds_what_belongs_to_whom(empty_database_ur
         assert db.execute("SELECT kind, project FROM streams ORDER BY kind, project").fetchall() == owners
 
 
+async def until_it_tries_to_lock(database_url: str) -> None:
+    trying = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE %s AND state = 'active'"
+    async with (
+        asyncio.timeout(20),
+        await psycopg.AsyncConnection.connect(libpq_url(database_url), autocommit=True) as db,
+    ):
+        while not (await db.execute(trying, ("%DO $$%LOCK TABLE streams, sessions%",))).rowcount:
+            await asyncio.sleep(0.02)
+
+
 async def test_an_upgrade_lets_transactions_finish_that_would_wait_for_it(empty_database_url: str) -> None:
     """They have written to one of its tables, and then write to the other one: Postgres would have to end one."""
     await asyncio.to_thread(migrate, empty_database_url, "0002")
@@ -384,7 +394,7 @@ async def test_an_upgrade_lets_transactions_finish_that_would_wait_for_it(empty_
         async with await psycopg.AsyncConnection.connect(libpq_url(empty_database_url)) as db:
             await db.execute(f"LOCK TABLE {first} IN ROW EXCLUSIVE MODE")
             migrating = asyncio.create_task(asyncio.to_thread(migrate, empty_database_url))
-            await asyncio.sleep(0.5)
+            await until_it_tries_to_lock(empty_database_url)
             await db.execute(f"LOCK TABLE {second} IN ROW EXCLUSIVE MODE")
         await migrating
         await asyncio.to_thread(downgrade, empty_database_url, "0002")

@@ -1,8 +1,8 @@
 """Reads from Postgres that readers at the same place share, and how many events a page has."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Sequence
-from typing import Generic, TypeVar
+from collections.abc import Callable, Coroutine, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
@@ -24,7 +24,7 @@ Page = TypeVar("Page")
 class SharedReads(Generic[Place, Page]):
     """One read for all who ask for the same place meanwhile. `read` takes its connection from the budget."""
 
-    def __init__(self, budget: ReadBudget, read: Callable[[Place], Awaitable[Page]]) -> None:
+    def __init__(self, budget: ReadBudget, read: Callable[[Place], Coroutine[Any, Any, Page]]) -> None:
         self._budget = budget
         self._read = read
         self._reading: dict[Place, asyncio.Task[Page]] = {}
@@ -44,12 +44,9 @@ class SharedReads(Generic[Place, Page]):
 
     def _task(self, place: Place) -> "asyncio.Task[Page]":
         if place not in self._reading:
-            task = self._reading[place] = asyncio.create_task(self._run(place))
+            task = self._reading[place] = asyncio.create_task(self._read(place))
             task.add_done_callback(lambda done: self._on_read(place, done))
         return self._reading[place]
-
-    async def _run(self, place: Place) -> Page:
-        return await self._read(place)
 
     def _on_read(self, place: Place, done: "asyncio.Task[Page]") -> None:
         del self._reading[place]

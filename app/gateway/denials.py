@@ -32,7 +32,7 @@ class _Minute(NamedTuple):
     denied: Denied
 
 
-class Refusals:
+class Denials:
     """One for each process."""
 
     def __init__(self, backends: Backends) -> None:

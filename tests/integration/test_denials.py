@@ -11,7 +11,7 @@ import httpx
 import pytest
 from starlette.requests import HTTPConnection
 
-from app.gateway import refusals
+from app.gateway import denials
 from app.gateway.access import PRINCIPAL
 from app.principals.control import record_denials
 from app.principals.model import DEPLOYMENT
@@ -32,8 +32,8 @@ async def served(database_url: str) -> AsyncIterator[Served]:
         yield served
 
 
-async def denials(served: Served, project: str) -> list[dict[str, Any]]:
-    await served.gateway.refusals.flush()
+async def denied(served: Served, project: str) -> list[dict[str, Any]]:
+    await served.gateway.denials.flush()
     return [event for event in await control_events(served, project) if event["outcome"] == "denied"]
 
 
@@ -60,15 +60,15 @@ async def test_a_flood_leaves_a_handful_of_events(served: Served) -> None:
         *(flood(shown, status, number // AT_ONCE) for shown, status, number in shares for _ in range(AT_ONCE))
     )
     action = "GET /sessions/{session_id}"
-    own, deployments = await denials(served, "web"), await denials(served, DEPLOYMENT)
+    own, deployments = await denied(served, "web"), await denied(served, DEPLOYMENT)
     assert counted(own) == {(key.name, action, 404): FLOOD // 2}
     assert counted(deployments) == {("127.0.0.1", action, 401): FLOOD // 2}
     assert len(own) + len(deployments) <= 6, "one for each minute, and it takes no three"
     for event in (*own, *deployments):
         assert event["since"] <= event["ts"] and event["target"] is None
     assert {event["key_id"] for event in own} == {key.key_id}
-    assert await denials(served, "other") == []
-    assert (await denials(served, "web")) == own, "what was recorded is not recorded again"
+    assert await denied(served, "other") == []
+    assert (await denied(served, "web")) == own, "what was recorded is not recorded again"
 
 
 async def statuses(served: Served, addresses: list[str], shown: str) -> Counter[int]:
@@ -93,12 +93,12 @@ async def test_what_is_denied_is_told_apart_by_status_endpoint_and_principal(ser
         await nothing.get("/sessions", headers={"Authorization": "Bearer wrong"})
         await nothing.post("/login", data={"key": "wrong"})
         await served.client.get(f"/sessions/{uuid4()}")  # the owner may look for what does not exist
-    assert counted(await denials(served, "web")) == {
+    assert counted(await denied(served, "web")) == {
         (key.name, "GET /keys", 403): 1,
         (key.name, "POST /sessions/{session_id}/cancel", 403): 1,
         (key.name, "GET /events", 404): 1,
     }
-    assert counted(await denials(served, DEPLOYMENT)) == {
+    assert counted(await denied(served, DEPLOYMENT)) == {
         ("127.0.0.1", "GET /sessions", 401): 1,
         ("127.0.0.1", "POST /login", 401): 1,
     }
@@ -115,20 +115,20 @@ async def test_an_address_is_one_or_is_not_recorded(served: Served) -> None:
     for address in given:
         headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": address}
         assert (await served.client.get("/approvals", headers=headers)).status_code == 401
-    assert {event.get("address") for event in await denials(served, DEPLOYMENT)} == {*given[:2], None}
+    assert {event.get("address") for event in await denied(served, DEPLOYMENT)} == {*given[:2], None}
 
 
 async def test_the_kinds_are_bounded_while_the_database_is_away(
     served: Served, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many addresses ask, and however often they cannot be recorded; every single one is counted."""
-    monkeypatch.setattr(refusals, "MAX_KINDS", 50)
+    monkeypatch.setattr(denials, "MAX_KINDS", 50)
     port = httpx.URL(database_url).port or 5432
     async with (
         Proxy(port) as proxy,
         another(served, database_url=database_url.replace(f":{port}/", f":{proxy.port}/")) as other,
     ):
-        gathered = other.gateway.refusals
+        gathered = other.gateway.denials
         proxy.refuses = True
         proxy.cut()
         for round_ in range(5):
@@ -143,7 +143,7 @@ async def test_the_kinds_are_bounded_while_the_database_is_away(
     assert {event["action"] for event in found if "address" not in event or event["count"] > 1} <= {"others"}
 
 
-async def count_meanwhile(gathered: refusals.Refusals, round_: int, number: int) -> None:
+async def count_meanwhile(gathered: denials.Denials, round_: int, number: int) -> None:
     gathered.count(denied_from(f"10.{round_}.1.{number}"), 401)
 
 
@@ -159,7 +159,7 @@ async def test_what_was_counted_is_recorded_when_the_gateway_ends(served: Served
 
 
 async def test_a_flush_that_is_interrupted_loses_nothing(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
-    gathered = refusals.Refusals(served.gateway.backends)
+    gathered = denials.Denials(served.gateway.backends)
     begun = asyncio.Event()
 
     async def slow(*arguments: Any) -> None:
@@ -167,8 +167,8 @@ async def test_a_flush_that_is_interrupted_loses_nothing(served: Served, monkeyp
         await asyncio.sleep(0.05)
         await record_denials(*arguments)
 
-    monkeypatch.setattr("app.gateway.refusals.record_denials", slow)
-    monkeypatch.setattr(refusals, "FLUSH_SECONDS", 0.01)
+    monkeypatch.setattr("app.gateway.denials.record_denials", slow)
+    monkeypatch.setattr(denials, "FLUSH_SECONDS", 0.01)
     gathered.count(denied_from("10.0.0.1"), 401)
     running = asyncio.create_task(gathered.run())
     await begun.wait()
@@ -176,6 +176,6 @@ async def test_a_flush_that_is_interrupted_loses_nothing(served: Served, monkeyp
     running.cancel()
     await asyncio.wait({running})
     async with asyncio.timeout(10):
-        while sum(event["count"] for event in await denials(served, DEPLOYMENT)) < 2:
+        while sum(event["count"] for event in await denied(served, DEPLOYMENT)) < 2:
             await asyncio.sleep(0.02)
-    assert sum(event["count"] for event in await denials(served, DEPLOYMENT)) == 2
+    assert sum(event["count"] for event in await denied(served, DEPLOYMENT)) == 2
