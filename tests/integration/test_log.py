@@ -142,15 +142,16 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
     published: list[Recorded] = []
     appends = GroupCommit(database_url, published.extend)
     acknowledged: dict[SessionId, list[tuple[int, str]]] = defaultdict(list)
+    kills = 0
 
     async def produce(number: int) -> None:
-        for count in range(60):
+        count = 0
+        while count < 60 or kills <= 3:  # on a busy machine the killer may be the slower one
             stream_id = streams[(number + count) % len(streams)]
             item = entry(stream_id, f"{number} {count}")
             done = await appends.append(item)
             acknowledged[stream_id].append((done.offset, item.data))
-
-    kills = 0
+            count += 1
 
     async def kill(producers: "asyncio.Future[Any]") -> None:
         nonlocal kills
@@ -168,12 +169,12 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
     producers = asyncio.gather(*(produce(number) for number in range(20)))
     await asyncio.gather(producers, kill(producers))
     await appends.close()
-    assert kills > 3
     for stream_id in streams:
         stored = await read_all(engine, stream_id)
         assert sorted(acknowledged[stream_id]) == [(event.offset, event.data) for event in stored]
         await verify_chain(engine, stream_id)
-    assert len({(event.stream_id, event.offset) for event in published}) == len(published) == 1200
+    appended = sum(map(len, acknowledged.values()))
+    assert len({(event.stream_id, event.offset) for event in published}) == len(published) == appended >= 1200
 
 
 async def test_group_commit_tells_each_producer_its_own_fate(database_url: str, engine: AsyncEngine) -> None:

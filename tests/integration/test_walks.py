@@ -45,7 +45,7 @@ HAND_OVERS = {
     "a cursor to its SQL": [
         "app/gateway/streaming/start.py:place",
         "app/gateway/streaming/uvicorn_response.py:EventStream.run",
-        "app/events/follow/pages.py:Pages.read",
+        "app/events/follow/shared_reads.py:SharedReads._task",
         "app/events/read.py:read_frames",
     ],
     "a step's end to the next bell": [
