@@ -103,14 +103,13 @@ def _stored(workflow: LoadedWorkflow, folded: Fold, defaults: Defaults) -> Advan
 
 
 def _new_step(workflow: LoadedWorkflow, pending: PendingStep, defaults: Defaults) -> NewStep:
-    node = workflow.node(pending.node)
     return NewStep(
         task_path=pending.path,
         agent=pending.node,
-        queue=node.queue,
+        queue=workflow.node(pending.node).queue,
         input=None if pending.input is NO_INPUT else orjson.dumps(workflow.codec.encode(pending.input)),
-        max_attempts=node.max_attempts or defaults.max_attempts,
-        time_limit=node.time_limit or defaults.time_limit,
+        max_attempts=workflow.max_attempts(pending.node) or defaults.max_attempts,
+        time_limit=workflow.time_limit(pending.node) or defaults.time_limit,
     )
 
 
