@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from pydantic import BaseModel, create_model
 from app.errors import UnstorableValue
 from tests.values import samples
 from tests.values.identical import identical
-from tests.values.samples import SAMPLES, Address, Box, Chain, Person, Question, Size
+from tests.values.samples import SAMPLES, Address, Box, Chain, Colour, Person, Question, Size
 from tests.values.strategies import values
 from workers.graph import kinds
 from workers.graph.codec import Codec
@@ -172,6 +173,25 @@ def test_a_refusal_says_where(value: Any, place: str) -> None:
     assert str(refused.value).startswith(f"at {place}: a value of type builtins:builtin_function_or_method cannot be")
 
 
+class Closed:
+    """Nothing can be learnt of it, not even its class."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Client:
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+
+
+def test_the_place_is_that_of_the_value_and_not_of_what_it_holds() -> None:
+    with pytest.raises(UnstorableValue, match=r"^at x\[0\]: a value of type .*Client cannot be stored"):
+        codec.encode({"x": [Client()]})
+    with pytest.raises(UnstorableValue, match=r"^at x\[0\]: a value of type .*Closed cannot be stored"):
+        codec.encode({"x": [Closed()]})
+
+
 def test_a_private_attribute_that_cannot_be_stored_is_named() -> None:
     person = Person(fullName="x")
     person._seen["lock"] = threading.Lock()
@@ -218,7 +238,21 @@ def test_a_zone_that_cannot_be_found_again_is_refused() -> None:
         codec.encode({"at": datetime(2026, 1, 1, tzinfo=Odd())})
 
 
-@pytest.mark.parametrize("name", [("subprocess", "Popen"), ("functools", "partial"), ("os", "system"), ("no", "such")])
+@pytest.mark.parametrize("member", [Size.SMALL, Colour.RED])
+def test_a_member_that_is_gone_is_said(member: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = ExactSerializer().dumps([member])
+
+    class Other(Enum):
+        OTHER = 7
+
+    monkeypatch.setattr(samples, type(member).__name__, Other)
+    with pytest.raises(UnstorableValue, match="has no longer the member"):
+        ExactSerializer().loads(data)
+
+
+@pytest.mark.parametrize(
+    "name", [("subprocess", "Popen"), ("functools", "partial"), ("threading", "Thread"), ("no", "such")]
+)
 @pytest.mark.parametrize("kind", [kinds.OBJECT, kinds.MEMBER, kinds.BASED])
 def test_reading_makes_nothing_but_values(name: tuple[str, str], kind: int) -> None:
     """Whoever writes into the log calls nothing by it."""

@@ -20,6 +20,7 @@ from uuid import UUID
 from pydantic import AnyUrl, SecretBytes, SecretStr
 from pydantic_core import TzInfo
 
+_NOTHING = object()
 _HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: a class of Python code; others hide state in C, such as numpy's
 
 
@@ -163,9 +164,18 @@ def attributes(value: Any, base: type = object) -> dict[str, Any]:
         slots = vars(owner).get("__slots__", ())
         for name in (slots,) if isinstance(slots, str) else slots:
             mangled = f"_{owner.__name__.lstrip('_')}{name}" if name[:2] == "__" != name[-2:] else name
-            if name not in ("__dict__", "__weakref__") and hasattr(value, mangled):
-                found[mangled] = getattr(value, mangled)
-    return found | kept(cls, getattr(value, "__dict__", {}))
+            if name not in ("__dict__", "__weakref__") and (item := _held(value, mangled)) is not _NOTHING:
+                found[mangled] = item
+    held = _held(value, "__dict__")
+    return found if held is _NOTHING else found | kept(cls, held)
+
+
+def _held(value: Any, name: str) -> Any:
+    """An attribute without the class's own `__getattribute__` and `__getattr__`."""
+    try:
+        return object.__getattribute__(value, name)
+    except AttributeError:
+        return _NOTHING
 
 
 def kept(cls: type, held: dict[str, Any]) -> dict[str, Any]:

@@ -53,8 +53,6 @@ def _declared_state(value: Any) -> dict[str, Any]:
 
 def made(cls: type, held: Any) -> Any:
     """An instance of exactly this class with these fields; `held` is what `taker` gave."""
-    if issubclass(cls, Enum):
-        return cls(held)
     if issubclass(cls, tuple):
         return tuple.__new__(cls, held)
     instance: Any = object.__new__(cls)

@@ -68,11 +68,18 @@ class Reader:
         if kind == kinds.BASED:
             return self._instance(content[0], *content[1])
         cls = self.classes.named(content[0])
-        if kind == kinds.MEMBER and issubclass(cls, Enum):
-            return cls[content[1]]
+        if issubclass(cls, Enum):
+            return self._member(cls, kind, content[1])
         if kind == kinds.OBJECT and fields.has_fields(cls):
             return fields.made(cls, content[1])
         raise UnstorableValue(f"{cls.__module__}:{cls.__qualname__} is no longer what it was when it was stored")
+
+    def _member(self, cls: type[Enum], kind: int, held: Any) -> Enum:
+        try:
+            return cls[held] if kind == kinds.MEMBER else cls(held)
+        except (KeyError, ValueError) as error:
+            name = f"{cls.__module__}:{cls.__qualname__}"
+            raise UnstorableValue(f"{name} has no longer the member {held!r}, which was stored") from error
 
     def _instance(self, name: ClassName | None, base_name: str, arguments: list[Any], held: dict[str, Any]) -> Any:
         base = bases.base_named(base_name)
