@@ -151,7 +151,7 @@ async def what_was_interrupted_is_done(cluster: Cluster, upgraded: Upgraded) -> 
 
 
 async def what_was_asked_is_answered(cluster: Cluster, upgraded: Upgraded) -> None:
-    workflow = load_workflows([EVERYTHING])["everything"]
+    workflow = load_workflows([EVERYTHING]).served["everything"]
     whole = readable((await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)).output)
     assert (await answered(cluster, upgraded, "asks_again", None, "fine")).result == whole
     assert (await answered(cluster, upgraded, "asks_within", "fine")).result == whole
