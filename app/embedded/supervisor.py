@@ -222,12 +222,14 @@ class Stack:
         try:
             connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {self._token}"})
             answer = connection.getresponse()
+            if answer.status not in {200, 503}:
+                return False
             told = json.loads(answer.read())
         except (OSError, HTTPException):
             return False
         finally:
             connection.close()
-        self.refused = [str(RefusedWorkflow(**refused)) for refused in told["refusals"] or ()]
+        self.refused = [str(RefusedWorkflow(**refused)) for refused in told.get("refusals") or ()]
         if answer.status == 503 and self.refused:
             raise EmbeddedServerError("\n".join(["the workers serve nothing:", *self.refused]))
         return answer.status == 200 and told["workers"] > 0

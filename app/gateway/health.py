@@ -3,13 +3,12 @@
 import asyncio
 from dataclasses import dataclass
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from app.database import DATABASE_AWAY
 from app.errors import AccessDenied, Unavailable
-from app.gateway.callers import Credentials
 from app.gateway.wiring import Gateway, Wired
 from app.sessions import worker_repository
 from app.sessions.model import RefusedWorkflow
@@ -42,7 +41,7 @@ async def healthz() -> Liveness:
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready, and why", "model": Readiness}})
-async def readyz(gateway: Wired, response: Response, credentials: Credentials) -> Readiness:
+async def readyz(gateway: Wired, request: Request, response: Response) -> Readiness:
     """Says whether a session that is submitted now is accepted, and to those who show a token or key what is refused.
 
     Without the database nothing works, and a new deployment knows no workflow until a worker has registered. Without
@@ -50,7 +49,7 @@ async def readyz(gateway: Wired, response: Response, credentials: Credentials) -
     """
     workers, redis = await asyncio.gather(_workers(gateway), _redis_answers(gateway))
     readiness = _readiness(workers, redis)
-    if workers is not None and await _is_known(gateway, credentials):
+    if workers is not None and await _shows_a_token(gateway, request):
         readiness.refusals = workers.refused
     response.status_code = 200 if readiness.ready else 503
     return readiness
@@ -90,12 +89,13 @@ class _Workers:
     refused: list[RefusedWorkflow]
 
 
-async def _is_known(gateway: Gateway, credentials: Credentials) -> bool:
+async def _shows_a_token(gateway: Gateway, request: Request) -> bool:
     """A reason may hold what a module's own error said, which is not for strangers."""
-    if credentials is None:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
         return False
     try:
-        await gateway.access.by_token_after_reading(credentials.credentials)
+        await gateway.access.by_token_after_reading(token)
     except (AccessDenied, Unavailable, *DATABASE_AWAY):
         return False
     return True

@@ -19,7 +19,7 @@ from langgraph.types import interrupt
 
 from app.errors import BadWorkflow
 from tests.graphs.driving import drive, loaded, plain
-from workers.graph.loading import _checked
+from workers.graph.loading import checked
 from workers.graph.unsupported import unsupported
 from workers.workflow import Workflow
 
@@ -215,11 +215,11 @@ def test_a_functional_entrypoint_is_refused_as_a_workflow_and_not_in_a_node() ->
         return {"log": ["functional"]}
 
     with pytest.raises(BadWorkflow, match=r"functional @entrypoint, .*; call it in a node of a StateGraph"):
-        _checked("w", Workflow(graph=functional), ())  # type: ignore[arg-type]  # that is what is refused
+        checked("w", Workflow(graph=functional), ())  # type: ignore[arg-type]  # that is what is refused
     assert reasons(graph(functional)) == []
 
 
 def test_everything_that_is_wrong_is_told_at_once() -> None:
     made = graph(STOPS, schema=Delta)
     with pytest.raises(BadWorkflow, match=r"its state has a DeltaChannel.*; the subgraph in its node 'step' is"):
-        _checked("w", Workflow(graph=made), ())
+        checked("w", Workflow(graph=made), ())

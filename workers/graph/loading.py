@@ -116,7 +116,7 @@ def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = 
             try:
                 if name in served:
                     raise BadWorkflow(f"the module {served[name][0]} has one of this name, which is served; rename one")
-                served[name] = module, _checked(name, workflow, allowed)
+                served[name] = module, checked(name, workflow, allowed)
             except BadWorkflow as error:
                 refused.append(RefusedWorkflow(one_line(str(name)), module, one_line(str(error))))
     return Workflows({name: loaded for name, (_, loaded) in served.items()}, tuple(refused))
@@ -139,7 +139,7 @@ def _line(error: BaseException) -> str:
     return f" ({Path(lines[0].filename).name}, line {lines[0].lineno})" if lines else ""
 
 
-def _checked(name: Any, workflow: Any, allowed: tuple[type, ...]) -> LoadedWorkflow:
+def checked(name: Any, workflow: Any, allowed: tuple[type, ...]) -> LoadedWorkflow:
     """Raises BadWorkflow."""
     if not isinstance(name, str) or not isinstance(workflow, Workflow):
         raise BadWorkflow(f"WORKFLOWS[{name!r}] is a {type(workflow).__name__}, not a Workflow")

@@ -112,7 +112,7 @@ def _database(url: str) -> Iterator[Finding]:
     migrations = _migrations(url)
     yield migrations
     if migrations.level == OK:
-        yield from asyncio.run(_workers(url))
+        yield from asyncio.run(examine_workers(url))
 
 
 def _migrations(url: str) -> Finding:
@@ -128,7 +128,7 @@ def _migrations(url: str) -> Finding:
     return Finding(OK, "migrations", f"at {current}")
 
 
-async def _workers(url: str) -> list[Finding]:
+async def examine_workers(url: str) -> list[Finding]:
     engine = create_async_engine(url, pool_size=1)
     served, refusals = [], []
     async with transaction(engine) as db:
