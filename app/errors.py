@@ -6,6 +6,7 @@ StellwerkError
 │   ├── EventTooLarge
 │   ├── BadCursor
 │   ├── UnknownWorkflow
+│   ├── WorkflowRefused
 │   ├── BadWorkflow
 │   ├── BadPath
 │   ├── BadExport            the file is no export
@@ -79,8 +80,12 @@ class UnknownWorkflow(BadInput):
     """No worker has registered a workflow of this name."""
 
 
+class WorkflowRefused(BadInput):
+    """The workers have this workflow, and cannot run it."""
+
+
 class BadWorkflow(BadInput):
-    """The module of workflows cannot be used."""
+    """The workflow cannot be used."""
 
 
 class BadPath(BadInput):
@@ -265,7 +270,12 @@ MAX_DESCRIPTION = 4000
 
 
 def describe(error: BaseException) -> str:
-    """One line for the log, which takes neither NUL nor lone surrogates nor a megabyte."""
-    text = " ".join(str(error).split()).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-    text = text if len(text) <= MAX_DESCRIPTION else f"{text[:MAX_DESCRIPTION]} …"
+    """One line for the log, with the error's type."""
+    text = one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """For the log, which takes neither NUL nor lone surrogates nor a megabyte."""
+    text = " ".join(text.split()).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return text if len(text) <= MAX_DESCRIPTION else f"{text[:MAX_DESCRIPTION]} …"

@@ -137,6 +137,8 @@ workers = Table(
     Column("worker", Text, primary_key=True),
     _timestamp("started_at", nullable=False, server_default=_now),
     _timestamp("last_seen", nullable=False, server_default=_now),
+    Column("served", ARRAY(Text), comment="names of workflows; null: a worker of the version before did not tell"),
+    Column("refused", JSON, nullable=False, server_default=text("'[]'"), comment="workflow, module and reason of each"),
     comment="worker processes that have told that they live",
 )
 

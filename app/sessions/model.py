@@ -42,6 +42,22 @@ class RegisteredWorkflow:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedWorkflow:
+    """A workflow that a worker was given and does not serve."""
+
+    workflow: str | None
+    """None: the module itself cannot be used, so what it has is not known."""
+    module: str
+    reason: str
+
+    def __str__(self) -> str:
+        what = f"the module {self.module}"
+        if self.workflow is not None:
+            what = f"the workflow {self.workflow!r} of {what}"
+        return f"{what} is refused: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRow:
     """What workers need of a session. The names are those of the columns, which repository.py reads by them."""
 

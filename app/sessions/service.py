@@ -9,7 +9,16 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import transaction
-from app.errors import BadInput, IdempotencyMismatch, NotFound, NoWorkerYet, TooMany, UnknownWorkflow
+from app.errors import (
+    BadInput,
+    IdempotencyMismatch,
+    NotFound,
+    NoWorkerYet,
+    StellwerkError,
+    TooMany,
+    UnknownWorkflow,
+    WorkflowRefused,
+)
 from app.events import append, artifacts, encoding
 from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
@@ -34,8 +43,8 @@ async def create_session(
 ) -> tuple[SessionView, bool]:
     """The session, and whether it is new: the same key and body again give the first one.
 
-    Only a principal of every project names the `project`. Raises UnknownWorkflow, NoWorkerYet, IdempotencyMismatch,
-    and TooMany where the project has as many open sessions as it may have.
+    Only a principal of every project names the `project`. Raises UnknownWorkflow, WorkflowRefused, NoWorkerYet,
+    IdempotencyMismatch, and TooMany where the project has as many open sessions as it may have.
     """
     if project is None:
         project = principal.project or DEFAULT_PROJECT
@@ -115,17 +124,28 @@ async def _insert(
 
 
 async def _workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow:
-    """The version for a new session. Raises NoWorkerYet in a new deployment, else UnknownWorkflow."""
+    """The version for a new session. Raises WorkflowRefused, NoWorkerYet in a new deployment, else UnknownWorkflow."""
+    # Also where a worker served it before: what is submitted would wait, and for nothing.
+    if refusals := await worker_repository.refusals(db, name):
+        reasons = "; ".join(f"{refused.reason} (module {refused.module})" for refused in refusals)
+        raise WorkflowRefused(f"the workflow {name!r} is refused: {reasons}")
     workflow = await worker_repository.newest_workflow(db, name)
     if workflow is None:
-        names = await worker_repository.workflow_names(db)
-        if not names:
-            raise NoWorkerYet
-        raise UnknownWorkflow(
-            f"no worker serves a workflow {name!r}; known: {', '.join(names)}"
-            " (workers serve what STELLWERK_WORKFLOWS named when they started)"
-        )
+        raise await _unknown(db, name)
     return workflow
+
+
+async def _unknown(db: AsyncConnection, name: str) -> StellwerkError:
+    names = await worker_repository.workflow_names(db)
+    refused = await worker_repository.refused_workflows(db)
+    if not names and not refused:
+        return NoWorkerYet()
+    # It may be in a module that could not be imported.
+    modules = "".join(f"; {module}" for module in refused if module.workflow is None)
+    return UnknownWorkflow(
+        f"no worker serves a workflow {name!r}; known: {', '.join(names) or 'none'}{modules}"
+        " (workers serve what STELLWERK_WORKFLOWS named when they started)"
+    )
 
 
 async def get_session(backends: Backends, session_id: SessionId, *, principal: Principal) -> SessionView:

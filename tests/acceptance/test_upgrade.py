@@ -127,7 +127,7 @@ async def test_the_old_logs_fold_to_what_their_sessions_delivered(
     checked = cli(home, upgraded.database_url, redis_url, "rebuild", "--all", "--check")
     same = {line.split()[0] for line in checked.stdout.splitlines() if line.endswith(" same")}
     assert same == {str(upgraded.ids[name]) for name in upgraded.ids.keys() - NOT_FOLDED}
-    served = {(w.name, w.version): w for w in load_workflows(WORKFLOWS.split(",")).values()}
+    served = {(w.name, w.version): w for w in load_workflows(WORKFLOWS.split(",")).served.values()}
     ended = text("SELECT workflow, workflow_version, snapshot, result FROM sessions WHERE status = 'succeeded'")
     async with engine_of(upgraded.database_url) as engine, transaction(engine) as db:
         rows = list(await db.execute(ended))
@@ -171,7 +171,7 @@ async def what_was_interrupted_is_done(cluster: Cluster, upgraded: Upgraded) -> 
 
 
 async def what_was_asked_is_answered(cluster: Cluster, upgraded: Upgraded) -> None:
-    workflow = load_workflows([EVERYTHING])["everything"]
+    workflow = load_workflows([EVERYTHING]).served["everything"]
     whole = readable((await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)).output)
     assert (await answered(cluster, upgraded, "asks_again", None, "fine")).result == whole
     assert (await answered(cluster, upgraded, "asks_within", "fine")).result == whole

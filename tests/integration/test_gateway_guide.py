@@ -15,10 +15,12 @@ from uuid import uuid4
 import jsonschema
 import pytest
 
+from app.database import transaction
 from app.errors import NoWorkerYet, TooMany, Unavailable
 from app.gateway.middleware import MAX_BODY_BYTES
 from app.principals.secrets import new_key
-from app.sessions import approvals
+from app.sessions import approvals, worker_repository
+from app.sessions.model import RefusedWorkflow
 from tests.guide import GUIDE, clients, is_client, table
 from tests.populating import Population, populate
 from tests.readmes import Block
@@ -198,6 +200,9 @@ async def test_every_type_of_problem_is_named(
     assert first.status_code == 201
     again = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
     assert again.json() == first.json()
+    odd = [RefusedWorkflow("odd", "a.module", "it is odd")]
+    async with transaction(served.gateway.engine) as db:
+        await worker_repository.register_worker(db, "worker-2", starts=True, served=[], refused=odd)
     found = [
         await ask("GET", "/sessions/{}/events?after=x"),
         await ask("POST", "/sessions", content=b"\xff", headers={"Content-Type": "application/json"}),
@@ -218,6 +223,7 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions", json={"tsk": "x"}),
         await ask("POST", "/keys", json={"name": "owner", "scopes": ["read"]}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "another"}),
+        await ask("POST", "/sessions", json={"task": "x", "workflow": "odd"}),
         await ask("POST", "/sessions", json={"task": "x", "path": "/elsewhere"}),
         await ask("POST", "/sessions", json={"task": "y"}, headers=key),
         await ask("POST", "/sessions/{}/events", json=report | {"message": "y"}, headers=by_step | key),

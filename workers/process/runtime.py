@@ -27,7 +27,7 @@ from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
-from workers.graph.loading import LoadedWorkflow
+from workers.graph.loading import Workflows
 from workers.maintenance.admission import Admission
 from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
@@ -76,11 +76,12 @@ class Addresses:
 
 
 class Runtime:
-    def __init__(self, settings: Settings, workflows: dict[str, LoadedWorkflow], *, alone: bool = False) -> None:
+    def __init__(self, settings: Settings, workflows: Workflows, *, alone: bool = False) -> None:
         self._alone = alone
         self._settings = settings
         self._addresses = Addresses.of(settings)
-        self._served = {(w.name, w.version): w for w in workflows.values()}
+        self._served = {(w.name, w.version): w for w in workflows.served.values()}
+        self._refused = workflows.refused
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="stellwerk-loop", daemon=True)
         self._background: list[asyncio.Task[None]] = []
@@ -166,7 +167,7 @@ class Runtime:
             quarantine=Quarantine(self.backends),
             worker=worker,
         )
-        self._registration = Registration(self.backends, self._served, worker)
+        self._registration = Registration(self.backends, self._served, worker, self._refused)
         if not self._alone:
             for workflow in self._served.values():
                 for name in workflow.nodes:
