@@ -9,6 +9,7 @@ StellwerkError
 │   ├── BadWorkflow
 │   ├── BadPath
 │   ├── BadExport            the file is no export
+│   ├── BadAnswer            carries what is wrong in it, and what is wanted
 │   └── IdempotencyMismatch
 ├── NotFound
 ├── Conflict
@@ -49,6 +50,7 @@ StellwerkError
 """
 
 import inspect
+from collections.abc import Sequence
 from datetime import timedelta
 
 
@@ -89,6 +91,15 @@ class BadPath(BadInput):
 
 class BadExport(BadInput):
     """The file is no export of a stream."""
+
+
+class BadAnswer(BadInput):
+    """The answer is not what the step asks for."""
+
+    def __init__(self, message: str, *, faults: Sequence[tuple[str, str]] = (), schema: object = None) -> None:
+        """`faults` are JSON pointers to what is wrong in the answer, each with what is wrong."""
+        super().__init__(message)
+        self.faults, self.schema = faults, schema
 
 
 class IdempotencyMismatch(BadInput):
