@@ -50,8 +50,9 @@ StellwerkError
 """
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 
 class StellwerkError(Exception):
@@ -191,9 +192,12 @@ class NoStack(StellwerkError):
 class GatewayRefused(StellwerkError):
     """The gateway refused the request."""
 
-    def __init__(self, detail: str, *, status: int, kind: str = "") -> None:
+    def __init__(
+        self, detail: str, *, status: int, kind: str = "", problem: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """`problem` is all that the gateway said."""
         super().__init__(detail)
-        self.status, self.kind = status, kind
+        self.status, self.kind, self.problem = status, kind, problem
 
 
 class PatchRefused(StellwerkError):
