@@ -9,9 +9,8 @@ from sqlalchemy import text
 
 from app.database import transaction
 from app.progress import SessionId
-from app.sessions import attempts
 from tests.keyed import make_key
-from tests.populating import running, waiting
+from tests.populating import waiting
 from tests.serving import Served, serving
 
 SCHEMA: dict[str, Any] = {
@@ -27,17 +26,10 @@ async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
         yield served
 
 
-async def asking(served: Served, schema: Any = SCHEMA, question: Any = "how much?", project: str = "default") -> Any:
-    claim = await running(served.gateway.backends, project=project)
-    await attempts.wait_step(
-        served.gateway.backends,
-        claim,
-        question=question,
-        interrupt_id="interrupt-2",
-        node_snapshot=b"state",
-        answer_schema=schema,
-    )
-    return claim.session.session_id
+async def asking(
+    served: Served, schema: Any = SCHEMA, question: Any = "how much?", project: str = "default"
+) -> SessionId:
+    return await waiting(served.gateway.backends, question, project=project, answer_schema=schema)
 
 
 async def everything_in(served: Served, session_id: SessionId) -> list[Any]:
