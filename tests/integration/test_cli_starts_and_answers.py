@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.config import Settings
 from tests.populating import ended, waiting
 from tests.serving import TOKEN, Served, serving
 from tests.stacks import stellwerk
@@ -41,6 +42,17 @@ async def test_submit_with_all_that_a_session_takes(served: Served, home: Path, 
     assert first["continues"]["session_id"] == str(parent)
     shown = await said(served, home, "show", session_id)
     assert f"continues         {parent}" in shown.stdout
+
+
+async def test_prune_leaves_what_is_to_be_taken_over(served: Served, home: Path) -> None:
+    parent, other = await ended(served.gateway.backends), await ended(served.gateway.backends)
+    made = await served.create_session(continues=str(parent))
+    root = Settings(home=home).workspaces_dir
+    for name in (str(parent), str(other)):
+        (root / name).mkdir(parents=True)
+    assert (await said(served, home, "prune", "--older-than", "0s")).stdout.split() == [str(root / str(other))]
+    (root / made["session_id"]).mkdir()
+    assert (await said(served, home, "prune", "--older-than", "0s")).stdout.split() == [str(root / str(parent))]
 
 
 async def test_what_cannot_be_is_said_before_anything_is_sent(served: Served, home: Path) -> None:
