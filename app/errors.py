@@ -10,6 +10,7 @@ StellwerkError
 │   ├── BadWorkflow
 │   ├── BadPath
 │   ├── BadExport            the file is no export
+│   ├── BadAnswer            carries what is wrong in it, and what is wanted
 │   └── IdempotencyMismatch
 ├── NotFound
 ├── Conflict
@@ -50,7 +51,9 @@ StellwerkError
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 
 class StellwerkError(Exception):
@@ -94,6 +97,15 @@ class BadPath(BadInput):
 
 class BadExport(BadInput):
     """The file is no export of a stream."""
+
+
+class BadAnswer(BadInput):
+    """The answer is not what the step asks for."""
+
+    def __init__(self, message: str, *, faults: Sequence[tuple[str, str]] = (), schema: object = None) -> None:
+        """`faults` are JSON pointers to what is wrong in the answer, each with what is wrong."""
+        super().__init__(message)
+        self.faults, self.schema = faults, schema
 
 
 class IdempotencyMismatch(BadInput):
@@ -185,9 +197,12 @@ class NoStack(StellwerkError):
 class GatewayRefused(StellwerkError):
     """The gateway refused the request."""
 
-    def __init__(self, detail: str, *, status: int, kind: str = "") -> None:
+    def __init__(
+        self, detail: str, *, status: int, kind: str = "", problem: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """`problem` is all that the gateway said."""
         super().__init__(detail)
-        self.status, self.kind = status, kind
+        self.status, self.kind, self.problem = status, kind, problem
 
 
 class PatchRefused(StellwerkError):

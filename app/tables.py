@@ -171,6 +171,10 @@ sessions = Table(
     _timestamp("admitted_at", comment="null: waits for its turn"),
     _timestamp("advance_sent_at", comment="when advance_session was last sent"),
     Column("project", Text, nullable=False, server_default=text("'default'")),
+    Column("context", JSON, nullable=False, server_default=text("'{}'")),
+    Column("config", JSON, nullable=False, server_default=text("'{}'")),
+    Column("continues", Uuid, comment="the session from whose final state it started"),
+    Column("final_state", LargeBinary, comment="the state at its end, as the codec writes it"),
     CheckConstraint(
         "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
         name="sessions_status",
@@ -248,6 +252,7 @@ steps = Table(
     Column("error", Text),
     _timestamp("started_at"),
     _timestamp("ended_at"),
+    Column("answer_schema", JSON, comment="JSON Schema of the answer; null: any will do"),
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="steps_status"
     ),

@@ -22,7 +22,7 @@ from app.principals.secrets import new_key
 from app.sessions import approvals, worker_repository
 from app.sessions.model import RefusedWorkflow
 from tests.guide import GUIDE, clients, is_client, table
-from tests.populating import Population, populate
+from tests.populating import Population, populate, waiting
 from tests.readmes import Block
 from tests.serving import TOKEN, Served, serving
 from tests.surroundings import optional_program
@@ -194,6 +194,7 @@ async def test_every_type_of_problem_is_named(
         assert problem["status"] == answer.status_code
         return problem["type"].removeprefix(PROBLEM), str(answer.status_code)
 
+    asking = await waiting(served.gateway.backends, answer_schema={"type": "integer"})
     auditor = (await served.client.post("/keys", json={"name": "auditor", "scopes": ["audit"]})).json()["key"]
     assert (await served.client.post("/sessions", json={"task": "x"}, headers=key)).status_code == 201
     first = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
@@ -221,6 +222,7 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions", content=b" " * (MAX_BODY_BYTES + 1)),
         await ask("GET", "/sessions", headers={"Host": "example.com"}),
         await ask("POST", "/sessions", json={"tsk": "x"}),
+        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved"}),
         await ask("POST", "/keys", json={"name": "owner", "scopes": ["read"]}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "another"}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "odd"}),
