@@ -273,6 +273,15 @@ store_items = Table(
 )
 Index("store_items_order", store_items.c.project, store_items.c.namespace_position, store_items.c.position)
 
+store_seeds = Table(
+    "store_seeds",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("namespace", ARRAY(Text), primary_key=True),
+    Column("key", Text, primary_key=True),
+    comment="items that a module put into its store, and that the project was given",
+)
+
 cache_entries = Table(
     "cache_entries",
     metadata,

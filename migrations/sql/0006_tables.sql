@@ -17,6 +17,14 @@ COMMENT ON COLUMN store_items.vectors IS 'by field, where the store has an index
 COMMENT ON COLUMN store_items.namespace_position IS 'position of the first item of its namespace';
 CREATE INDEX IF NOT EXISTS store_items_order ON store_items (project, namespace_position, position);
 
+CREATE TABLE IF NOT EXISTS store_seeds (
+    project TEXT NOT NULL,
+    namespace TEXT[] NOT NULL,
+    key TEXT NOT NULL,
+    PRIMARY KEY (project, namespace, key)
+);
+COMMENT ON TABLE store_seeds IS 'items that a module put into its store, and that the project was given';
+
 CREATE TABLE IF NOT EXISTS cache_entries (
     project TEXT NOT NULL,
     workflow TEXT NOT NULL,

@@ -1,4 +1,4 @@
-"""Stores and caches of graphs. Two new tables: no lock is held for long."""
+"""Stores and caches of graphs. Three new tables: no lock is held for long."""
 
 from pathlib import Path
 
@@ -16,4 +16,5 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.execute("DROP TABLE cache_entries")
+    op.execute("DROP TABLE store_seeds")
     op.execute("DROP TABLE store_items")

@@ -1,5 +1,6 @@
 """A graph that was compiled with a store or a cache in memory ends the same with the ones in Postgres."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from operator import add
 from typing import Annotated, Any
@@ -10,17 +11,19 @@ from langgraph.cache.memory import InMemoryCache
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
-from langgraph.store.base import BaseStore
+from langgraph.store.base import BaseStore, SearchItem
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import CachePolicy
 from structlog.testing import capture_logs
 from typing_extensions import TypedDict
 
 from app.database import DriverPool
+from app.errors import UnstorableValue
 from tests.graphs.driving import loaded
 from workers.stores.cache import PostgresCache
 from workers.stores.own_loop import OwnLoop
 from workers.stores.replacing import cache_for, store_for, tell_what_is_replaced
+from workers.stores.seeds import Seeds
 from workers.stores.store import PostgresStore
 
 MEMORIES = ("users", "ann", "memories")
@@ -112,14 +115,68 @@ async def test_the_index_is_taken_over(homes: list[OwnLoop]) -> None:
         return [[float(len(text)), 1.0] for text in texts]
 
     plain = InMemoryStore(index={"dims": 2, "embed": embed, "fields": ["text"]})
+    full = InMemoryStore(index={"dims": 2, "embed": embed, "fields": ["text"]})
+    full.put(("a",), "bare", {})
+    full.put(("a",), "given", {"text": "yy"})
+    made.clear()
+    seeded = store_for(loaded(with_store().compile(store=full)), homes[0], "mail")
     store = store_for(loaded(with_store().compile(store=plain)), homes[0], "web")
     assert store is not None
     for one in (plain, store):
         await one.aput(("a",), "short", {"text": "x"})
         await one.aput(("a",), "long", {"text": "x" * 9})
+    assert seeded is not None
+    given = await seeded.asearch((), query="yy")
+    assert [(item.key, item.score is None) for item in given] == [("given", False), ("bare", True)]
+    made.remove("yy")
     found = [[(item.key, item.score) for item in await one.asearch((), query="x" * 8)] for one in (plain, store)]
     assert found[0] == found[1] and found[0][0][0] == "long"
     assert made == ["x", "x" * 9] * 2 + ["x" * 8] * 2
+
+
+def ages(found: list[SearchItem]) -> list[tuple[str, Any]]:
+    return [(item.key, item.value["age"]) for item in found]
+
+
+async def test_each_project_finds_what_the_module_put_into_its_store(homes: list[OwnLoop]) -> None:
+    def another_process(home: OwnLoop, project: str, *more: str) -> BaseStore:
+        memory = InMemoryStore()
+        for age, name in enumerate(("ann", "bob", "cy", *more)):
+            memory.put(("users",), name, {"age": (age,)})
+        store = store_for(loaded(with_store().compile(store=memory)), home, project)
+        assert store is not None
+        return store
+
+    first = another_process(homes[0], "web")
+    assert ages(await first.asearch(("users",))) == [("ann", (0,)), ("bob", (1,)), ("cy", (2,))]
+    await first.aput(("users",), "ann", {"age": 40})
+    await first.adelete(("users",), "bob")
+    assert ages(await first.asearch(())) == [("ann", 40), ("cy", (2,))]
+    second = another_process(homes[1], "web", "dee")
+    assert ages(await second.asearch(())) == [("ann", 40), ("cy", (2,)), ("dee", (3,))]
+    assert len(await another_process(homes[1], "mail").asearch(())) == 3
+
+
+async def test_what_a_module_puts_is_given_once_by_processes_that_begin_together(homes: list[OwnLoop]) -> None:
+    memory = InMemoryStore()
+    for number in range(50):
+        memory.put(("users",), str(number), {"age": number})
+    workflow = loaded(with_store().compile(store=memory))
+    stores = [PostgresStore(home, "web", workflow.codec, seeds=Seeds.of(memory, workflow.codec)) for home in homes * 4]
+
+    async def change(store: PostgresStore) -> None:
+        assert await store.aget(("users",), "1") is not None
+        await store.aput(("users",), "1", {"age": "changed"})
+
+    await asyncio.gather(*map(change, stores))
+    assert ages(await stores[0].asearch(("users",), limit=2)) == [("0", 0), ("1", "changed")]
+
+
+async def test_an_item_of_the_module_that_cannot_be_kept_is_refused_before_a_node_runs(homes: list[OwnLoop]) -> None:
+    memory = InMemoryStore()
+    memory.put(("users",), "ann", {"what": object()})
+    with pytest.raises(UnstorableValue):
+        store_for(loaded(with_store().compile(store=memory)), homes[0], "web")
 
 
 class OwnStore(InMemoryStore):

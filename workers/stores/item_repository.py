@@ -1,6 +1,6 @@
-"""The SQL on `store_items`. Each statement is a transaction of its own."""
+"""The SQL on `store_items` and `store_seeds`. Each statement is a transaction of its own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -61,9 +61,8 @@ SELECT {_COLUMNS} FROM unnest(%b::text[], %b::text[]) AS g (namespace, key)
 JOIN store_items i ON i.project = %b AND i.namespace = {_NAMESPACE} AND i.key = g.key
 """
 
-# One statement, so that all of a batch is there or nothing. Several batches that meet in the same items would lock
-# them in different orders, so they take turns. A namespace keeps its place as long as it has an item.
-_WRITE: LiteralString = f"""
+# Several batches that meet in the same items would lock them in different orders, so they take turns.
+_GIVEN: LiteralString = f"""
 WITH turn AS MATERIALIZED (
     SELECT CASE WHEN %b::int > 1 THEN pg_advisory_xact_lock(%b::int, hashtext(%b)) END
 ), given AS MATERIALIZED (
@@ -72,10 +71,10 @@ WITH turn AS MATERIALIZED (
     FROM turn, unnest(%b::text[], %b::text[], %b::text[], %b::text[]) WITH ORDINALITY
         AS g (namespace, key, value, vectors, n)
     ORDER BY n
-), removed AS (
-    DELETE FROM store_items i USING given g
-    WHERE i.project = %b AND i.namespace = g.namespace AND i.key = g.key AND g.value IS NULL
-)
+)"""
+
+# A namespace keeps its place as long as it has an item.
+_PUT: LiteralString = """
 INSERT INTO store_items AS i
     (project, namespace, key, value, vectors, position, namespace_position, created_at, updated_at)
 SELECT %b, g.namespace, g.key, g.value, g.vectors, g.position,
@@ -84,12 +83,27 @@ SELECT %b, g.namespace, g.key, g.value, g.vectors, g.position,
            min(g.position) OVER (PARTITION BY g.namespace)
        ),
        clock_timestamp(), clock_timestamp()
-FROM given g WHERE g.value IS NOT NULL ORDER BY g.position
+"""
+
+# One statement, so that all of a batch is there or nothing.
+_WRITE: LiteralString = f"""{_GIVEN}, removed AS (
+    DELETE FROM store_items i USING given g
+    WHERE i.project = %b AND i.namespace = g.namespace AND i.key = g.key AND g.value IS NULL
+)
+{_PUT} FROM given g WHERE g.value IS NOT NULL ORDER BY g.position
 ON CONFLICT (project, namespace, key) DO UPDATE SET
     value = excluded.value, created_at = excluded.created_at, updated_at = excluded.updated_at,
     vectors = CASE WHEN excluded.vectors IS NULL THEN i.vectors
                    ELSE coalesce(i.vectors, '{{}}') || excluded.vectors END
 RETURNING 1
+"""
+
+_SEED: LiteralString = f"""{_GIVEN}, sown AS (
+    INSERT INTO store_seeds (project, namespace, key) SELECT %b, g.namespace, g.key FROM given g
+    ON CONFLICT DO NOTHING RETURNING namespace, key
+)
+{_PUT} FROM given g JOIN sown USING (namespace, key) ORDER BY g.position
+ON CONFLICT DO NOTHING RETURNING 1
 """
 
 _BELOW: LiteralString = (
@@ -121,16 +135,16 @@ async def read(pool: DriverPool, project: str, ids: Sequence[Id]) -> dict[Id, Ro
     return {(row.namespace, row.key): row for row in rows}
 
 
-async def write(pool: DriverPool, project: str, writes: dict[Id, Write]) -> None:
+async def write(pool: DriverPool, project: str, writes: Mapping[Id, Write]) -> None:
     """All or nothing, in this order."""
-    arrays = (
-        [_json(namespace) for namespace, _ in writes],
-        [key for _, key in writes],
-        [write.value for write in writes.values()],
-        [orjson.dumps(write.vectors).decode() if write.vectors else None for write in writes.values()],
-    )
     turn = (len(writes), STORE_WRITES, project)
-    await pool.execute(_WRITE, (*turn, *arrays, project, project, project))
+    await pool.execute(_WRITE, (*turn, *_arrays(writes), project, project, project))
+
+
+async def seed(pool: DriverPool, project: str, seeds: Mapping[Id, Write]) -> None:
+    """Puts those that the project was never given, and has not put itself."""
+    turn = (1 + len(seeds), STORE_WRITES, project)
+    await pool.execute(_SEED, (*turn, *_arrays(seeds), project, project, project))
 
 
 async def page(
@@ -185,6 +199,15 @@ async def namespaces(
     )
     below = _below(project, match.head)
     return [tuple(cut) for (cut,) in await pool.execute(query, (max_depth, *below, *arguments, limit, offset))]
+
+
+def _arrays(writes: Mapping[Id, Write]) -> tuple[list[str], list[str], list[str | None], list[str | None]]:
+    return (
+        [_json(namespace) for namespace, _ in writes],
+        [key for _, key in writes],
+        [write.value for write in writes.values()],
+        [orjson.dumps(write.vectors).decode() if write.vectors else None for write in writes.values()],
+    )
 
 
 def _json(namespace: Namespace) -> str:

@@ -62,6 +62,10 @@ async def writes(ops: Iterable[PutOp], index: IndexConfig | None, codec: Codec) 
 async def _vectors(ops: Sequence[PutOp], index: IndexConfig) -> dict[Id, dict[str, list[float]]]:
     memory = InMemoryStore(index=index)
     await memory.abatch(ops)
+    return vectors_in(memory)
+
+
+def vectors_in(memory: InMemoryStore) -> dict[Id, dict[str, list[float]]]:
     return {
         (namespace, key): {path: [float(number) for number in vector] for path, vector in paths.items()}
         for namespace, keys in memory._vectors.items()

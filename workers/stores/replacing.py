@@ -6,6 +6,7 @@ Any other is the user's own and used as it is; a graph that was compiled with no
 
 from collections.abc import Iterable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import structlog
 from langgraph.cache.base import BaseCache
@@ -18,17 +19,25 @@ from workers.graph.loading import LoadedWorkflow
 from workers.stores.cache import PostgresCache
 from workers.stores.cache_repository import Owner
 from workers.stores.own_loop import OwnLoop
+from workers.stores.seeds import Seeds
 from workers.stores.store import PostgresStore
 
 logger = structlog.get_logger(__name__)
 
+_seeds: WeakKeyDictionary[InMemoryStore, Seeds] = WeakKeyDictionary()
+
 
 def store_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseStore | None:
-    """Costs next to nothing: make one for each attempt."""
+    """Costs next to nothing: make one for each attempt.
+
+    Raises UnstorableValue when the graph's module has put into its store what cannot be kept.
+    """
     store = workflow.store
     if store is None or type(store) is not InMemoryStore:
         return store
-    return PostgresStore(home, project, workflow.codec, _index(store))
+    if store not in _seeds:
+        _seeds[store] = Seeds.of(store, workflow.codec)
+    return PostgresStore(home, project, workflow.codec, _index(store), _seeds[store])
 
 
 def cache_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseCache[Any] | None:

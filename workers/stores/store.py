@@ -24,7 +24,9 @@ from workers.stores import item_repository as repository
 from workers.stores import item_values as values
 from workers.stores.item_repository import START, NamespaceMatch, Place, Row
 from workers.stores.own_loop import OwnLoop
+from workers.stores.seeds import Seeds
 
+NO_SEEDS = Seeds({})
 PAGE = 500
 MOST_SCORED = 20_000
 """A search by meaning reads all items below its namespace, some 10 KB each, into memory."""
@@ -36,18 +38,26 @@ class PostgresStore(BaseStore):
     It sees the items of its project alone. Like InMemoryStore it has no time to live.
     """
 
-    __slots__ = ("_codec", "_home", "_project", "index_config")
+    __slots__ = ("_codec", "_home", "_project", "_seeds", "index_config")
 
     # Not langgraph-checkpoint-postgres: its values are plain JSON (a tuple comes back as a list, a date is refused),
     # `$gt` compares texts, results stand in another order, its tables are migrated by itself, and an index needs an
     # extension of Postgres. Who wants it gives it to compile(), and it is used.
 
-    def __init__(self, home: OwnLoop, project: str, codec: Codec, index: IndexConfig | None = None) -> None:
+    def __init__(
+        self,
+        home: OwnLoop,
+        project: str,
+        codec: Codec,
+        index: IndexConfig | None = None,
+        seeds: Seeds = NO_SEEDS,
+    ) -> None:
         """`index` as InMemoryStore takes it."""
         super().__init__()
         self._home = home
         self._project = project
         self._codec = codec
+        self._seeds = seeds
         self.index_config = index
 
     def batch(self, ops: Iterable[Op]) -> list[Result]:
@@ -61,6 +71,7 @@ class PostgresStore(BaseStore):
         """Reads see nothing of what the same batch writes; its writes happen together or not at all."""
         for op in ops:
             _check(op)
+        await self._seeds.give(pool, self._project)
         results: list[Result] = [None] * len(ops)
         gets = {place: op for place, op in enumerate(ops) if isinstance(op, GetOp)}
         if gets:
