@@ -179,6 +179,19 @@ async def test_an_item_of_the_module_that_cannot_be_kept_is_refused_before_a_nod
         store_for(loaded(with_store().compile(store=memory)), homes[0], "web")
 
 
+async def test_a_node_that_uses_the_modules_own_variable_is_told_of_once(homes: list[OwnLoop]) -> None:
+    memory = InMemoryStore()
+    memory.put(("users",), "ann", {})
+    workflow = loaded(with_store().compile(store=memory))
+    with capture_logs() as logs:
+        store_for(workflow, homes[0], "web")
+        assert logs == []
+        memory.put(("users",), "bob", {})
+        for home in homes:
+            store_for(workflow, home, "web")
+    assert ["module's variable" in line["event"] for line in logs] == [True]
+
+
 class OwnStore(InMemoryStore):
     pass
 

@@ -6,7 +6,7 @@ Any other is the user's own and used as it is; a graph that was compiled with no
 
 from collections.abc import Iterable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import structlog
 from langgraph.cache.base import BaseCache
@@ -25,6 +25,8 @@ from workers.stores.store import PostgresStore
 logger = structlog.get_logger(__name__)
 
 _seeds: WeakKeyDictionary[InMemoryStore, Seeds] = WeakKeyDictionary()
+_used_past_us: WeakSet[InMemoryStore] = WeakSet()
+"""Of which that was told."""
 
 
 def store_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseStore | None:
@@ -37,6 +39,13 @@ def store_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseStor
         return store
     if store not in _seeds:
         _seeds[store] = Seeds.of(store, workflow.codec)
+    if not _seeds[store].are_all_of(store) and store not in _used_past_us:
+        _used_past_us.add(store)
+        logger.warning(
+            "a node puts into the InMemoryStore by its module's variable, so each worker has other items;"
+            " take it from runtime.store",
+            workflow=workflow.name,
+        )
     return PostgresStore(home, project, workflow.codec, _index(store), _seeds[store])
 
 
