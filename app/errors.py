@@ -46,6 +46,7 @@ StellwerkError
 ├── ProviderNotSetUp         says what to set
 ├── ModelRefused             a provider refused for good, or a model did not do its work
 ├── BudgetExhausted          raising it was refused
+├── TooManyItems             a search in a store would have to read all of them
 ├── SchemaTooNew             a database does not go back
 └── EmbeddedServerError      carries what to do
 """
@@ -271,6 +272,10 @@ class ModelRefused(StellwerkError):
 
 class BudgetExhausted(StellwerkError):
     """The session's budget is spent, and raising it was refused."""
+
+
+class TooManyItems(StellwerkError):
+    """A search with a query would have to compare too many items of the store."""
 
 
 class SchemaTooNew(StellwerkError):

@@ -29,6 +29,7 @@ from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
 from workers.graph.loading import Workflows
 from workers.maintenance.admission import Admission
+from workers.maintenance.cache_pruner import CachePruner
 from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
 from workers.maintenance.room import Room
@@ -42,6 +43,7 @@ from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import TOO_LARGE_STATUS, Quarantine, too_large
 from workers.steps.runner import Runner
 from workers.steps.snapshots import Snapshots
+from workers.stores.replacing import tell_what_is_replaced
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -172,12 +174,14 @@ class Runtime:
             for workflow in self._served.values():
                 for name in workflow.nodes:
                     metrics.expect_steps(name, workflow.node(name).queue)
+            tell_what_is_replaced(self._served.values())
             self._metrics = serve_metrics(settings)
             await self._registration.begin()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
-            maintainers = (self._registration, Rescuer(self.backends, tuple(self._served)), Admission(self.backends))
+            rescuer = Rescuer(self.backends, tuple(self._served))
+            maintainers = (self._registration, rescuer, Admission(self.backends), CachePruner(pool))
             room = Room(self.backends, maintainers)
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))
 
