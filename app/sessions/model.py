@@ -116,6 +116,7 @@ class SessionRow:
     """`tags`, `metadata`, `configurable`, `recursion_limit`: those that were given."""
     continues: UUID | None
     """The session from whose final state it started, and whose workspace it took over."""
+    project: str
 
     @property
     def next_superstep(self) -> int:

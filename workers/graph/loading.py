@@ -13,6 +13,7 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
 from langgraph.types import RetryPolicy
 
 from app.errors import BadWorkflow, describe, one_line
@@ -83,6 +84,11 @@ class LoadedWorkflow:
         """The user's graph."""
         graph = self.workflow.graph
         return graph if isinstance(graph, CompiledStateGraph) else graph.compile()
+
+    @property
+    def store(self) -> BaseStore | None:
+        """What the graph was compiled with."""
+        return self.compiled.store
 
     @cached_property
     def attempts(self) -> Graph:

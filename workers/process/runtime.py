@@ -43,6 +43,7 @@ from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import TOO_LARGE_STATUS, Quarantine, too_large
 from workers.steps.runner import Runner
 from workers.steps.snapshots import Snapshots
+from workers.stores.own_loop import OwnLoop
 from workers.stores.replacing import tell_what_is_replaced
 from workers.workspace.repository import Workspaces
 
@@ -168,6 +169,7 @@ class Runtime:
             limits=self._limits,
             quarantine=Quarantine(self.backends),
             worker=worker,
+            own_loop=OwnLoop(pool),
         )
         self._registration = Registration(self.backends, self._served, worker, self._refused)
         if not self._alone:

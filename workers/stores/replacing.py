@@ -11,7 +11,6 @@ from weakref import WeakKeyDictionary, WeakSet
 import structlog
 from langgraph.cache.base import BaseCache
 from langgraph.cache.memory import InMemoryCache
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.store.base import BaseStore, IndexConfig
 from langgraph.store.memory import InMemoryStore
 
@@ -77,8 +76,7 @@ def tell_what_is_replaced(workflows: Iterable[LoadedWorkflow]) -> None:
 
 
 def _cache(workflow: LoadedWorkflow) -> BaseCache[Any] | None:
-    graph = workflow.workflow.graph
-    return graph.cache if isinstance(graph, CompiledStateGraph) else None
+    return workflow.compiled.cache
 
 
 def _index(store: InMemoryStore) -> IndexConfig | None:
