@@ -206,7 +206,7 @@ async def test_an_enum_may_name_nodes(names: Any) -> None:
 def test_graphs_are_compiled_once() -> None:
     workflow: LoadedWorkflow = loaded(simple())
     assert workflow.orchestration is workflow.orchestration
-    assert workflow.node_graph("go") is workflow.node_graph("go")
+    assert workflow.attempts is workflow.attempts
 
 
 def test_the_types_of_the_state_are_found_wherever_annotations_name_them() -> None:

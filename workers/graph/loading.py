@@ -2,8 +2,9 @@
 
 import importlib
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
@@ -12,12 +13,15 @@ from typing import Any
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import Pregel
-from langgraph.store.base import BaseStore
+from langgraph.types import RetryPolicy
 
 from app.errors import BadWorkflow, describe, one_line
 from app.sessions.model import RefusedWorkflow
+from workers.graph.channels import untracked
 from workers.graph.codec import Codec
-from workers.graph.copies import Graph, node_graph, orchestrating_copy
+from workers.graph.copies import Graph, attempt_copy, orchestrating_copy
+from workers.graph.invocation import Invocation
+from workers.graph.message_ids import MessageChannels
 from workers.graph.schemas import Builder, shape_digest, state_types, subgraphs
 from workers.graph.serializer import ExactSerializer
 from workers.graph.unsupported import unsupported
@@ -75,18 +79,44 @@ class LoadedWorkflow:
         return orchestrating_copy(self.builder)
 
     @cached_property
-    def _node_graphs(self) -> dict[str, Graph]:
-        return {}
-
-    def node_graph(self, name: str) -> Graph:
-        if name not in self._node_graphs:
-            self._node_graphs[name] = node_graph(self.builder, name, self.store)
-        return self._node_graphs[name]
-
-    @property
-    def store(self) -> BaseStore | None:
+    def compiled(self) -> Graph:
+        """The user's graph."""
         graph = self.workflow.graph
-        return graph.store if isinstance(graph, CompiledStateGraph) else None
+        return graph if isinstance(graph, CompiledStateGraph) else graph.compile()
+
+    @cached_property
+    def attempts(self) -> Graph:
+        """What attempts run."""
+        return attempt_copy(self.compiled)
+
+    def retry_policies(self, name: str) -> Sequence[RetryPolicy]:
+        """What the graph says about errors of this node; nothing where the workflow's `Node` says it."""
+        if self.node(name).max_attempts is not None:
+            return ()
+        return self.compiled.nodes[name].retry_policy or self.compiled.retry_policy or ()
+
+    def max_attempts(self, name: str) -> int | None:
+        """None: the setting's."""
+        return self.node(name).max_attempts or max((p.max_attempts for p in self.retry_policies(name)), default=None)
+
+    def time_limit(self, name: str) -> timedelta | None:
+        """None: the setting's. A time-out of the node itself (`add_node(timeout=…)`) is LangGraph's to keep."""
+        step_timeout = self.compiled.step_timeout
+        return self.node(name).time_limit or (timedelta(seconds=step_timeout) if step_timeout else None)
+
+    @cached_property
+    def message_channels(self) -> MessageChannels:
+        return MessageChannels.of(self.builder)
+
+    @cached_property
+    def untracked(self) -> frozenset[str]:
+        """The channels that LangGraph keeps in memory only."""
+        return untracked(self.builder)
+
+    def notices_answers(self, invocation: Invocation) -> bool:
+        """Says whether it makes a difference to the graph that LangGraph begins its run anew with an answer."""
+        counts_steps = bool(self.builder.managed) or invocation.limits_steps(self.attempts)
+        return counts_steps or bool(self.untracked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +201,7 @@ def _check(loaded: LoadedWorkflow) -> None:
         loaded.orchestration  # noqa: B018
     except ValueError as error:
         raise BadWorkflow(f"it does not compile: {error}") from error
-    loaded.version, loaded.input_fields, loaded.codec  # noqa: B018
+    loaded.version, loaded.input_fields, loaded.codec, loaded.attempts  # noqa: B018
 
 
 def _types_of_names(builder: Builder) -> set[type]:
