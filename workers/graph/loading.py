@@ -208,7 +208,7 @@ def _check(loaded: LoadedWorkflow) -> None:
         loaded.codec  # noqa: B018 - it allows the classes of the modules that are imported now
     except ValueError as error:
         raise BadWorkflow(f"it does not compile: {error}") from error
-    loaded.version, loaded.input_fields, loaded.codec  # noqa: B018
+    loaded.version, loaded.input_fields, loaded.codec, loaded.attempts  # noqa: B018
 
 
 def _types_of_names(builder: Builder) -> set[type]:
