@@ -16,7 +16,7 @@ from app.events.proof.entries import verify_stream
 from app.principals import facts
 from app.principals.model import OWNER
 from app.progress import SessionId
-from app.sessions import repository, service
+from app.sessions import repository, service, start_repository
 from tests.keyed import Keyed, control_events, make_key, showing
 from tests.populating import created, ended, report, running, waiting
 from tests.serving import Served, another, serving
@@ -125,9 +125,9 @@ async def test_what_fails_is_not_recorded_and_what_is_not_recorded_is_not_done(
                 assert (await client.post(f"/sessions/{session_id}/cancel")).status_code == 500
             assert (await client.get(f"/sessions/{session_id}")).json()["status"] == "created"
             assert await done(served) == []
-        for what in ("insert_session", "session_view"):
+        for where, what in ((start_repository, "insert_session"), (repository, "session_view")):
             with monkeypatch.context() as patched:
-                patched.setattr(repository, what, fails)
+                patched.setattr(where, what, fails)
                 assert (await client.post("/sessions", json={"task": "lost"})).status_code == 500
             assert await done(served) == []
         listed = (await client.get("/sessions")).json()["sessions"]
