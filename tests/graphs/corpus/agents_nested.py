@@ -9,6 +9,7 @@ from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from tests.graphs.cases import Case
+from tests.graphs.corpus import REFUSED
 from tests.graphs.corpus.agents_tools import ask
 from tests.graphs.effects import happened
 from tests.graphs.scripted import Agent, Messages, Turn, agent, asks, call, heard, look_up, pay, says
@@ -119,6 +120,7 @@ def in_rounds(each: Agent, rounds: int = 3) -> StateGraph[Any]:
 
 
 def shell() -> Agent:
+    """Its state holds a process, which no other process can have."""
     commands = (
         [call("shell", "a", command="X=1; echo begun")],
         [call("shell", "b", command="echo $X; exit_code() { return 3; }; exit_code")],
@@ -173,5 +175,5 @@ CASES = [
         EDITED,
     ),
     case("that_keeps_nothing", in_rounds(working("one", checkpointer=False))),
-    Case("agent_with_a_shell", "agents: nested", shell(), asks("go")),
+    Case("agent_with_a_shell", REFUSED, shell(), asks("go"), raises="shell_session_resources"),
 ]

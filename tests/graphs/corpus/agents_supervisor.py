@@ -18,8 +18,7 @@ from tests.graphs.scripted import Agent, Messages, Turn, agent, asks, call, hear
 
 @tool
 async def ask(question: str) -> str:
-    """Asks a person."""
-    happened(f"before {question}")
+    """Asks a person. Which of two open questions is answered first is chance, and so how often this begins."""
     answer = interrupt({"question": question})
     happened(f"{question}: {answer}")
     return f"{question}: {answer}"
@@ -126,12 +125,11 @@ CASES = [
     ),
     case("that_does_it_alone", [worker("math")], heard),
     case("of_one_that_asks", [asking("math"), worker("text")], to("math", "text"), answers=["yes", "no"]),
-    # Which of the two comes first among the open questions of one task is chance in plain LangGraph.
     case(
         "of_one_that_asks_twice_at_once",
         [asking("math", at_once=True), worker("text")],
         to("math", "text"),
-        answers=["yes", "yes"],
+        answers={str({"question": f"math {word}"}): word for word in ("first", "second")},
     ),
     case("of_two_that_ask", [asking("math"), asking("text")], to("math", "text"), answers=["a", "b", "c", "d"]),
     case("of_one_that_is_reviewed", [worker("math", reviewed), worker("text")], to("math", "text"), answers=[ANSWER]),
