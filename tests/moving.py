@@ -71,7 +71,7 @@ async def look(case: Case) -> Facts:
 
 
 def new_step(agent: str) -> NewStep:
-    return NewStep(agent, agent, "default", f"interrupt {agent}", None, 3, timedelta(hours=1))
+    return NewStep(agent, agent, "default", None, 3, timedelta(hours=1))
 
 
 async def owed(case: Case) -> Owed:

@@ -134,7 +134,7 @@ class _Making:
     async def begun(self) -> Claim:
         backends, session_id = self.served.gateway.backends, await self.created()
         agent = self.of("agent")
-        step = NewStep(self.of("path"), agent, self.of("queue"), "interrupt-1", None, 1, timedelta(hours=1))
+        step = NewStep(self.of("path"), agent, self.of("queue"), None, 1, timedelta(hours=1))
         await advance(backends, session_id, steps=[step])
         claim = await attempts.claim_step(
             *(backends, session_id, 1, 1),

@@ -36,7 +36,7 @@ async def running(
 
 async def begun(backends: Backends, session_id: SessionId) -> Claim:
     """A created session goes on like that."""
-    step = NewStep("architect", "architect", "default", "interrupt-1", None, 3, timedelta(hours=1))
+    step = NewStep("architect", "architect", "default", None, 3, timedelta(hours=1))
     await advance(backends, session_id, steps=[step])
     claim = await attempts.claim_step(
         backends, session_id, 1, 1, agent="architect", lease=uuid4(), worker="worker-1", served=SERVED, alone=False

@@ -101,7 +101,6 @@ class NewStep:
     task_path: str
     agent: str
     queue: str
-    interrupt_id: str
     input: bytes | None
     max_attempts: int
     time_limit: timedelta

@@ -180,7 +180,7 @@ async def commit_fold(
             [step.task_path for step in steps],
             [step.agent for step in steps],
             [step.queue for step in steps],
-            [step.interrupt_id for step in steps],
+            [None] * len(steps),  # a question has an id once the node has asked it
             [step.input for step in steps],
             [step.max_attempts for step in steps],
             [step.time_limit // timedelta(milliseconds=1) for step in steps],

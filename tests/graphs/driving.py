@@ -9,9 +9,10 @@ import orjson
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command
 
-from workers.graph import fold
+from workers.graph import fold, results
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.node_run import NodeInterrupted, run_node
+from workers.graph.results import StepResult
 from workers.workflow import Workflow
 
 
@@ -53,31 +54,28 @@ async def drive(
             outcome.output = folded.output
             return outcome
         assert fold.read(workflow, folded.snapshot).pending == folded.pending
-        results = {}
+        returned = {}
         completing = list(folded.pending)
         order(completing)
         for step in completing:
             asked = (answers or {}).get(step.node, [])
-            value = await run_step(workflow, folded.snapshot, step, asked)
-            results[step.path] = through_json(workflow, value)
-        folded = await fold.fold(workflow, folded.snapshot, results)
+            returned[step.path] = await run_step(workflow, folded.snapshot, step, asked)
+        folded = await fold.fold(workflow, folded.snapshot, returned)
 
 
-async def run_step(workflow: LoadedWorkflow, snapshot: bytes, step: fold.PendingStep, answers: list[Any]) -> Any:
-    if step.input is fold.NO_INPUT:
-        value = fold.state_for(workflow, snapshot, step.node)
-    else:
-        value = through_json(workflow, step.input)
-    outcome = await run_node(workflow, step.node, value)
+async def run_step(workflow: LoadedWorkflow, snapshot: bytes, step: fold.PendingStep, answers: list[Any]) -> StepResult:
+    """As the log has it afterwards."""
+    outcome = await run_node(workflow, snapshot, step.path)
     for answer in answers:
         assert isinstance(outcome, NodeInterrupted)
-        outcome = await run_node(workflow, step.node, value, snapshot=outcome.snapshot, answer=answer)
-    assert not isinstance(outcome, NodeInterrupted)
-    return outcome.value
+        outcome = await run_node(workflow, snapshot, step.path, stands=outcome.snapshot, answer=answer)
+    assert isinstance(outcome, StepResult)
+    return through_json(workflow, outcome)
 
 
-def through_json(workflow: LoadedWorkflow, value: Any) -> Any:
-    return workflow.codec.decode(orjson.loads(orjson.dumps(workflow.codec.encode(value))))
+def through_json(workflow: LoadedWorkflow, result: StepResult) -> StepResult:
+    written = orjson.dumps(results.encode(workflow.codec, result))
+    return results.decode(workflow.codec, orjson.loads(written))
 
 
 async def plain(

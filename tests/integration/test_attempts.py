@@ -32,7 +32,7 @@ async def backends(database_url: str, redis_url: str) -> AsyncIterator[Backends]
 
 
 def new_step(agent: str) -> NewStep:
-    return NewStep(f"node:{agent}", agent, "default", f"interrupt {agent}", None, 3, timedelta(hours=1))
+    return NewStep(f"node:{agent}", agent, "default", None, 3, timedelta(hours=1))
 
 
 async def queued(backends: Backends, *agents: str) -> SessionId:

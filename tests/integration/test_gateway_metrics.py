@@ -48,7 +48,7 @@ async def submit(served: Served, project: str, *, agent: str, queue: str) -> Non
     """A session of the project with a queued step."""
     submitter = Principal(key_id=None, name="submitter", project=project, scopes=EVERY_SCOPE)
     view, _ = await service.create_session(served.gateway.backends, NewSession(task="x"), principal=submitter)
-    step = NewStep("node:x", agent, queue, "interrupt-1", None, 3, timedelta(hours=1))
+    step = NewStep("node:x", agent, queue, None, 3, timedelta(hours=1))
     await advance(served.gateway.backends, view.session_id, steps=[step])
 
 

@@ -176,7 +176,7 @@ def test_allowed_state_types_are_found_by_name() -> None:
 def test_graphs_are_compiled_once() -> None:
     workflow: LoadedWorkflow = loaded(simple())
     assert workflow.orchestration is workflow.orchestration
-    assert workflow.node_graph("go") is workflow.node_graph("go")
+    assert workflow.attempts is workflow.attempts
 
 
 def test_the_types_of_the_state_are_found_wherever_annotations_name_them() -> None:

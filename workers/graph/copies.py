@@ -1,44 +1,69 @@
 """The two graphs that are made of a user's graph.
 
-The orchestrating copy is the same graph, in which every node only asks for its result. It keeps edges,
-joins, branches, destinations, schemas and `defer`, so LangGraph itself decides what runs next; retries,
-caches and time limits are a step's business and are left out.
+The orchestrating copy is the same graph, in which every node gives back the result that its step had. It keeps
+edges, joins, branches, destinations, schemas and `defer`, so LangGraph itself decides what runs next.
 
-A one-node graph holds a single node's own runnable, reached by a `Send`. So the stream writer, the injected
-runtime, `interrupt()` and subgraphs work as in plain LangGraph, and what the node returned is taken as it is,
-before any of LangGraph's writers interprets it.
+The attempt's copy is the graph itself, in which a node's result is taken as the node returned it, before any of
+LangGraph's writers interprets it: routers run in the fold, where an error of theirs costs no paid step. Retries
+are left out: each is an attempt of its own.
 """
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
-from functools import partial
-from typing import Annotated, Any, TypeAlias, TypedDict
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 from uuid import UUID
 
 from langchain_core.messages import convert_to_messages
 from langchain_core.runnables import RunnableConfig
+from langgraph._internal._constants import CONFIG_KEY_SEND, CONFIG_KEY_TASK_ID, PUSH
 from langgraph._internal._runnable import RunnableCallable
-from langgraph.channels import BinaryOperatorAggregate, EphemeralValue
+from langgraph.channels import BinaryOperatorAggregate
 from langgraph.channels.base import BaseChannel
-from langgraph.graph import START, StateGraph
-from langgraph.graph.message import add_messages
+from langgraph.graph import START
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.store.base import BaseStore
-from langgraph.types import Command, Send, interrupt
+from langgraph.pregel._read import PregelNode
+from langgraph.types import Command
 from langsmith import tracing_context
 
+from workers.graph.channels import Channel, adds_messages, carried
+from workers.graph.results import StepResult
 from workers.graph.schemas import Builder
 
 Graph: TypeAlias = CompiledStateGraph[Any, Any, Any, Any]
 
-RETURNED = "stellwerk_returned"
-"""The key in a run's `configurable` whose list takes what the node returned."""
+RETURNED = "__return__"
+"""The channel that takes what a node returned. LangGraph has it for the functional API; no state holds it."""
 
-_folded_session: ContextVar[str] = ContextVar("folded_session", default="")
+IDLE = "stellwerk-idle"
+"""A node that makes no task: it stands for the siblings of an attempt that was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Folding:
+    """A fold under way: whose, the results that its nodes give back, and which did."""
+
+    session_id: str
+    results: Mapping[str, StepResult]
+    given: dict[str, str] = field(default_factory=dict)
+    """The paths, by the ids of the tasks."""
+
+
+_folding: ContextVar[Folding] = ContextVar("folding")
+
+
+@contextmanager
+def folding(current: Folding) -> Iterator[None]:
+    """Switches tracing off, too, which is I/O."""
+    token = _folding.set(current)
+    try:
+        with tracing_context(enabled=False):
+            yield
+    finally:
+        _folding.reset(token)
 
 
 def orchestrating_copy(builder: Builder) -> Graph:
@@ -46,56 +71,82 @@ def orchestrating_copy(builder: Builder) -> Graph:
     duplicate = copy.copy(builder)
     duplicate._node_defaults = type(builder._node_defaults)()
     duplicate.nodes = {
-        name: replace(spec, runnable=_ask_for_result(name), retry_policy=None, cache_policy=None, timeout=None)
+        name: replace(spec, runnable=_give_result(name), retry_policy=None, cache_policy=None, timeout=None)
         for name, spec in builder.nodes.items()
     }
-    duplicate.channels = {name: _repeatable(channel) for name, channel in builder.channels.items()}
+    duplicate.channels = {name: carried(_repeatable(channel)) for name, channel in builder.channels.items()}
     return duplicate.compile()
 
 
-@contextmanager
-def folding(session_id: str) -> Iterator[None]:
-    """Names the session whose messages get their ids in this context; switches tracing off, which is I/O."""
-    token = _folded_session.set(session_id)
-    try:
-        with tracing_context(enabled=False):
-            yield
-    finally:
-        _folded_session.reset(token)
+def attempt_copy(graph: Graph) -> Graph:
+    """Without a saver; runs from a checkpoint that has one task."""
+    duplicate = copy.copy(graph)
+    take = RunnableCallable(_take, name="take", trace=False)
+    duplicate.nodes = {
+        name: node if name == START else node.copy({"writers": [take], "retry_policy": None})
+        for name, node in graph.nodes.items()
+    }
+    duplicate.nodes[IDLE] = PregelNode(channels=[], triggers=[])
+    duplicate.channels = {
+        name: carried(channel) if isinstance(channel, BaseChannel) else channel
+        for name, channel in graph.channels.items()
+    }
+    duplicate.retry_policy = ()
+    duplicate.step_timeout = None  # the step's own time limit holds, which takes it over
+    duplicate.interrupt_before_nodes = duplicate.interrupt_after_nodes = ()
+    return duplicate
 
 
-def _ask_for_result(node: str) -> RunnableCallable:
-    # A node runs again from its start at every resume: nothing but the one call may stand here.
-    async def ask(_state: Any) -> Any:
-        return interrupt({"node": node})
-
-    return RunnableCallable(None, ask, name=node, trace=False)
+def task_path(path: tuple[Any, ...], node: str) -> str:
+    """Sorts like LangGraph's own task paths: nodes by name, then `Send`s as they were sent."""
+    kind, place, *_ = path
+    return f"send:{place:010d}:{node}" if kind == PUSH else f"node:{node}"
 
 
-def _repeatable(channel: BaseChannel[Any, Any, Any]) -> BaseChannel[Any, Any, Any]:
+def place_of(path: str) -> int | None:
+    """Among those that were sent, from 0; None for a node that reads the state."""
+    kind, place, *_ = path.split(":", 2)
+    return int(place) if kind == "send" else None
+
+
+def _give_result(node: str) -> RunnableCallable:
+    def give(_state: Any, config: RunnableConfig) -> Any:
+        current = _folding.get()
+        path = task_path(config["metadata"]["langgraph_path"], node)
+        result = current.results[path]
+        current.given[config["configurable"][CONFIG_KEY_TASK_ID]] = path
+        if result.sent:
+            config["configurable"][CONFIG_KEY_SEND](result.sent)
+        return result.returned
+
+    return RunnableCallable(give, None, name=node, trace=False)
+
+
+def _take(returned: Any, config: RunnableConfig) -> None:
+    # A subgraph that commands its parent comes with the parent's namespace for a graph.
+    if isinstance(returned, Command) and returned.graph not in (None, Command.PARENT):
+        returned = replace(returned, graph=None)
+    config["configurable"][CONFIG_KEY_SEND]([(RETURNED, returned)])
+
+
+def _repeatable(channel: Channel) -> Channel:
     """The channel; one of messages gives them the same ids in every fold of the same log.
 
-    `add_messages` makes up a random id for a message without one, and then a fold that is repeated would
-    not give the same state.
+    Steps complete with ids. Older logs hold messages without one, for which `add_messages` would make up another
+    at every fold.
     """
-    if not isinstance(channel, BinaryOperatorAggregate) or not _adds_messages(channel.operator):
+    if not isinstance(channel, BinaryOperatorAggregate) or not adds_messages(channel):
         return channel
     repeatable: BinaryOperatorAggregate[Any] = BinaryOperatorAggregate(channel.typ, _with_ids(channel.operator))
     repeatable.key = channel.key
     return repeatable
 
 
-def _adds_messages(reducer: Callable[..., Any]) -> bool:
-    # add_messages(format=…) is a partial of the undecorated function.
-    plain = reducer.func if isinstance(reducer, partial) else reducer
-    return plain is add_messages or plain.__module__ == add_messages.__module__
-
-
 def _with_ids(reducer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def add_messages_with_ids(left: Any, right: Any) -> Any:
         left, right = _messages(left), _messages(right)
         # All ids so far go in, so a new one cannot be an old one.
-        seed = hashlib.sha256(_folded_session.get().encode())
+        seed = hashlib.sha256(_folding.get().session_id.encode())
         for message in (*left, *right):
             if message.id is None:
                 message.id = str(UUID(bytes=seed.digest()[:16], version=5))
@@ -107,38 +158,3 @@ def _with_ids(reducer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
 
 def _messages(value: Any) -> list[Any]:
     return list(convert_to_messages(value if isinstance(value, list) else [value]))
-
-
-class Call(TypedDict):
-    # Ephemeral, so a snapshot holds the input once, in the `Send`.
-    step_input: Annotated[Any, EphemeralValue]
-
-
-def node_graph(builder: Builder, node: str, store: BaseStore | None = None) -> Graph:
-    """Compiled, without a saver; runs on a `Call`."""
-
-    def send(call: Call) -> Send:
-        return Send(node, call["step_input"])
-
-    spec = builder.nodes[node]
-    single: Builder = StateGraph(Call, builder.context_schema)
-    single.nodes[node] = replace(
-        spec,
-        input_schema=Call,
-        retry_policy=None,
-        cache_policy=None,
-        timeout=spec.timeout or builder._node_defaults.timeout,
-        ends=(),
-        defer=False,
-    )
-    single.add_conditional_edges(START, send)
-    graph = single.compile(store=store)
-    graph.nodes[node].writers[:] = [RunnableCallable(_take, name="take", trace=False)]
-    return graph
-
-
-def _take(returned: Any, config: RunnableConfig) -> None:
-    # A subgraph that commands its parent comes with the parent's namespace for a graph.
-    if isinstance(returned, Command) and returned.graph not in (None, Command.PARENT):
-        returned = replace(returned, graph=None)
-    config["configurable"][RETURNED].append(returned)

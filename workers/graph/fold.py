@@ -1,36 +1,35 @@
 """The fold: a snapshot and the results of its open steps give the next snapshot and the next steps.
 
-Pure: no clock, no database, no network. LangGraph runs the orchestrating copy of the graph until nothing but
-interrupts is left; each open interrupt is a step that a worker has to run.
+Pure: no clock, no database, no network. LangGraph runs the orchestrating copy of the graph for one superstep, in
+which each node gives back what its step returned, and stops before the next; each task of that is a step that a
+worker has to run.
 """
 
 from collections.abc import AsyncIterator, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from inspect import isclass
-from types import SimpleNamespace
 from typing import Any, Final
 
 import orjson
-from langchain_core.runnables import RunnableConfig
-from langgraph.managed.base import ManagedValue
 from langgraph.types import Command, PregelTask, StateSnapshot
 
 from app.errors import FoldFailed, FoldMismatch, WorkflowError
 from app.sessions.model import Advance, NewStep
+from workers.graph import results
 from workers.graph.codec import readable
-from workers.graph.copies import Graph, folding
+from workers.graph.copies import Folding, Graph, folding, place_of, task_path
+from workers.graph.invocation import NOTHING_GIVEN, Invocation
 from workers.graph.loading import LoadedWorkflow
-from workers.graph.saver import SnapshotSaver
+from workers.graph.message_ids import MessageIds
+from workers.graph.results import StepResult
+from workers.graph.saver import FoldSaver
+from workers.graph.snapshot import OpenTask, Snapshot
 
 NO_INPUT: Final = object()
 """Stands for "the node reads the state": None can be a `Send`'s argument."""
 
-_SENDS = "__pregel_tasks"
-_PUSH = "__pregel_push"
-
-# A resume map with an id that is not open would be ignored in silence.
-_STRICT_RESUME = "__pregel_strict_resume"
+BEFORE_THE_FIRST = -2
+"""LangGraph counts the input as superstep -1, and the step that reads it as 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +37,8 @@ class PendingStep:
     node: str
     path: str
     """The same for the same step in every fold; sorts in the order in which LangGraph applies results."""
-    interrupt_id: str
-    """Holds a random part: never match steps by it."""
     input: Any
-    """A `Send`'s argument, or NO_INPUT for a node that reads the state (see `state_for`)."""
+    """A `Send`'s argument, or NO_INPUT for a node that reads the state."""
     superstep: int
 
 
@@ -69,18 +66,29 @@ class Defaults:
 
 
 async def begin(
-    workflow: LoadedWorkflow, graph_input: Mapping[str, Any], *, session_id: str, defaults: Defaults
+    workflow: LoadedWorkflow,
+    graph_input: Mapping[str, Any],
+    *,
+    session_id: str,
+    invocation: Invocation = NOTHING_GIVEN,
+    defaults: Defaults,
 ) -> Advance:
     """`start`, in the forms in which a session is stored."""
-    return _stored(workflow, await start(workflow, graph_input, session_id=session_id), defaults)
+    folded = await start(workflow, graph_input, session_id=session_id, invocation=invocation)
+    return _stored(workflow, folded, defaults)
 
 
 async def advance(
-    workflow: LoadedWorkflow, snapshot: bytes, updates: Mapping[str, Any], *, defaults: Defaults
+    workflow: LoadedWorkflow,
+    snapshot: bytes,
+    updates: Mapping[str, Any],
+    *,
+    invocation: Invocation = NOTHING_GIVEN,
+    defaults: Defaults,
 ) -> Advance:
-    """`fold`, in the forms in which a session is stored; `updates` are the results as the codec wrote them."""
-    results = {path: workflow.codec.decode(update) for path, update in updates.items()}
-    return _stored(workflow, await fold(workflow, snapshot, results), defaults)
+    """`fold`, in the forms in which a session is stored; `updates` are the results as the log has them."""
+    decoded = {path: results.decode(workflow.codec, update) for path, update in updates.items()}
+    return _stored(workflow, await fold(workflow, snapshot, decoded, invocation=invocation), defaults)
 
 
 def _stored(workflow: LoadedWorkflow, folded: Fold, defaults: Defaults) -> Advance:
@@ -100,113 +108,128 @@ def _new_step(workflow: LoadedWorkflow, pending: PendingStep, defaults: Defaults
         task_path=pending.path,
         agent=pending.node,
         queue=node.queue,
-        interrupt_id=pending.interrupt_id,
         input=None if pending.input is NO_INPUT else orjson.dumps(workflow.codec.encode(pending.input)),
         max_attempts=node.max_attempts or defaults.max_attempts,
         time_limit=node.time_limit or defaults.time_limit,
     )
 
 
-async def start(workflow: LoadedWorkflow, graph_input: Mapping[str, Any], *, session_id: str = "") -> Fold:
+async def start(
+    workflow: LoadedWorkflow,
+    graph_input: Mapping[str, Any],
+    *,
+    session_id: str = "",
+    invocation: Invocation = NOTHING_GIVEN,
+) -> Fold:
     """The first steps. Raises FoldFailed with what a router, a reducer or the schema raised."""
-    run = _FoldRun(workflow, None, session_id=session_id)
-    return await run.on(dict(graph_input), paths={})
+    limit = invocation.recursion_limit(workflow.attempts)
+    snapshot = Snapshot.empty(workflow, session_id, stop=limit)
+    ids = MessageIds(workflow.message_channels, session_id=session_id, superstep=0, path="input")
+    run = _FoldRun(workflow, snapshot, invocation, {}, superstep=BEFORE_THE_FIRST)
+    return await run.on(ids.in_returned(dict(graph_input)))
 
 
-async def fold(workflow: LoadedWorkflow, snapshot: bytes, results: Mapping[str, Any]) -> Fold:
-    """Gives the open superstep its results, by the paths of all its steps, as the nodes returned them.
+async def fold(
+    workflow: LoadedWorkflow,
+    snapshot: bytes,
+    step_results: Mapping[str, StepResult],
+    *,
+    invocation: Invocation = NOTHING_GIVEN,
+) -> Fold:
+    """Gives the open superstep its results, by the paths of all its steps.
 
     Raises FoldMismatch when the paths are not those of the open steps, SnapshotVersionMismatch for a
     snapshot of another version, FoldFailed with what a router, a reducer or LangGraph raised.
     """
-    run = _FoldRun(workflow, snapshot)
-    tasks = run.open_tasks(run.state())
-    if not tasks or tasks.keys() != results.keys():
-        raise _mismatch(tasks.keys(), results.keys())
-    resume = {task.interrupts[0].id: results[path] for path, task in tasks.items()}
-    return await run.on(Command(resume=resume), paths={task.id: path for path, task in tasks.items()})
+    before = Snapshot.loads(workflow, snapshot)
+    open_paths = {task.path for task in before.open_tasks}
+    if not open_paths or open_paths != step_results.keys():
+        raise _mismatch(open_paths, step_results.keys())
+    superstep = before.superstep
+    if any(result.asked for result in step_results.values()):
+        before.stop = superstep + 2 + invocation.recursion_limit(workflow.attempts)
+        step_results = {path: _without_untracked(workflow, result) for path, result in step_results.items()}
+    for _, result in sorted(step_results.items()):
+        before.keep(result.kept)
+    return await _FoldRun(workflow, before, invocation, step_results, superstep=superstep).on(None)
 
 
 def check(workflow: LoadedWorkflow, snapshot: bytes) -> None:
     """Raises SnapshotVersionMismatch for a snapshot that `fold` would not read."""
-    SnapshotSaver.opened(workflow, snapshot)
+    Snapshot.loads(workflow, snapshot)
 
 
 def read(workflow: LoadedWorkflow, snapshot: bytes) -> Fold:
-    """What the snapshot says, without deltas.
+    """What the snapshot says, without deltas. Two folds of one log are equal in this, not in their bytes.
 
-    Two folds of one log are equal in this (but for `interrupt_id`), not in their bytes.
+    Raises FoldMismatch for open steps that the graph does not have (any more), of which LangGraph itself would say
+    nothing.
     """
-    return _FoldRun(workflow, snapshot).outcome([])
-
-
-def state_for(workflow: LoadedWorkflow, snapshot: bytes, node: str, *, max_supersteps: int = 10_000) -> Any:
-    """What a node that reads the state gets: its part of the state, as an instance of its input schema."""
-    state = _FoldRun(workflow, snapshot).state()
-    graph = workflow.orchestration
-    process = graph.nodes[node]
-    if isinstance(process.channels, str):
-        value = state.values
-    else:
-        scratchpad: Any = SimpleNamespace(step=_superstep(state), stop=max_supersteps + 1)
-        value = {name: state.values[name] for name in process.channels if name in state.values}
-        for name in process.channels:
-            # RemainingSteps and the like: no channel holds them.
-            if isclass(managed := graph.channels[name]) and issubclass(managed, ManagedValue):
-                value[name] = managed.get(scratchpad)
-    return process.mapper(value) if process.mapper else value
+    stored = Snapshot.loads(workflow, snapshot)
+    open_paths = {task.path for task in stored.open_tasks}
+    found = _FoldRun(workflow, stored, NOTHING_GIVEN, {}, superstep=0).outcome([])
+    if found_paths := open_paths ^ {step.path for step in found.pending}:
+        raise FoldMismatch(f"the graph has no step {', '.join(sorted(found_paths))} (any more)")
+    return found
 
 
 class _FoldRun:
-    def __init__(self, workflow: LoadedWorkflow, snapshot: bytes | None, *, session_id: str = "") -> None:
-        self._saver = SnapshotSaver.opened(workflow, snapshot, session_id=session_id)
-        self._graph: Graph = self._saver.attached_to(workflow.orchestration)
-        self._config: RunnableConfig = {
-            "configurable": {"thread_id": self._saver.header.session_id, _STRICT_RESUME: True},
-        }
+    """One superstep of the orchestrating copy, after the `superstep` that was finished last."""
 
-    async def on(self, graph_input: Any, *, paths: Mapping[str, str]) -> Fold:
-        """Runs the graph until it only waits; `paths` are those of the tasks that finish, by task id."""
+    def __init__(
+        self,
+        workflow: LoadedWorkflow,
+        snapshot: Snapshot,
+        invocation: Invocation,
+        step_results: Mapping[str, StepResult],
+        *,
+        superstep: int,
+    ) -> None:
+        self._snapshot = snapshot
+        self._invocation = invocation
+        asked = any(result.asked for result in step_results.values())
+        saver = FoldSaver(snapshot, forgets=workflow.untracked if asked else frozenset())
+        self._graph: Graph = saver.attached_to(workflow.orchestration)
+        session_id = snapshot.header.session_id
+        self._folding = Folding(session_id, step_results)
+        self._config = invocation.config_of(workflow.attempts, session_id, next_step=superstep + 1, stop=snapshot.stop)
+
+    async def on(self, graph_input: Any) -> Fold:
+        """Runs the graph until the next superstep."""
         deltas: dict[str, tuple[str, Any]] = {}
         update: Any = None
         output: AsyncIterator[Any] = self._graph.astream(
             graph_input,
             self._config,
+            context=self._invocation.context,
             stream_mode=["updates", "tasks"],
+            interrupt_before=list(self._graph.builder.nodes),
             durability="exit",  # one write of the snapshot instead of one for every task
         )
         try:
-            with folding(self._saver.header.session_id):
+            with folding(self._folding):
                 async for mode, item in output:
-                    # Right after an update comes its task's result, unless it only comes again as cached.
+                    # Right after an update comes its task's result.
                     if mode == "updates":
                         update = item
-                    elif "result" in item and item["id"] in paths:
-                        deltas[paths[item["id"]]] = (item["name"], update[item["name"]])
+                    elif item.get("error") is None and item["id"] in self._folding.given and "result" in item:
+                        deltas[self._folding.given[item["id"]]] = (item["name"], update[item["name"]])
         except WorkflowError:
             raise
         except Exception as error:
             raise FoldFailed(f"{type(error).__name__}: {error}") from error
+        if unread := self._folding.results.keys() - set(self._folding.given.values()):
+            raise FoldMismatch(f"the graph has no step {', '.join(sorted(unread))} (any more)")
         return self.outcome([deltas[path] for path in sorted(deltas)])
 
-    def state(self) -> StateSnapshot:
-        return self._graph.get_state(self._config)
-
-    def open_tasks(self, state: StateSnapshot) -> dict[str, PregelTask]:
-        """The open tasks by path. Raises FoldMismatch for a snapshot with a node that the graph has not (any more):
-        LangGraph itself would say that there is nothing left to do.
-        """
-        tasks = {_path(task): task for task in state.tasks}
-        waiting = {question.id for question in self._saver.interrupts()}
-        if waiting != {question.id for task in state.tasks for question in task.interrupts}:
-            raise FoldMismatch(f"of the snapshot's open steps the graph knows {sorted(tasks)} only")
-        return dict(sorted(tasks.items()))
-
     def outcome(self, deltas: list[tuple[str, Any]]) -> Fold:
-        state = self.state()
-        tasks = self.open_tasks(state)
+        with folding(self._folding):
+            state = self._graph.get_state(self._config)
+        tasks = {task_path(task.path, task.name): task for task in state.tasks}
+        tasks = dict(sorted(tasks.items()))
+        self._snapshot.open_tasks = tuple(OpenTask(task.name, path) for path, task in tasks.items())
         return Fold(
-            snapshot=self._saver.dumps(),
+            snapshot=self._snapshot.dumps(),
             superstep=_superstep(state),
             pending=self._steps(state, tasks),
             deltas=deltas,
@@ -216,13 +239,11 @@ class _FoldRun:
         )
 
     def _steps(self, state: StateSnapshot, tasks: Mapping[str, PregelTask]) -> list[PendingStep]:
-        sends = self._saver.channel_values().get(_SENDS, [])
         return [
             PendingStep(
                 node=task.name,
                 path=path,
-                interrupt_id=task.interrupts[0].id,
-                input=sends[task.path[1]].arg if task.path[0] == _PUSH else NO_INPUT,
+                input=NO_INPUT if (place := place_of(path)) is None else self._snapshot.send(place).arg,
                 superstep=_superstep(state),
             )
             for path, task in tasks.items()
@@ -241,16 +262,22 @@ def _superstep(state: StateSnapshot) -> int:
     return finished + 1 if state.tasks else finished
 
 
-def _path(task: PregelTask) -> str:
-    """Sorts like LangGraph's own task paths: nodes by name, then `Send`s as they were sent."""
-    kind, *place = task.path
-    if kind == _PUSH:
-        return f"send:{place[0]:010d}:{task.name}"
-    return f"node:{task.name}"
-
-
 def _mismatch(open_steps: Set[str], given: Set[str]) -> FoldMismatch:
     missing, unknown = sorted(open_steps - given), sorted(given - open_steps)
     return FoldMismatch(
         f"the graph's open steps do not match the results: none for {missing}, no open step for {unknown}"
     )
+
+
+def _without_untracked(workflow: LoadedWorkflow, result: StepResult) -> StepResult:
+    """What a step wrote that had ended before its sibling was answered: LangGraph has forgotten untracked values."""
+    if result.asked or not workflow.untracked:
+        return result
+    returned = result.returned
+    if isinstance(returned, dict):
+        returned = {name: value for name, value in returned.items() if name not in workflow.untracked}
+    elif isinstance(returned, Command) and isinstance(returned.update, dict):
+        update = {name: value for name, value in returned.update.items() if name not in workflow.untracked}
+        returned = replace(returned, update=update)
+    sent = tuple(write for write in result.sent if write[0] not in workflow.untracked)
+    return replace(result, returned=returned, sent=sent)

@@ -10,11 +10,13 @@ from typing import Any
 from langgraph.channels import DeltaChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from langgraph.store.base import BaseStore
 
 from app.errors import BadWorkflow
+from workers.graph.channels import untracked
 from workers.graph.codec import Codec
-from workers.graph.copies import Graph, node_graph, orchestrating_copy
+from workers.graph.copies import Graph, attempt_copy, orchestrating_copy
+from workers.graph.invocation import Invocation
+from workers.graph.message_ids import MessageChannels
 from workers.graph.schemas import Builder, shape_digest, state_types, subgraphs
 from workers.graph.serializer import ExactSerializer
 from workers.workflow import Node, Workflow
@@ -71,18 +73,24 @@ class LoadedWorkflow:
         return orchestrating_copy(self.builder)
 
     @cached_property
-    def _node_graphs(self) -> dict[str, Graph]:
-        return {}
-
-    def node_graph(self, name: str) -> Graph:
-        if name not in self._node_graphs:
-            self._node_graphs[name] = node_graph(self.builder, name, self.store)
-        return self._node_graphs[name]
-
-    @property
-    def store(self) -> BaseStore | None:
+    def attempts(self) -> Graph:
+        """What attempts run."""
         graph = self.workflow.graph
-        return graph.store if isinstance(graph, CompiledStateGraph) else None
+        return attempt_copy(graph if isinstance(graph, CompiledStateGraph) else graph.compile())
+
+    @cached_property
+    def message_channels(self) -> MessageChannels:
+        return MessageChannels.of(self.builder)
+
+    @cached_property
+    def untracked(self) -> frozenset[str]:
+        """The channels that LangGraph keeps in memory only."""
+        return untracked(self.builder)
+
+    def notices_answers(self, invocation: Invocation) -> bool:
+        """Says whether it makes a difference to the graph that LangGraph begins its run anew with an answer."""
+        counts_steps = bool(self.builder.managed) or invocation.limits_steps(self.attempts)
+        return counts_steps or bool(self.untracked)
 
 
 def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = ()) -> dict[str, LoadedWorkflow]:

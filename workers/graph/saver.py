@@ -1,11 +1,12 @@
-"""LangGraph's checkpoint saver over one value: the latest checkpoint of each namespace, as bytes.
+"""LangGraph's checkpoint savers over one snapshot: of a fold, and of an attempt.
 
-A snapshot is a cache of the fold and never a history, so nothing but the latest checkpoint and its pending
-writes is kept. `checkpoint_ns` tells subgraphs apart.
+Only the latest checkpoint of each namespace is kept: a snapshot is a cache of the fold and never a history.
+`checkpoint_ns` tells subgraphs apart: the graph itself is "", a subgraph that a task runs has the task's id in
+its namespace, and one with `checkpointer=True`, which goes on in later supersteps, has none.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -20,29 +21,13 @@ from langgraph.checkpoint.base import (
     writes_sort_key,
 )
 from langgraph.types import Interrupt
-from langgraph.version import __version__ as langgraph_version
 
-from app.errors import SnapshotVersionMismatch, UnstorableValue
-from workers.graph.copies import Graph
-from workers.graph.loading import LoadedWorkflow
+from workers.graph.copies import RETURNED, Graph
 from workers.graph.serializer import ExactSerializer
+from workers.graph.snapshot import SENDS, Snapshot
 
-FORMAT = 1
-"""Rises when snapshots of before can no longer be read."""
-
+ROOT = ""
 _ERROR, _INTERRUPT = "__error__", "__interrupt__"
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a snapshot was written by, and for which session."""
-
-    workflow: str
-    version: str
-    session_id: str
-    langgraph: str = langgraph_version
-    format: int = FORMAT
-
 
 # (task, place in the task's writes) -> task path, channel, value
 _Writes: TypeAlias = dict[tuple[str, int], tuple[str, str, bytes]]
@@ -60,121 +45,23 @@ class _Namespace:
     def pending(self) -> _Writes:
         return self.writes.get(self.checkpoint_id, {})
 
-
-class SnapshotSaver(BaseCheckpointSaver[int]):
-    def __init__(self, header: Header, serializer: ExactSerializer) -> None:
-        super().__init__(serde=serializer)
-        self.header = header
-        self._serializer = serializer
-        self._namespaces: dict[str, _Namespace] = {}
+    def plain(self) -> list[Any]:
+        return [self.checkpoint_id, self.checkpoint, self.metadata, list(self.pending.items())]
 
     @classmethod
-    def opened(cls, workflow: LoadedWorkflow, snapshot: bytes | None, *, session_id: str = "") -> "SnapshotSaver":
-        """An empty one, or one that holds `snapshot`; raises SnapshotVersionMismatch."""
-        header = Header(workflow.name, workflow.version, session_id)
-        if snapshot is None:
-            return cls(header, workflow.serializer)
-        return cls.loads(snapshot, header, workflow.serializer)
+    def of(cls, plain: Sequence[Any]) -> "_Namespace":
+        checkpoint_id, checkpoint, metadata, writes = plain
+        return cls(checkpoint_id, checkpoint, metadata, {checkpoint_id: dict(writes)})
 
-    def dumps(self) -> bytes:
-        header = self.header
-        return self._serializer.dumps(
-            [
-                [header.format, header.langgraph, header.workflow, header.version, header.session_id],
-                [
-                    [name, held.checkpoint_id, held.checkpoint, held.metadata, list(held.pending.items())]
-                    for name, held in self._namespaces.items()
-                ],
-            ]
-        )
 
-    @classmethod
-    def loads(cls, snapshot: bytes, expected: Header, serializer: ExactSerializer) -> "SnapshotSaver":
-        """Raises SnapshotVersionMismatch for what another workflow, version, LangGraph or release wrote."""
-        try:
-            (form, langgraph, workflow, version, session_id), namespaces = serializer.loads(snapshot)
-        except (ValueError, TypeError, UnstorableValue) as error:
-            raise SnapshotVersionMismatch(f"the snapshot cannot be read: {error}") from error
-        found = Header(workflow, version, session_id, langgraph, form)
-        for name in ("format", "workflow", "version", "langgraph"):
-            if (have := getattr(found, name)) != (want := getattr(expected, name)):
-                raise SnapshotVersionMismatch(f"the snapshot's {name} is {have}, this worker's is {want}")
-        saver = cls(found, serializer)
-        saver._namespaces = {
-            name: _Namespace(checkpoint_id, checkpoint, metadata, {checkpoint_id: dict(writes)})
-            for name, checkpoint_id, checkpoint, metadata, writes in namespaces
-        }
-        return saver
+class LatestSaver(BaseCheckpointSaver[int]):
+    """What both savers are: no history, and everything at once."""
 
     def attached_to(self, graph: Graph) -> Graph:
         """The compiled graph with this saver; the graph itself is shared and stays as it is."""
         attached = copy.copy(graph)
         attached.checkpointer = self
         return attached
-
-    def interrupts(self) -> list[Interrupt[Any]]:
-        """All that stand in the pending writes, in an order that is the same in every run.
-
-        Sorted by the names in the namespace and by the task's path, not by ids, which are random.
-        """
-        found = [
-            (_place(name), path, interrupts)
-            for name, held in self._namespaces.items()
-            for path, channel, value in held.pending.values()
-            if channel == _INTERRUPT
-            for interrupts in [self._serializer.loads(value)]
-        ]
-        found.sort(key=lambda item: item[:2])
-        return [interrupt for _, _, interrupts in found for interrupt in interrupts]
-
-    def channel_values(self) -> dict[str, Any]:
-        """The latest checkpoint's, of the graph itself."""
-        held = self._namespaces.get("")
-        values: dict[str, Any] = self._serializer.loads(held.checkpoint)["channel_values"] if held else {}
-        return values
-
-    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
-        name = config["configurable"].get("checkpoint_ns", "")
-        held = self._namespaces.get(name)
-        wanted = config["configurable"].get("checkpoint_id")
-        if held is None or not held.checkpoint or (wanted and wanted != held.checkpoint_id):
-            return None
-        in_order = sorted(held.pending.items(), key=lambda item: writes_sort_key(item[1][0], *item[0]))
-        return CheckpointTuple(
-            config=_address(config, name, held.checkpoint_id),
-            checkpoint=self._serializer.loads(held.checkpoint),
-            metadata=self._serializer.loads(held.metadata),
-            pending_writes=[
-                (task, channel, self._serializer.loads(value)) for (task, _), (_, channel, value) in in_order
-            ],
-        )
-
-    def put(
-        self,
-        config: RunnableConfig,
-        checkpoint: Checkpoint,
-        metadata: CheckpointMetadata,
-        new_versions: ChannelVersions,
-    ) -> RunnableConfig:
-        name = config["configurable"].get("checkpoint_ns", "")
-        # Written at once: nodes and reducers may go on to change the very objects that the state holds.
-        held = self._namespaces.setdefault(name, _Namespace())
-        held.checkpoint_id = checkpoint["id"]
-        held.checkpoint = self._serializer.dumps(checkpoint)
-        held.metadata = self._serializer.dumps(metadata)
-        held.writes = {held.checkpoint_id: held.pending}
-        return _address(config, name, checkpoint["id"])
-
-    def put_writes(
-        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
-    ) -> None:
-        held = self._namespaces.setdefault(config["configurable"].get("checkpoint_ns", ""), _Namespace())
-        stored = held.writes.setdefault(config["configurable"]["checkpoint_id"], {})
-        for place, (channel, value) in enumerate(writes):
-            # What raised is given to the caller, and the snapshot of a failed fold is dropped.
-            if channel != _ERROR:
-                index = WRITES_IDX_MAP.get(channel, place)
-                stored[task_id, index] = (task_path, channel, self._serializer.dumps(value))
 
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         return self.get_tuple(config)
@@ -193,12 +80,164 @@ class SnapshotSaver(BaseCheckpointSaver[int]):
     ) -> None:
         self.put_writes(config, writes, task_id, task_path)
 
-    def with_allowlist(self, extra_allowlist: Any) -> "SnapshotSaver":
+    def with_allowlist(self, extra_allowlist: Any) -> "LatestSaver":
         return self  # the serializer has its own, and is always strict
 
 
+class FoldSaver(LatestSaver):
+    """Reads and writes the graph's own checkpoint. Nothing is saved between: nodes only give back their results."""
+
+    def __init__(self, snapshot: Snapshot, *, forgets: Set[str] = frozenset()) -> None:
+        """`forgets` are channels whose values are left out when the snapshot is read."""
+        super().__init__(serde=snapshot.serializer)
+        self._snapshot = snapshot
+        self._forgets = forgets
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        if self._snapshot.is_empty:
+            return None
+        checkpoint = self._snapshot.checkpoint()
+        if sends := self._snapshot.sends():
+            checkpoint["channel_values"][SENDS] = sends
+        for name in self._forgets:
+            checkpoint["channel_values"].pop(name, None)
+        return CheckpointTuple(_address(config, ROOT, checkpoint["id"]), checkpoint, self._snapshot.metadata())
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        # Written at once: nodes and reducers may go on to change the very objects that the state holds.
+        self._snapshot.take(checkpoint, metadata)
+        return _address(config, ROOT, checkpoint["id"])
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """What is still pending in the end belongs to a fold that failed, and its snapshot is dropped."""
+
+
+class AttemptSaver(LatestSaver):
+    """Gives an attempt its checkpoint, takes what its task wrote, and keeps the namespaces of its subgraphs."""
+
+    def __init__(
+        self,
+        serializer: ExactSerializer,
+        read: Callable[[], tuple[Checkpoint, CheckpointMetadata]],
+        *,
+        path: str,
+    ) -> None:
+        """`read` gives a new copy of the graph's own checkpoint; `path` is the task's as LangGraph writes it."""
+        super().__init__(serde=serializer)
+        self._serializer = serializer
+        self._read = read
+        self._path = path
+        self._namespaces: dict[str, _Namespace] = {ROOT: _Namespace()}
+        self._before: dict[str, list[Any]] = {}
+        self.writes: list[tuple[str, Any]] | None = None
+        """What the task wrote, once it has ended well."""
+
+    def dumps(self) -> bytes:
+        """Where the attempt stands: what is pending, and its subgraphs."""
+        return self._dumps(self._namespaces)
+
+    def kept(self) -> bytes:
+        """The subgraphs that go on in later supersteps, as far as they have changed; empty if none has."""
+        return self._dumps(
+            name
+            for name, held in self._namespaces.items()
+            if name != ROOT and ":" not in name and held.plain() != self._before.get(name)
+        )
+
+    def load_kept(self, kept: bytes) -> None:
+        self.load(kept)
+        self._before = {name: held.plain() for name, held in self._namespaces.items()}
+
+    def load(self, dumped: bytes) -> None:
+        """Takes over what `dumps` or `kept` gave, in the place of what was there."""
+        if dumped:
+            self._namespaces |= {name: _Namespace.of(plain) for name, plain in self._serializer.loads(dumped)}
+
+    def _dumps(self, names: Iterable[str]) -> bytes:
+        plain = [[name, self._namespaces[name].plain()] for name in sorted(names)]
+        return self._serializer.dumps(plain) if plain else b""
+
+    def interrupts(self) -> list[Interrupt[Any]]:
+        """All that stand in the pending writes, in an order that is the same in every run.
+
+        Sorted by the names in the namespace and by the task's path, not by ids.
+        """
+        found = [
+            (_place(name), path, interrupts)
+            for name, held in self._namespaces.items()
+            for path, channel, value in held.pending.values()
+            if channel == _INTERRUPT
+            for interrupts in [self._serializer.loads(value)]
+        ]
+        found.sort(key=lambda item: item[:2])
+        return [interrupt for _, _, interrupts in found for interrupt in interrupts]
+
+    def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        name = config["configurable"].get("checkpoint_ns", ROOT)
+        held = self._namespaces.get(name)
+        if held is None:
+            return None
+        if name == ROOT:
+            checkpoint, metadata = self._read()
+            held.checkpoint_id = checkpoint["id"]
+        elif held.checkpoint:
+            checkpoint, metadata = (self._serializer.loads(part) for part in (held.checkpoint, held.metadata))
+        else:
+            return None
+        if config["configurable"].get("checkpoint_id") not in (None, held.checkpoint_id):
+            return None
+        in_order = sorted(held.pending.items(), key=lambda item: writes_sort_key(item[1][0], *item[0]))
+        return CheckpointTuple(
+            config=_address(config, name, held.checkpoint_id),
+            checkpoint=checkpoint,
+            metadata=metadata,
+            pending_writes=[
+                (task, channel, self._serializer.loads(value)) for (task, _), (_, channel, value) in in_order
+            ],
+        )
+
+    def put(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        name = config["configurable"].get("checkpoint_ns", ROOT)
+        if name != ROOT:  # the graph's own next checkpoint is made by the fold
+            held = self._namespaces.setdefault(name, _Namespace())
+            held.checkpoint_id = checkpoint["id"]
+            held.checkpoint = self._serializer.dumps(checkpoint)
+            held.metadata = self._serializer.dumps(metadata)
+            held.writes = {held.checkpoint_id: held.pending}
+        return _address(config, name, checkpoint["id"])
+
+    def put_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        name = config["configurable"].get("checkpoint_ns", ROOT)
+        if name == ROOT and task_path == self._path and any(channel == RETURNED for channel, _ in writes):
+            self.writes = list(writes)
+            return
+        held = self._namespaces.setdefault(name, _Namespace())
+        stored = held.writes.setdefault(config["configurable"]["checkpoint_id"], {})
+        for place, (channel, value) in enumerate(writes):
+            # What raised is given to the caller.
+            if channel != _ERROR:
+                index = WRITES_IDX_MAP.get(channel, place)
+                stored[task_id, index] = (task_path, channel, self._serializer.dumps(value))
+
+
 def _place(namespace: str) -> tuple[int, list[str]]:
-    """Innermost first, where a question of a subgraph stands once; without the tasks' random ids."""
+    """Innermost first, where a question of a subgraph stands once; without the tasks' ids."""
     names = [part.partition(":")[0] for part in namespace.split("|")] if namespace else []
     return -len(names), names
 

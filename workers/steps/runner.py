@@ -32,9 +32,11 @@ from app.sessions.model import StepRow
 from app.sessions.supersteps import Owed
 from app.sessions.transitions import may, may_step
 from app.unit_of_work import Backends
+from workers.graph import results
 from workers.graph.codec import readable
 from workers.graph.loading import LoadedWorkflow
-from workers.graph.node_run import NodeInterrupted, NodeReturned
+from workers.graph.node_run import NodeInterrupted, World
+from workers.graph.results import StepResult
 from workers.models.limits import ModelLimits
 from workers.steps.advancer import Advancer, Served
 from workers.steps.claimed_node import run_claimed
@@ -174,9 +176,8 @@ class Runner:
         try:
             with surrounded(claim, reporter, workspace, backends=self.backends, limits=self.limits):
                 async with reporter.streaming():
-                    outcome = await run_claimed(
-                        self.backends, self.advancer.snapshots, workflow, claim, reporter.stream
-                    )
+                    world = World(on_stream=reporter.stream)
+                    outcome = await run_claimed(self.backends, self.advancer.snapshots, workflow, claim, world)
             await reporter.drain()
             record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
@@ -196,12 +197,12 @@ class Runner:
         self,
         workflow: LoadedWorkflow,
         claim: Claim,
-        outcome: NodeReturned | NodeInterrupted,
+        outcome: StepResult | NodeInterrupted,
         workspace: AttemptWorkspace,
     ) -> Recording:
         match outcome:
-            case NodeReturned(value):
-                update = workflow.codec.encode(value)
+            case StepResult():
+                update = results.encode(workflow.codec, outcome)
                 commit = await workspace.commit()
                 return partial(attempts.complete_step, self.backends, claim, update, commit=commit)
             case NodeInterrupted():

@@ -8,7 +8,7 @@ from app.errors import SnapshotVersionMismatch
 from app.sessions import history
 from app.sessions.model import SessionRow
 from app.unit_of_work import Backends
-from workers.graph import fold
+from workers.graph import fold, results
 from workers.graph.fold import Fold
 from workers.graph.loading import LoadedWorkflow
 from workers.steps.fold_threads import FoldThreads
@@ -37,6 +37,6 @@ class Snapshots:
         logged = await history.read_history(self.backends, session.session_id)
         folded = await self.folds.run(fold.start(workflow, logged.input, session_id=str(session.session_id)))
         for updates in logged.supersteps[: session.folded_superstep or 0]:
-            results = {path: workflow.codec.decode(update) for path, update in updates.items()}
-            folded = await self.folds.run(fold.fold(workflow, folded.snapshot, results))
+            decoded = {path: results.decode(workflow.codec, update) for path, update in updates.items()}
+            folded = await self.folds.run(fold.fold(workflow, folded.snapshot, decoded))
         return folded

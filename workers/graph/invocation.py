@@ -1,0 +1,71 @@
+"""What a session gives to its graph beside the state: LangGraph's `context` and `config`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, SupportsInt
+
+from langchain_core.runnables import RunnableConfig
+from langgraph._internal._config import DEFAULT_RECURSION_LIMIT, _DefaultRecursionLimit
+
+from workers.graph.copies import Graph
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    context: Any = None
+    config: Mapping[str, Any] = field(default_factory=dict)
+    """`tags`, `metadata`, `configurable` and `recursion_limit`, those that are given."""
+
+    def recursion_limit(self, graph: Graph) -> int:
+        """The session's, or what the graph has by `with_config`, or LangGraph's."""
+        return int(self._given_limit(graph) or DEFAULT_RECURSION_LIMIT)
+
+    def config_of(self, graph: Graph, session_id: str, *, next_step: int, stop: int) -> RunnableConfig:
+        """For a run that begins at `next_step` and may go as far as `stop`, as LangGraph counts supersteps.
+
+        What the graph has by `with_config` is merged in when it runs.
+        """
+        limit = self.recursion_limit(graph)
+        counted = StepLimit(limit) if self.limits_steps(graph) else DefaultStepLimit(limit)
+        counted.taken = next_step + limit + 1 - stop
+        config: RunnableConfig = {
+            "configurable": {**self.config.get("configurable", {}), "thread_id": session_id},
+            "recursion_limit": counted,
+        }
+        if tags := self.config.get("tags"):
+            config["tags"] = list(tags)
+        if metadata := self.config.get("metadata"):
+            config["metadata"] = dict(metadata)
+        return config
+
+    def limits_steps(self, graph: Graph) -> bool:
+        """Says whether the session or the graph has a limit of its own."""
+        return self._given_limit(graph) is not None
+
+    def _given_limit(self, graph: Graph) -> Any:
+        return self.config.get("recursion_limit") or (graph.config or {}).get("recursion_limit")
+
+
+NOTHING_GIVEN = Invocation()
+
+
+class _Counted(SupportsInt if TYPE_CHECKING else object):  # beside an int, which has a layout of its own
+    """A limit of steps of which some were taken before.
+
+    LangGraph adds the limit to the superstep at which a run begins, and ours begins anew for every step. Only the
+    first sum is less: what runs inside of the step, and the node itself, see the limit as it was given.
+    """
+
+    taken = 0
+
+    def __radd__(self, begun_at: int) -> int:
+        taken, self.taken = self.taken, 0
+        return begun_at + int(self) - taken
+
+
+class StepLimit(_Counted, int):
+    pass
+
+
+class DefaultStepLimit(_Counted, _DefaultRecursionLimit):
+    """LangGraph lets a default give way where another one is configured."""
