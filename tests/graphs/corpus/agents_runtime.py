@@ -86,7 +86,7 @@ async def where(runtime: ToolRuntime[Any, Any]) -> str:
     happened("where")
     metadata = config.get("metadata", {})
     keys = sorted(key for key in config.get("configurable", {}) if not key.startswith("__"))
-    names = ("langgraph_step", "langgraph_node", "langgraph_path", "langgraph_triggers", "team")
+    names = ("langgraph_step", "langgraph_node", "langgraph_path", "langgraph_triggers", "lc_agent_name", "team")
     return f"{[metadata.get(name) for name in names]}, {keys}, {sorted(config.get('tags') or [])}"
 
 
@@ -128,8 +128,8 @@ inner = agent(
 asking = agent(
     says(
         [call("pay", "q0", amount=7)],
-        [call("confirm", "q1", what="first")],
-        [call("confirm", "q2", what="second")],
+        lambda messages: [call("confirm", "q1", what=f"first of {messages[0].text}")],
+        lambda messages: [call("confirm", "q2", what=f"second of {messages[0].text}")],
         heard,
         label="asking",
     ),
@@ -153,7 +153,7 @@ async def delegate_to_asking(task: str) -> str:
     return f"{task}: {result['messages'][-1].text}"
 
 
-def case(name: str, *turns: Any, tools: Any, **options: Any) -> Case:
+def case(name: str, /, *turns: Any, tools: Any, **options: Any) -> Case:
     told = {key: options.pop(key) for key in ("answers", "context", "config", "raises", "input") if key in options}
     middleware = options.pop("middleware", ())
     graph = agent(says(*turns), tools, *middleware, **options)
@@ -201,6 +201,7 @@ CASES = [
         [call("where", "a")],
         heard,
         tools=[where],
+        name="guide",
         config={"tags": ["night"], "metadata": {"team": "red"}, "configurable": {"shop": "north"}},
     ),
     case("push_message", [call("announce", "a", word="x"), call("announce", "b", word="y")], heard, tools=[announce]),
