@@ -46,7 +46,10 @@ class WorkflowEvent(TypedDict):
 
 
 class StepEvent(TypedDict):
-    """A step's change of status. `update` (with `succeeded`) is what the node returned: a fold reads it."""
+    """A step's change of status. `update` (with `succeeded`) is what the node returned: a fold reads it.
+
+    `returned` (with `failed`) shows what the node returned where that could not be recorded; it cannot be read back.
+    """
 
     t: Literal["step_event"]
     step: int
@@ -58,6 +61,7 @@ class StepEvent(TypedDict):
     task_path: NotRequired[str]
     worker: NotRequired[str]
     error: NotRequired[str]
+    returned: NotRequired[Any]
     update: NotRequired[Any]
     commit: NotRequired[str]
 

@@ -147,16 +147,29 @@ async def wait_step(
         work.recorded += await step_repository.settle(work.db, row, waits=waits, waits_for=WAITS_FOR)
 
 
-async def fail_step(backends: Backends, claim: Claim, error: str, *, retryable: bool) -> timedelta | None:
-    """Queues the next attempt and returns its delay, or fails the session for good (None). Raises LeaseLost."""
+async def fail_step(
+    backends: Backends,
+    claim: Claim,
+    error: str,
+    *,
+    retryable: bool,
+    delay: timedelta | None = None,
+    returned: Any = None,
+) -> timedelta | None:
+    """Queues the next attempt and returns its delay, or fails the session for good (None). Raises LeaseLost.
+
+    `delay` is the one that the node's own policy has, `returned` what shows the work of an attempt that could not be
+    recorded.
+    """
     async with unit_of_work(backends, claim.step.session_id) as work:
         row = await _held(work, claim)
         failures = row.failures + 1
-        await work.append(row.session_id, facts.step_failed(row, error))
+        shown = None if returned is None else await work.outsource(row.session_id, returned)
+        await work.append(row.session_id, facts.step_failed(row, error, returned=shown))
         if not retryable or failures >= row.max_attempts:
             await _fail_for_good(work, row, error)
             return None
-        delay = retry_delay(failures, backends.settings.retry_delay)
+        delay = delay or retry_delay(failures, backends.settings.retry_delay)
         await _next_attempt(work, row, failures=failures, lost=row.lost, delay=delay, error=error)
         return delay
 

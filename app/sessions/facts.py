@@ -164,10 +164,12 @@ def step_waiting(row: Attempt) -> StepEvent:
     return _step_event(row, "waiting")
 
 
-def step_failed(row: Attempt, error: str) -> StepEvent:
+def step_failed(row: Attempt, error: str, *, returned: Any = None) -> StepEvent:
     """This attempt; whether there is another one, the next event says."""
     event = _step_event(row, "failed")
     event["error"] = error[:MAX_ERROR_CHARACTERS]
+    if returned is not None:
+        event["returned"] = returned
     return event
 
 

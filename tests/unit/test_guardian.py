@@ -99,6 +99,15 @@ async def test_what_a_command_leaves_behind_is_ended(tmp_path: Path) -> None:
         assert gone(family)
 
 
+async def test_a_reader_that_is_still_waiting_is_no_error(tmp_path: Path) -> None:
+    """An agent may leave the block with a task of its own that reads on."""
+    async with guarded(python("input()"), cwd=tmp_path, env=ENV, stdin=True) as process:
+        assert process.stdout is not None
+        reader = asyncio.create_task(process.stdout.read())
+        await asyncio.sleep(0)  # it waits now
+    assert await reader == b""
+
+
 async def test_time_limit(tmp_path: Path) -> None:
     code = "import signal; print('so far', flush=True); signal.pause()"
     done = await run_guarded(python(code), cwd=tmp_path, env=ENV, timeout=timedelta(seconds=0.5))

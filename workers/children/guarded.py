@@ -19,6 +19,7 @@ GUARDIAN = Path(__file__).with_name("guardian.py")
 GRACE = timedelta(seconds=2)
 LINE_LIMIT = 16 * MIB
 CHUNK = 64 * 1024
+DRAIN_SECONDS = 0.01
 
 PROJECT_LIMITS = {
     "RLIMIT_CORE": 0,
@@ -106,8 +107,12 @@ async def _wait_for_end(process: asyncio.subprocess.Process) -> None:
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:
-    while await stream.read(CHUNK):
-        pass
+    is_open = True
+    while is_open:
+        try:
+            is_open = bool(await stream.read(CHUNK))
+        except RuntimeError:  # another reader waits, which the agent has started and left: it takes what comes
+            await asyncio.sleep(DRAIN_SECONDS)
 
 
 async def run_guarded(

@@ -23,7 +23,7 @@ from workers.graph.loading import LoadedWorkflow
 from workers.graph.message_ids import MessageIds
 from workers.graph.results import StepResult
 from workers.graph.saver import FoldSaver
-from workers.graph.snapshot import OpenTask, Snapshot
+from workers.graph.snapshot import Snapshot
 
 NO_INPUT: Final = object()
 """Stands for "the node reads the state": None can be a `Send`'s argument."""
@@ -103,14 +103,13 @@ def _stored(workflow: LoadedWorkflow, folded: Fold, defaults: Defaults) -> Advan
 
 
 def _new_step(workflow: LoadedWorkflow, pending: PendingStep, defaults: Defaults) -> NewStep:
-    node = workflow.node(pending.node)
     return NewStep(
         task_path=pending.path,
         agent=pending.node,
-        queue=node.queue,
+        queue=workflow.node(pending.node).queue,
         input=None if pending.input is NO_INPUT else orjson.dumps(workflow.codec.encode(pending.input)),
-        max_attempts=node.max_attempts or defaults.max_attempts,
-        time_limit=node.time_limit or defaults.time_limit,
+        max_attempts=workflow.max_attempts(pending.node) or defaults.max_attempts,
+        time_limit=workflow.time_limit(pending.node) or defaults.time_limit,
     )
 
 
@@ -142,7 +141,7 @@ async def fold(
     snapshot of another version, FoldFailed with what a router, a reducer or LangGraph raised.
     """
     before = Snapshot.loads(workflow, snapshot)
-    open_paths = {task.path for task in before.open_tasks}
+    open_paths = before.open_tasks.keys()
     if not open_paths or open_paths != step_results.keys():
         raise _mismatch(open_paths, step_results.keys())
     superstep = before.superstep
@@ -166,7 +165,7 @@ def read(workflow: LoadedWorkflow, snapshot: bytes) -> Fold:
     nothing.
     """
     stored = Snapshot.loads(workflow, snapshot)
-    open_paths = {task.path for task in stored.open_tasks}
+    open_paths = set(stored.open_tasks)
     found = _FoldRun(workflow, stored, NOTHING_GIVEN, {}, superstep=0).outcome([])
     if found_paths := open_paths ^ {step.path for step in found.pending}:
         raise FoldMismatch(f"the graph has no step {', '.join(sorted(found_paths))} (any more)")
@@ -227,7 +226,7 @@ class _FoldRun:
             state = self._graph.get_state(self._config)
         tasks = {task_path(task.path, task.name): task for task in state.tasks}
         tasks = dict(sorted(tasks.items()))
-        self._snapshot.open_tasks = tuple(OpenTask(task.name, path) for path, task in tasks.items())
+        self._snapshot.open_tasks = {path: task.name for path, task in tasks.items()}
         return Fold(
             snapshot=self._snapshot.dumps(),
             superstep=_superstep(state),

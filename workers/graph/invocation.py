@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, SupportsInt
+from typing import Any
 
 from langchain_core.runnables import RunnableConfig
 from langgraph._internal._config import DEFAULT_RECURSION_LIMIT, _DefaultRecursionLimit
@@ -49,7 +49,7 @@ class Invocation:
 NOTHING_GIVEN = Invocation()
 
 
-class _Counted(SupportsInt if TYPE_CHECKING else object):  # beside an int, which has a layout of its own
+class _Counted:
     """A limit of steps of which some were taken before.
 
     LangGraph adds the limit to the superstep at which a run begins, and ours begins anew for every step. Only the
@@ -58,9 +58,9 @@ class _Counted(SupportsInt if TYPE_CHECKING else object):  # beside an int, whic
 
     taken = 0
 
-    def __radd__(self, begun_at: int) -> int:
+    def __radd__(self: Any, begun_at: int) -> int:
         taken, self.taken = self.taken, 0
-        return begun_at + int(self) - taken
+        return begun_at + int(self) - int(taken)
 
 
 class StepLimit(_Counted, int):

@@ -1,8 +1,9 @@
 """The workflows that this worker serves, loaded from their modules."""
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import cached_property
 from operator import attrgetter
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from langgraph.channels import DeltaChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.types import RetryPolicy
 
 from app.errors import BadWorkflow
 from workers.graph.channels import untracked
@@ -73,10 +75,30 @@ class LoadedWorkflow:
         return orchestrating_copy(self.builder)
 
     @cached_property
+    def compiled(self) -> Graph:
+        """The user's graph."""
+        graph = self.workflow.graph
+        return graph if isinstance(graph, CompiledStateGraph) else graph.compile()
+
+    @cached_property
     def attempts(self) -> Graph:
         """What attempts run."""
-        graph = self.workflow.graph
-        return attempt_copy(graph if isinstance(graph, CompiledStateGraph) else graph.compile())
+        return attempt_copy(self.compiled)
+
+    def retry_policies(self, name: str) -> Sequence[RetryPolicy]:
+        """What the graph says about errors of this node; nothing where the workflow's `Node` says it."""
+        if self.node(name).max_attempts is not None:
+            return ()
+        return self.compiled.nodes[name].retry_policy or self.compiled.retry_policy or ()
+
+    def max_attempts(self, name: str) -> int | None:
+        """None: the setting's."""
+        return self.node(name).max_attempts or max((p.max_attempts for p in self.retry_policies(name)), default=None)
+
+    def time_limit(self, name: str) -> timedelta | None:
+        """None: the setting's. A time-out of the node itself (`add_node(timeout=…)`) is LangGraph's to keep."""
+        step_timeout = self.compiled.step_timeout
+        return self.node(name).time_limit or (timedelta(seconds=step_timeout) if step_timeout else None)
 
     @cached_property
     def message_channels(self) -> MessageChannels:

@@ -90,7 +90,7 @@ async def run_node(
 
 class _NodeRun:
     def __init__(self, workflow: LoadedWorkflow, snapshot: Snapshot, path: str, world: World, *, asked: bool) -> None:
-        node = next((task.node for task in snapshot.open_tasks if task.path == path), None)
+        node = snapshot.open_tasks.get(path)
         if node is None or node not in workflow.nodes:
             raise FoldMismatch(f"the graph has no open step {path} (any more)")
         self.node = node

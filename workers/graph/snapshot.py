@@ -5,8 +5,8 @@ written one by one, so that a step that was sent need not read what its siblings
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
 from uuid import UUID
 
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
@@ -21,13 +21,6 @@ FORMAT = 2
 """Rises when snapshots of before can no longer be read."""
 
 SENDS = "__pregel_tasks"
-
-
-class OpenTask(NamedTuple):
-    """A task of the superstep that is open."""
-
-    node: str
-    path: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,8 @@ class Snapshot:
     serializer: ExactSerializer
     stop: int
     """The superstep after which LangGraph's recursion limit ends the run, as LangGraph counts them."""
-    open_tasks: tuple[OpenTask, ...] = ()
+    open_tasks: Mapping[str, str] = field(default_factory=dict)
+    """The nodes of the superstep that is open, by path."""
     kept: bytes = b""
     """The state of subgraphs with `checkpointer=True`, by namespace."""
     _checkpoint: bytes = b""
@@ -109,7 +103,7 @@ class Snapshot:
             [
                 [header.format, header.langgraph, header.workflow, header.version, header.session_id],
                 self.stop,
-                [list(task) for task in self.open_tasks],
+                dict(self.open_tasks),
                 self.kept,
                 self._checkpoint,
                 self._metadata,
@@ -131,8 +125,7 @@ class Snapshot:
         for what in ("format", "workflow", "version", "langgraph"):
             if (have := getattr(found, what)) != (want := getattr(expected, what)):
                 raise SnapshotVersionMismatch(f"the snapshot's {what} is {have}, this worker's is {want}")
-        stop, open_tasks, *rest = parts
-        return cls(found, workflow.serializer, stop, tuple(OpenTask(*task) for task in open_tasks), *rest)
+        return cls(found, workflow.serializer, *parts)
 
 
 def _derived_id(session_id: str, step: int) -> str:

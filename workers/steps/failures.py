@@ -2,11 +2,15 @@
 
 import asyncio
 import errno
+import random
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+from typing import NamedTuple, TypeVar
 
 import httpx
+from langgraph.pregel._retry import _should_retry_on
+from langgraph.types import RetryPolicy
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
 from app.database import DATABASE_AWAY, is_away
@@ -50,6 +54,29 @@ def _lost_models() -> tuple[type[BaseException], ...]:
     from openai import APIConnectionError  # noqa: PLC0415
 
     return (APIConnectionError,)
+
+
+class NextTry(NamedTuple):
+    """Whether there may be one, and after what; None: the setting's back-off."""
+
+    may_be: bool
+    delay: timedelta | None = None
+
+
+def next_try(error: BaseException, policies: Sequence[RetryPolicy], *, failures: int) -> NextTry:
+    """After so many failures of a step, this one counted.
+
+    The node's policies decide as in LangGraph: the first that names the error. Without one, and for what went wrong
+    around the node, errors that may pass are tried again.
+    """
+    if not policies or isinstance(error, (StepTimeout, GitFailed)) or not isinstance(error, Exception):
+        return NextTry(is_retryable(error))
+    policy = next((policy for policy in policies if _should_retry_on(policy, error)), None)
+    if policy is None or failures >= policy.max_attempts:
+        return NextTry(may_be=False)
+    seconds = min(policy.max_interval, policy.initial_interval * policy.backoff_factor ** (failures - 1))
+    jitter = random.uniform(0, 1) if policy.jitter else 0  # noqa: S311  # no secret
+    return NextTry(True, timedelta(seconds=seconds + jitter))
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:

@@ -9,14 +9,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import structlog
 
 from app.errors import (
-    EventTooLarge,
-    InvalidEvent,
     LeaseLost,
     NotFound,
     NotNow,
@@ -29,20 +27,18 @@ from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import StepRow
-from app.sessions.supersteps import Owed
 from app.sessions.transitions import may, may_step
 from app.unit_of_work import Backends
-from workers.graph import results
-from workers.graph.codec import readable
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.node_run import NodeInterrupted, World
 from workers.graph.results import StepResult
 from workers.models.limits import ModelLimits
 from workers.steps.advancer import Advancer, Served
 from workers.steps.claimed_node import run_claimed
-from workers.steps.failures import is_retryable, patiently
+from workers.steps.failures import NextTry, next_try, patiently
 from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import Quarantine
+from workers.steps.recording import Unrecordable, record
 from workers.steps.surroundings import AttemptReporter, AttemptWorkspace, surrounded
 from workers.workspace.repository import Workspaces
 
@@ -51,9 +47,6 @@ logger = structlog.get_logger(__name__)
 BOUNCE = timedelta(seconds=0.5)
 CANCEL_SECONDS = 1.0
 """What a cancelled attempt may take to clean up before its step is given back without it."""
-
-Recording = Callable[[], Awaitable[Owed | None]]
-"""Writes what came of an attempt; returns what is to be folded, if its superstep is complete."""
 
 
 @dataclass(eq=False)
@@ -164,7 +157,7 @@ class Runner:
         if attempt.stopped == "shutdown":
             await attempts.give_back_step(self.backends, attempt.claim)
         elif attempt.stopped is None:  # the agent cancelled itself
-            await self._fail(attempt.claim, "the agent was cancelled from inside", retryable=True)
+            await self._fail(attempt.claim, "the agent was cancelled from inside", NextTry(True))
         else:
             logger.info("the attempt was stopped: its lease is gone")
 
@@ -179,7 +172,6 @@ class Runner:
                     world = World(on_stream=reporter.stream)
                     outcome = await run_claimed(self.backends, self.advancer.snapshots, workflow, claim, world)
             await reporter.drain()
-            record = await self._recording(workflow, claim, outcome, workspace)
         except (LeaseLost, StreamClosed):
             raise
         except NotNow as error:
@@ -187,55 +179,53 @@ class Runner:
             return
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
-            await self._fail(claim, describe(error), retryable=is_retryable(error))
+            policies = workflow.retry_policies(claim.step.agent)
+            try_again = next_try(error, policies, failures=claim.step.failures + 1)
+            await self._fail(claim, describe(error), try_again)
             return
+        else:
+            recorded = await self._record(workflow, claim, outcome, workspace)
         finally:
             await workspace.discard()
-        await self._record(claim, record)
+        if recorded is not None:
+            await patiently(recorded)
 
-    async def _recording(
+    async def _record(
         self,
         workflow: LoadedWorkflow,
         claim: Claim,
         outcome: StepResult | NodeInterrupted,
         workspace: AttemptWorkspace,
-    ) -> Recording:
-        match outcome:
-            case StepResult():
-                update = results.encode(workflow.codec, outcome)
-                commit = await workspace.commit()
-                return partial(attempts.complete_step, self.backends, claim, update, commit=commit)
-            case NodeInterrupted():
-                return partial(
-                    attempts.wait_step,
-                    self.backends,
-                    claim,
-                    question=readable(outcome.question),
-                    interrupt_id=outcome.interrupt_id,
-                    node_snapshot=outcome.snapshot,
-                )
-
-    async def _record(self, claim: Claim, record: Recording) -> None:
-        """The work is done and paid for: a database that restarts just now must not cost it."""
+    ) -> Callable[[], Awaitable[None]] | None:
+        """Returns how the session goes on; None if the attempt has failed after all."""
         advance = partial(self.advancer.advance_session, claim.session.session_id)
         try:
-            owed = await patiently(record)
+            owed = await record(self.backends, workflow, claim, outcome, workspace)
         except LeaseLost:
             pass  # perhaps by ourselves: the connection died after the commit
-        except (InvalidEvent, EventTooLarge) as error:
-            await self._fail(claim, describe(error), retryable=False)
-            return
+        except Unrecordable as error:
+            logger.warning("what the attempt returned cannot be recorded", error=describe(error.cause))
+            await self._fail(claim, describe(error.cause), error.next_try, returned=error.shown)
+            return None
         else:
             advance = partial(self.advancer.advance, owed)
         self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
-        await patiently(advance)
+        return advance
 
     async def _postpone(self, claim: Claim, error: NotNow) -> None:
         await patiently(partial(attempts.postpone_step, self.backends, claim, describe(error), error.delay))
         self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
 
-    async def _fail(self, claim: Claim, error: str, *, retryable: bool) -> None:
-        fail = partial(attempts.fail_step, self.backends, claim, error, retryable=retryable)
+    async def _fail(self, claim: Claim, error: str, try_again: NextTry, *, returned: Any = None) -> None:
+        fail = partial(
+            attempts.fail_step,
+            self.backends,
+            claim,
+            error,
+            retryable=try_again.may_be,
+            delay=try_again.delay,
+            returned=returned,
+        )
         delay = await patiently(fail)
         if delay is None:
             self.backends.push.cancel(claim.session.session_id)  # siblings elsewhere need not go on
