@@ -10,6 +10,7 @@ from typing import Any
 from langchain.agents import create_agent
 from langchain_core.language_models import BaseChatModel, LangSmithParams, LanguageModelInput
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, ToolCall
+from langchain_core.messages.ai import UsageMetadata
 from langchain_core.messages.tool import tool_call_chunk
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.runnables import Runnable
@@ -54,28 +55,28 @@ class ScriptedModel(BaseChatModel):
         if happened(f"{self.label} is called") <= self.failures:
             raise self.error
         index = sum(message.response_metadata.get("model_name") == self.label for message in messages)
-        happened(f"{self.label} reads {len(messages)}: {messages[-1].text[:60]}, may call {_tools(kwargs)}")
-        turn = self.turns[index]
-        while not isinstance(turn, str | list | AIMessage):
-            turn = turn(messages)
-        message = (
-            turn
-            if isinstance(turn, AIMessage)
-            else AIMessage("", tool_calls=turn)
-            if isinstance(turn, list)
-            else AIMessage(turn)
-        )
+        happened(f"{self.label} reads {len(messages)}: {messages[-1].text[:60]!r}, may call {_tools(kwargs)}")
+        message = _message(self.turns[index], messages)
+        used = UsageMetadata(input_tokens=len(messages), output_tokens=1, total_tokens=len(messages) + 1)
         return message.model_copy(
             update={
                 "id": f"{self.label}-{index}" if self.ids else None,
                 "response_metadata": {"model_name": self.label},
-                "usage_metadata": {
-                    "input_tokens": len(messages),
-                    "output_tokens": 1,
-                    "total_tokens": len(messages) + 1,
-                },
+                "usage_metadata": used,
             }
         )
+
+
+def _message(turn: Turn, messages: Messages) -> AIMessage:
+    match turn:
+        case AIMessage():
+            return turn
+        case str():
+            return AIMessage(turn)
+        case list():
+            return AIMessage("", tool_calls=turn)
+        case _:
+            return _message(turn(messages), messages)
 
 
 class StreamingModel(ScriptedModel):
