@@ -107,7 +107,8 @@ def _chunk(message: AIMessage, content: str = "", **fields: Any) -> ChatGenerati
 
 
 def _tools(kwargs: Mapping[str, Any]) -> list[str]:
-    return [each.get("function", each).get("name") or each["type"] for each in kwargs.get("tools", ())]
+    """Sorted, since langgraph-supervisor hands its own over in the order of a set."""
+    return sorted(each.get("function", each).get("name") or each["type"] for each in kwargs.get("tools", ()))
 
 
 def call(name: str, id: str, /, **arguments: Any) -> ToolCall:  # noqa: A002
