@@ -26,6 +26,7 @@ from tests.graphs import everything
 from tests.graphs.driving import plain
 from tests.serving import TOKEN, Served, serving_app
 from tests.stacks import stellwerk
+from workers.graph import fold
 from workers.graph.codec import readable
 from workers.graph.loading import load_workflows
 
@@ -112,8 +113,27 @@ def cli(home: Path, database_url: str, redis_url: str, *arguments: str) -> "subp
 
 
 def is_proven(line: str) -> bool:
-    """A snapshot that another LangGraph wrote is rebuilt when it is needed, and cannot be compared before."""
-    return line.endswith(" same") or " skipped: the snapshot's langgraph is " in line
+    """A snapshot that another release or LangGraph wrote is rebuilt when it is needed, and cannot be compared before."""
+    return line.endswith(" same") or any(
+        f" skipped: the snapshot's {what} is " in line for what in ("format", "langgraph")
+    )
+
+
+async def test_the_old_logs_fold_to_what_their_sessions_delivered(
+    upgraded: Upgraded, redis_url: str, home: Path
+) -> None:
+    written = cli(home, upgraded.database_url, redis_url, "rebuild", "--all")
+    assert "0 different" in written.stderr
+    checked = cli(home, upgraded.database_url, redis_url, "rebuild", "--all", "--check")
+    same = {line.split()[0] for line in checked.stdout.splitlines() if line.endswith(" same")}
+    assert same == {str(upgraded.ids[name]) for name in upgraded.ids.keys() - NOT_FOLDED}
+    served = {(w.name, w.version): w for w in load_workflows(WORKFLOWS.split(",")).values()}
+    ended = text("SELECT workflow, workflow_version, snapshot, result FROM sessions WHERE status = 'succeeded'")
+    async with engine_of(upgraded.database_url) as engine, transaction(engine) as db:
+        rows = list(await db.execute(ended))
+    assert len(rows) > 2
+    for workflow, version, snapshot, result in rows:
+        assert readable(fold.read(served[workflow, version], snapshot).output).items() <= result.items()
 
 
 async def test_what_was_open_goes_on_and_cursors_hold(
