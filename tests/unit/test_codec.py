@@ -199,28 +199,19 @@ def test_nothing_that_the_log_refuses_is_left_in_the_json() -> None:
     assert "NaN" not in data
 
 
-class Unheard(BaseModel):
-    x: int = 1
-
-
 class Texts(UserDict[str, str]):
     pass
 
 
-class Special(str):
-    __slots__ = ()
+class Special:
+    def __init__(self) -> None:
+        self.x = 1
 
 
-@pytest.mark.parametrize("value", [Unheard(), Texts(), Special("x"), object(), len, ValueError("x")])
+@pytest.mark.parametrize("value", [Texts(), Special(), object(), len, iter([]), memoryview(b"x"), Special])
 def test_other_types_are_refused_by_name_not_degraded(value: Any) -> None:
     with pytest.raises(UnstorableValue, match=type(value).__qualname__):
         codec.encode({"x": [value]})
-
-
-def test_decoding_makes_nothing_that_is_not_allowed() -> None:
-    encoded = Codec(ExactSerializer([Unheard])).encode([Unheard()])
-    with pytest.raises(UnstorableValue, match="Unheard is not among the allowed state types"):
-        codec.decode(encoded)
 
 
 def test_reading_runs_no_constructor() -> None:

@@ -6,15 +6,21 @@ What JSON keeps exactly stays readable JSON; what it does not (tuples, dates, en
 
 import math
 from base64 import b64decode, b64encode
+from functools import partial
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from app.errors import UnstorableValue
 from app.events.encoding import printable
+from workers.graph.places import located
 from workers.graph.serializer import ExactSerializer
+from workers.graph.writer import AROUND
 
 TAG = "$langgraph"
-READABLE_DEPTH = 50
+_FORM = "msgpack"
+JSON_DEPTH = READABLE_DEPTH = 50
+"""What is nested deeper is tagged as a whole, or text: the log takes 100 levels, with the event around it."""
 
 # Beyond, many JSON readers lose digits, and orjson raises.
 _SMALLEST, _LARGEST = -(2**63), 2**63 - 1
@@ -25,7 +31,13 @@ class Codec:
         self._serializer = serializer
 
     def encode(self, value: Any) -> Any:
-        """Raises UnstorableValue for a type that is not allowed."""
+        """Raises UnstorableValue, which says where in the value stands what cannot be kept."""
+        try:
+            return self._encoded(value, 0)
+        except UnstorableValue as refusal:
+            raise located(refusal, value, partial(self._encoded, depth=0)) from None
+
+    def _encoded(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if kind in (type(None), bool):
             return value
@@ -35,13 +47,13 @@ class Codec:
             return value
         if kind is float and math.isfinite(value):
             return value
-        if kind is list:
-            return [self.encode(item) for item in value]
-        # A user's dict that holds the tag itself is tagged as a whole, so the tag is never ambiguous.
-        if kind is dict and TAG not in value and all(type(key) is str and _plain_text(key) for key in value):
-            return {key: self.encode(item) for key, item in value.items()}
-        form, data = self._serializer.dumps_typed(value)
-        return {TAG: [form, b64encode(data).decode()]}
+        if depth < JSON_DEPTH:
+            if kind is list:
+                return [self._encoded(item, depth + 1) for item in value]
+            # A user's dict that holds the tag itself is tagged as a whole, so the tag is never ambiguous.
+            if kind is dict and TAG not in value and all(type(key) is str and _plain_text(key) for key in value):
+                return {key: self._encoded(item, depth + 1) for key, item in value.items()}
+        return {TAG: [_FORM, b64encode(self._serializer.written(value, AROUND + depth)).decode()]}
 
     def decode(self, value: Any) -> Any:
         """Takes what `encode` gave, after any number of trips through JSON."""
@@ -50,8 +62,8 @@ class Codec:
         if not isinstance(value, dict):
             return value
         if TAG in value:
-            form, data = value[TAG]
-            return self._serializer.loads_typed((form, b64decode(data)))
+            _, data = value[TAG]
+            return self._serializer.loads(b64decode(data))
         return {key: self.decode(item) for key, item in value.items()}
 
 
@@ -60,18 +72,43 @@ def _plain_text(text: str) -> bool:
     if "\0" in text:
         return False
     try:
-        text.encode()
+        return text.isascii() or bool(text.encode())
     except UnicodeEncodeError:
         return False
-    return True
 
 
 def readable(value: Any) -> Any:
     """`value` as JSON for people: dates as text, tuples as lists, objects as dicts. There is no way back.
 
-    Takes anything: what the log would refuse (NaN, NUL, huge integers, very deep nesting) becomes text, too.
+    Takes anything and never raises: what the log would refuse (NaN, NUL, huge integers, very deep nesting)
+    becomes text, and what cannot even be looked at (it holds itself, its own code raises) its type's name.
     """
-    return _storable(to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", by_alias=False), 0)
+    return _readable(value, frozenset())
+
+
+def _readable(value: Any, above: frozenset[int]) -> Any:
+    try:
+        json = to_jsonable_python(value, serialize_unknown=True, bytes_mode="base64", by_alias=False)
+        return _storable(json, len(above))
+    except Exception:  # noqa: BLE001 - properties and `__repr__` of a user's class may raise anything
+        return _part_by_part(value, above)
+
+
+def _part_by_part(value: Any, above: frozenset[int]) -> Any:
+    kind = type(value)
+    if id(value) not in above and len(above) < READABLE_DEPTH:
+        inside = above | {id(value)}
+        if kind in (list, tuple):
+            return [_readable(item, inside) for item in value]
+        if kind is dict:
+            return {_readable_key(key): _readable(item, inside) for key, item in value.items()}
+        if kind is int:
+            return hex(value)  # Python writes no more than 4300 decimal digits
+    return printable(f"<{kind.__module__}.{kind.__qualname__}>")
+
+
+def _readable_key(key: Any) -> str:
+    return printable(key) if type(key) is str else str(_readable(key, frozenset()))
 
 
 def _storable(value: Any, depth: int) -> Any:

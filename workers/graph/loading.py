@@ -158,6 +158,7 @@ def _check(where: str, loaded: LoadedWorkflow) -> None:
     _refuse_delta_channels(where, loaded.builder)
     try:
         loaded.orchestration  # noqa: B018
+        loaded.codec  # noqa: B018 - it allows the classes of the modules that are imported now
     except ValueError as error:
         raise BadWorkflow(f"{where} does not compile: {error}") from error
 

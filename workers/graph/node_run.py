@@ -17,7 +17,7 @@ from langgraph.pregel._algo import task_path_str
 from langgraph.store.base import BaseStore
 from langgraph.types import Command, Interrupt, Send
 
-from app.errors import FoldMismatch, SnapshotVersionMismatch, UnstorableValue
+from app.errors import BadWorkflow, FoldMismatch, SnapshotVersionMismatch, UnstorableValue
 from workers.graph.copies import IDLE, RETURNED, Graph, place_of
 from workers.graph.invocation import Invocation
 from workers.graph.loading import LoadedWorkflow
@@ -203,4 +203,7 @@ class _NodeRun:
         for question in self._saver.interrupts():
             if question.id in open_ids:
                 return question
-        raise FoldMismatch(f"the node {self.node} neither returned nor asked anything")
+        raise BadWorkflow(
+            f"the node {self.node} stopped without a result or a question: a graph that it runs has interrupt_before "
+            "or interrupt_after; call interrupt() instead"
+        )

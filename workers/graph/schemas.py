@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal, TypeAlias, Union, get_args, get_orig
 
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
-from pydantic import BaseModel
 from typing_extensions import is_typeddict
+
+from workers.graph.classes import is_storable
+from workers.graph.closures import closed_over
 
 Builder: TypeAlias = StateGraph[Any, Any, Any, Any]
 
@@ -26,9 +28,14 @@ def subgraphs(builder: Builder) -> dict[str, Builder]:
 
 
 def state_types(builder: Builder) -> set[type]:
-    """Enums, dataclasses, named tuples and pydantic models in the schemas of a graph and its subgraphs."""
+    """The classes of values that the schemas of a graph and its subgraphs name, and that its nodes close over.
+
+    The latter are how a node that is made by a function holds the class of its answer, such as LangChain's agent
+    its `response_format`.
+    """
     seen: set[Any] = set()
-    found = {cls for schema in builder.schemas for cls in _classes(schema, seen) if _is_storable(cls)}
+    named = [*builder.schemas, *(cls for spec in builder.nodes.values() for cls in closed_over(spec.runnable))]
+    found = {cls for schema in named for cls in _classes(schema, seen) if _is_storable(cls)}
     for subgraph in subgraphs(builder).values():
         found |= state_types(subgraph)
     return found
@@ -90,11 +97,7 @@ def _aliased(annotation: Any) -> Any:
 
 
 def _is_storable(cls: type) -> bool:
-    return (
-        (issubclass(cls, Enum | BaseModel) and cls not in (Enum, BaseModel))
-        or dataclasses.is_dataclass(cls)
-        or (issubclass(cls, tuple) and hasattr(cls, "_fields"))
-    )
+    return is_storable(cls) and cls.__module__ != "builtins" and not is_typeddict(cls)
 
 
 def _fields(cls: type) -> dict[str, Any]:
