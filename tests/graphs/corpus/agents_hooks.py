@@ -194,6 +194,28 @@ class WithTools(AgentMiddleware[Any, Any, Any]):
         return {"jump_to": "end"} if getattr(state["messages"][-1], "name", None) == "shout" else None
 
 
+class Resource:
+    """As a process or a connection: no other process can have it. LangChain's shell is one."""
+
+
+class Holds(AgentState[Any], total=False):
+    resource: Annotated[Resource, UntrackedValue, PrivateStateAttr]
+
+
+class Holding(AgentMiddleware[Holds, Any, Any]):
+    """Opens a resource for as long as the agent runs."""
+
+    state_schema = Holds
+
+    async def abefore_agent(self, state: Any, runtime: Any) -> dict[str, Any]:
+        happened("open")
+        return {"resource": Resource()}
+
+    async def awrap_tool_call(self, request: Any, handler: Any) -> Any:
+        happened(f"use {type(request.state['resource']).__name__}")
+        return await handler(request)
+
+
 TWO = [call("look_up", "a", word="x"), call("pay", "b", amount=2)]
 
 
@@ -225,4 +247,5 @@ CASES = [
     case(
         "tools_of_middleware", [[call("shout", "a", word="x"), *TWO[1:]], [call("shout", "c", word="y")]], WithTools()
     ),
+    case("resource", [TWO, heard], Holding(), refuses="resource"),
 ]

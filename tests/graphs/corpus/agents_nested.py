@@ -1,15 +1,14 @@
-"""Agents as parts of a graph: as nodes, inside of nodes, by `Send`, and such as remember; and a shell of one's own."""
+"""Agents as parts of a graph: as nodes, inside of nodes, by `Send`, and such as remember."""
 
 import operator
 from typing import Annotated, Any
 
-from langchain.agents.middleware import HumanInTheLoopMiddleware, ModelCallLimitMiddleware, ShellToolMiddleware
+from langchain.agents.middleware import HumanInTheLoopMiddleware, ModelCallLimitMiddleware
 from langchain_core.messages import AIMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.types import Command, Send, interrupt
 
 from tests.graphs.cases import Case
-from tests.graphs.corpus import REFUSED
 from tests.graphs.corpus.agents_tools import ask
 from tests.graphs.effects import happened
 from tests.graphs.scripted import Agent, Messages, Turn, agent, asks, call, heard, look_up, pay, says
@@ -119,15 +118,6 @@ def in_rounds(each: Agent, rounds: int = 3) -> StateGraph[Any]:
     return graph
 
 
-def shell() -> Agent:
-    """Its state holds a process, which no other process can have."""
-    commands = (
-        [call("shell", "a", command="X=1; echo begun")],
-        [call("shell", "b", command="echo $X; exit_code() { return 3; }; exit_code")],
-    )
-    return agent(says(*commands, heard), [pay], ShellToolMiddleware(shell_command=["/bin/bash", "--norc"]))
-
-
 def case(name: str, graph: Any, *answers: Any) -> Case:
     return Case(f"agent_nested_{name}", "agents: nested", graph, asks("go"), answers=answers)
 
@@ -175,5 +165,4 @@ CASES = [
         EDITED,
     ),
     case("that_keeps_nothing", in_rounds(working("one", checkpointer=False))),
-    Case("agent_with_a_shell", REFUSED, shell(), asks("go"), raises="shell_session_resources"),
 ]
