@@ -168,6 +168,10 @@ class DriverPool:
         self._idle: list[LimitedConnection] = []
         self._room = asyncio.Semaphore(size)
 
+    def another(self) -> "DriverPool":
+        """One connection to the same database, for another event loop."""
+        return DriverPool(self._address, size=1, limit=self._limit)
+
     async def execute(self, query: LiteralString, arguments: Sequence[Any]) -> list[tuple[Any, ...]]:
         """All rows. Waits while as many statements as there may be connections are under way."""
         try:

@@ -6,9 +6,11 @@ StellwerkError
 │   ├── EventTooLarge
 │   ├── BadCursor
 │   ├── UnknownWorkflow
+│   ├── WorkflowRefused
 │   ├── BadWorkflow
 │   ├── BadPath
 │   ├── BadExport            the file is no export
+│   ├── BadAnswer            carries what is wrong in it, and what is wanted
 │   └── IdempotencyMismatch
 ├── NotFound
 ├── Conflict
@@ -44,12 +46,15 @@ StellwerkError
 ├── ProviderNotSetUp         says what to set
 ├── ModelRefused             a provider refused for good, or a model did not do its work
 ├── BudgetExhausted          raising it was refused
+├── TooManyItems             a search in a store would have to read all of them
 ├── SchemaTooNew             a database does not go back
 └── EmbeddedServerError      carries what to do
 """
 
 import inspect
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 
 class StellwerkError(Exception):
@@ -79,8 +84,12 @@ class UnknownWorkflow(BadInput):
     """No worker has registered a workflow of this name."""
 
 
+class WorkflowRefused(BadInput):
+    """The workers have this workflow, and cannot run it."""
+
+
 class BadWorkflow(BadInput):
-    """The module of workflows cannot be used."""
+    """The workflow cannot be used."""
 
 
 class BadPath(BadInput):
@@ -89,6 +98,15 @@ class BadPath(BadInput):
 
 class BadExport(BadInput):
     """The file is no export of a stream."""
+
+
+class BadAnswer(BadInput):
+    """The answer is not what the step asks for."""
+
+    def __init__(self, message: str, *, faults: Sequence[tuple[str, str]] = (), schema: object = None) -> None:
+        """`faults` are JSON pointers to what is wrong in the answer, each with what is wrong."""
+        super().__init__(message)
+        self.faults, self.schema = faults, schema
 
 
 class IdempotencyMismatch(BadInput):
@@ -180,9 +198,12 @@ class NoStack(StellwerkError):
 class GatewayRefused(StellwerkError):
     """The gateway refused the request."""
 
-    def __init__(self, detail: str, *, status: int, kind: str = "") -> None:
+    def __init__(
+        self, detail: str, *, status: int, kind: str = "", problem: Mapping[str, object] = MappingProxyType({})
+    ) -> None:
+        """`problem` is all that the gateway said."""
         super().__init__(detail)
-        self.status, self.kind = status, kind
+        self.status, self.kind, self.problem = status, kind, problem
 
 
 class PatchRefused(StellwerkError):
@@ -253,6 +274,10 @@ class BudgetExhausted(StellwerkError):
     """The session's budget is spent, and raising it was refused."""
 
 
+class TooManyItems(StellwerkError):
+    """A search with a query would have to compare too many items of the store."""
+
+
 class SchemaTooNew(StellwerkError):
     """A newer Stellwerk has migrated this database: start that version, or put back a backup from before."""
 
@@ -265,7 +290,12 @@ MAX_DESCRIPTION = 4000
 
 
 def describe(error: BaseException) -> str:
-    """One line for the log, which takes neither NUL nor lone surrogates nor a megabyte."""
-    text = " ".join(str(error).split()).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
-    text = text if len(text) <= MAX_DESCRIPTION else f"{text[:MAX_DESCRIPTION]} …"
+    """One line for the log, with the error's type."""
+    text = one_line(str(error))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def one_line(text: str) -> str:
+    """For the log, which takes neither NUL nor lone surrogates nor a megabyte."""
+    text = " ".join(text.split()).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return text if len(text) <= MAX_DESCRIPTION else f"{text[:MAX_DESCRIPTION]} …"

@@ -19,7 +19,7 @@ from sqlalchemy import (
     Uuid,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.types import UserDefinedType
 
 
@@ -137,6 +137,8 @@ workers = Table(
     Column("worker", Text, primary_key=True),
     _timestamp("started_at", nullable=False, server_default=_now),
     _timestamp("last_seen", nullable=False, server_default=_now),
+    Column("served", ARRAY(Text), comment="names of workflows; null: a worker of the version before did not tell"),
+    Column("refused", JSON, nullable=False, server_default=text("'[]'"), comment="workflow, module and reason of each"),
     comment="worker processes that have told that they live",
 )
 
@@ -169,6 +171,10 @@ sessions = Table(
     _timestamp("admitted_at", comment="null: waits for its turn"),
     _timestamp("advance_sent_at", comment="when advance_session was last sent"),
     Column("project", Text, nullable=False, server_default=text("'default'")),
+    Column("context", JSON, nullable=False, server_default=text("'{}'")),
+    Column("config", JSON, nullable=False, server_default=text("'{}'")),
+    Column("continues", Uuid, comment="the session from whose final state it started"),
+    Column("final_state", LargeBinary, comment="the state at its end, as the codec writes it"),
     CheckConstraint(
         "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
         name="sessions_status",
@@ -246,6 +252,7 @@ steps = Table(
     Column("error", Text),
     _timestamp("started_at"),
     _timestamp("ended_at"),
+    Column("answer_schema", JSON, comment="JSON Schema of the answer; null: any will do"),
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="steps_status"
     ),
@@ -255,3 +262,44 @@ Index("steps_task", steps.c.session_id, steps.c.superstep, steps.c.task_path, un
 Index("steps_queued", steps.c.available_at, postgresql_where=text("status = 'queued'"))
 Index("steps_leases", steps.c.lease_until, postgresql_where=text("status = 'running'"))
 Index("steps_waiting", steps.c.session_id, postgresql_where=text("status = 'waiting'"))
+
+store_items = Table(
+    "store_items",
+    metadata,
+    Column("project", Text, primary_key=True),
+    # In collation C the namespaces below {a,b} are those from {a,b} to before {a,b\x01}.
+    Column("namespace", ARRAY(Text(collation="C")), primary_key=True),
+    Column("key", Text(collation="C"), primary_key=True),
+    Column("value", JSON, nullable=False, comment="as the codec writes it"),
+    Column("vectors", JSONB, comment="by field, where the store has an index; null: none"),
+    Column("namespace_position", BigInteger, nullable=False, comment="position of the first item of its namespace"),
+    Column("position", BigInteger, Identity(), nullable=False),
+    _timestamp("created_at", nullable=False),
+    _timestamp("updated_at", nullable=False),
+    comment="what nodes put into the store that their graph was compiled with",
+)
+Index("store_items_order", store_items.c.project, store_items.c.namespace_position, store_items.c.position)
+
+store_seeds = Table(
+    "store_seeds",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("namespace", ARRAY(Text), primary_key=True),
+    Column("key", Text, primary_key=True),
+    comment="items that a module put into its store, and that the project was given",
+)
+
+cache_entries = Table(
+    "cache_entries",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("workflow", Text, primary_key=True),
+    Column("workflow_version", Text, primary_key=True),
+    Column("namespace", ARRAY(Text), primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("form", Text, nullable=False, comment="how content is to be read"),
+    Column("content", LargeBinary, nullable=False),
+    _timestamp("expires_at", nullable=False),
+    comment="results that a CachePolicy lets nodes use again",
+)
+Index("cache_entries_expiry", cache_entries.c.expires_at)

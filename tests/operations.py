@@ -84,6 +84,7 @@ def _any_id(place: Place) -> list[Any]:
 VALUES: Mapping[str, Callable[[Place], list[Any]]] = MappingProxyType(
     {
         "session_id": _any_id,
+        "continues": _any_id,
         "before": _any_id,
         "key_id": lambda place: [place.key_id, place.rotated_key_id],
         "digest": lambda place: [place.digest],
@@ -108,8 +109,8 @@ VALUES: Mapping[str, Callable[[Place], list[Any]]] = MappingProxyType(
 """What a request can say in a parameter, or in a field of its body, that names something."""
 
 FREE = frozenset(
-    {"task", "input", "path", "repo", "priority", "options", "reason", "comment", "verdict", "answer", "scopes"}
-    | {"expires_in", "valid_for"}
+    {"task", "input", "context", "config", "path", "repo", "priority", "options", "reason", "comment", "verdict"}
+    | {"answer", "scopes", "expires_in", "valid_for"}
 )
 """Fields that name nothing that there is."""
 

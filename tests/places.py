@@ -6,6 +6,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import httpx
+import orjson
 from sqlalchemy import text
 
 from app.database import transaction
@@ -126,6 +127,7 @@ class _Making:
 
     async def created(self) -> SessionId:
         body = {"task": self.of("task"), "workflow": self.of("flow"), "input": {self.of("field"): self.of("input")}}
+        body |= {"context": {"x": self.of("context")}, "config": {"tags": [self.of("tag")]}}
         headers = {"Idempotency-Key": self.of(f"once-{uuid4()}")}
         answer = await self.client.post("/sessions", json=body, headers=headers)
         assert answer.status_code == 201, answer.text
@@ -163,6 +165,7 @@ class _Making:
             question={"ask": self.of("question")},
             interrupt_id="interrupt-2",
             node_snapshot=b"state",
+            answer_schema={"description": self.of("wanted")},
         )
         return claim.session.session_id
 
@@ -172,7 +175,8 @@ class _Making:
         update = {self.of("plan"): [self.of("step"), "x" * 400_000]}
         await attempts.complete_step(backends, claim, update, commit=self.of("commit"))
         patch = f"--- a/{self.of('file')}\n+++ b/{self.of('file')}\n"
-        await advance(backends, session_id, finished=True, patch=patch.encode(), result={"summary": self.of("summary")})
+        result, state = {"summary": self.of("summary")}, orjson.dumps({"x": self.of("state")})
+        await advance(backends, session_id, finished=True, patch=patch.encode(), result=result, state=state)
         async with transaction(backends.engine) as db:
             content = f'{{"held": "{self.of("artifact")}"}}'.encode()
             return session_id, await put_artifact(db, session_id, content, media_type="application/json")

@@ -53,9 +53,22 @@ async def report(
     return await service.append_report(backends, claim.token, said)
 
 
-async def waiting(backends: Backends, question: Any = "may I?", *, project: str = DEFAULT_PROJECT) -> SessionId:
+async def waiting(
+    backends: Backends,
+    question: Any = "may I?",
+    *,
+    project: str = DEFAULT_PROJECT,
+    answer_schema: dict[str, Any] | None = None,
+) -> SessionId:
     claim = await running(backends, "ask first", project=project)
-    await attempts.wait_step(backends, claim, question=question, interrupt_id="interrupt-2", node_snapshot=b"state")
+    await attempts.wait_step(
+        backends,
+        claim,
+        question=question,
+        interrupt_id="interrupt-2",
+        node_snapshot=b"state",
+        answer_schema=answer_schema,
+    )
     return claim.session.session_id
 
 
@@ -71,7 +84,8 @@ async def ended(
     match status:
         case "succeeded":
             await attempts.complete_step(backends, claim, update or {"plan": ["ruff"]}, commit="c0ffee")
-            await advance(backends, session_id, finished=True, patch=b"--- a/x.py\n+++ b/x.py\n")
+            patch, state = b"--- a/x.py\n+++ b/x.py\n", b'{"plan":["ruff"]}'
+            await advance(backends, session_id, finished=True, patch=patch, state=state)
         case "failed":
             await attempts.fail_step(backends, claim, "no such tool", retryable=False)
         case "cancelled":

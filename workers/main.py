@@ -23,7 +23,7 @@ from workers.workflow import DEFAULT_QUEUE
 _settings = settings()
 _workflows = load_workflows(_settings.workflows, _settings.allowed_state_types)
 _runtime = Runtime(_settings, _workflows)
-_queues = {DEFAULT_QUEUE}.union(*(workflow.queues for workflow in _workflows.values()))
+_queues = {DEFAULT_QUEUE}.union(*(workflow.queues for workflow in _workflows.served.values()))
 
 
 class RuntimeStep(bootsteps.StartStopStep):

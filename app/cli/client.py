@@ -178,10 +178,11 @@ def _check(response: "Response") -> None:
         problem = response.json()
         detail, kind = str(problem["detail"]), str(problem["type"]).rpartition(":")[2]
     except (ValueError, LookupError, TypeError):  # something else answers, such as a proxy
+        problem = {}
         detail, kind = f"{response.url.host} answered {response.status_code} {response.reason_phrase}", ""
     if response.status_code in AWAY:
         raise Unavailable(detail)
-    raise GatewayRefused(detail, status=response.status_code, kind=kind)
+    raise GatewayRefused(detail, status=response.status_code, kind=kind, problem=problem)
 
 
 def with_gateway(command: Callable[Concatenate[GatewayClient, P], None]) -> Callable[..., None]:

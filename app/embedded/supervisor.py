@@ -5,6 +5,7 @@
 What dies is started again. Stopping goes the same way backwards, within 20 seconds.
 """
 
+import asyncio
 import json
 import os
 import sys
@@ -14,6 +15,7 @@ from types import TracebackType
 from typing import NamedTuple
 
 from app.config import PROVIDER_KEYS, Settings
+from app.database import create_engine, transaction
 from app.embedded.home import keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.running import StackInfo, StackLock, publish, withdraw
@@ -23,6 +25,8 @@ from app.embedded.strays import MARK, end_services, end_stack
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
 from app.schema import migrate
+from app.sessions import worker_repository
+from app.sessions.model import RefusedWorkflow
 
 READY_PATIENCE = 90.0  # importing the worker and the gateway takes seconds, on a busy machine many
 SERVICES_PATIENCE = 11.0  # with that for strays (1), Valkey (2) and Postgres (4) below the 20 s promised
@@ -64,6 +68,8 @@ class Stack:
         self._services = [self._gateway, *(self._worker(number) for number in range(1, workers + 1))]
         self._watches: list[Watch] = []
         self._port, self._token = 0, ""
+        self.refused: list[str] = []
+        """What the workers do not serve, a line for each, once the stack is ready."""
 
     @property
     def info(self) -> StackInfo:
@@ -174,6 +180,8 @@ class Stack:
             self._start(server)
         if not self.is_stopping:
             migrate(self.info.database_url)
+            if self._postgres in self._servers:  # this home's own: what its workers told before is over
+                asyncio.run(_forget_workers(self.info.database_url))
         for service in self._services:
             self._start(service)
         self._await_gateway()
@@ -206,13 +214,29 @@ class Stack:
                 raise EmbeddedServerError(f"the stack was not ready after {READY_PATIENCE:.0f} s; see {log}")
 
     def _gateway_is_ready(self) -> bool:
-        """Also waits for a worker that has registered, so that what is submitted now begins at once."""
+        """Also waits for a worker that has registered, so that what is submitted now begins at once.
+
+        Raises EmbeddedServerError where in a new database all that it was given is refused.
+        """
         connection = HTTPConnection(self._reachable_host, self._port, timeout=2)
         try:
-            connection.request("GET", "/readyz")
+            connection.request("GET", "/readyz", headers={"Authorization": f"Bearer {self._token}"})
             answer = connection.getresponse()
-            return answer.status == 200 and json.loads(answer.read())["workers"] > 0
+            if answer.status not in {200, 503}:
+                return False
+            told = json.loads(answer.read())
         except (OSError, HTTPException):
             return False
         finally:
             connection.close()
+        self.refused = [str(RefusedWorkflow(**refused)) for refused in told.get("refusals") or ()]
+        if answer.status == 503 and self.refused:
+            raise EmbeddedServerError("\n".join(["the workers serve nothing:", *self.refused]))
+        return answer.status == 200 and told["workers"] > 0
+
+
+async def _forget_workers(database_url: str) -> None:
+    engine = create_engine(database_url, pool_size=1)
+    async with transaction(engine) as db:
+        await worker_repository.forget_workers(db)
+    await engine.dispose()

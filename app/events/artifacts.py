@@ -80,7 +80,10 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
 
 
-OUTSOURCED = ("input", "delta", "update", "result", "question", "answer", "request", "response")
+OUTSOURCED = (
+    *("input", "context", "config", "state", "delta", "update", "result"),
+    *("question", "answer_schema", "answer", "request", "response"),
+)
 """The fields of events whose values may be references."""
 
 

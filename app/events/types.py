@@ -66,13 +66,28 @@ class StepEvent(TypedDict):
     commit: NotRequired[str]
 
 
+class Continued(TypedDict):
+    """The session from whose final state another one started, and the end of its log then."""
+
+    session_id: str
+    head: int
+    head_chain: str
+
+
 class SessionEvent(TypedDict):
-    """A session's change of status. `created` records what it was started with."""
+    """A session's change of status. `created` records what it was started with.
+
+    With `continues` that is also the `state` that the other session ended in.
+    """
 
     t: Literal["session_event"]
     status: SessionStatus
     task: NotRequired[str]
     input: NotRequired[Any]
+    context: NotRequired[Any]
+    config: NotRequired[Any]
+    continues: NotRequired[Continued]
+    state: NotRequired[Any]
     workflow: NotRequired[str]
     version: NotRequired[str]
     langgraph: NotRequired[str]
@@ -83,13 +98,14 @@ class SessionEvent(TypedDict):
 
 
 class ApprovalEvent(TypedDict):
-    """A question that waits for a person, or the answer to it."""
+    """A question that waits for a person, or the answer to it. `answer_schema` is JSON Schema of what is wanted."""
 
     t: Literal["approval_event"]
     step: int
     attempt: NotRequired[int]
     status: Literal["requested", "approved", "rejected", "expired"]
     question: NotRequired[Any]
+    answer_schema: NotRequired[Any]
     answer: NotRequired[Any]
     comment: NotRequired[str | None]
     principal: NotRequired[str]

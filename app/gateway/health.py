@@ -1,14 +1,17 @@
-"""Liveness and readiness, without a token."""
+"""Liveness and readiness, without a token; with one, readiness says more."""
 
 import asyncio
+from dataclasses import dataclass
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from redis.exceptions import RedisError
 
 from app.database import DATABASE_AWAY
+from app.errors import AccessDenied, Unavailable
 from app.gateway.wiring import Gateway, Wired
 from app.sessions import worker_repository
+from app.sessions.model import RefusedWorkflow
 
 router = APIRouter(tags=["health"])
 
@@ -24,6 +27,10 @@ class Readiness(BaseModel):
     database: bool
     redis: bool
     workers: int | None = Field(description="Worker processes that live; null while the database is away.")
+    refused: int | None = Field(description="How many workflows or modules workers refuse; null as above.")
+    refusals: list[RefusedWorkflow] | None = Field(
+        description="Which, and why; null to callers without a token or key."
+    )
     reason: str | None = Field(description="Why it is not ready, or what works later only.")
 
 
@@ -34,38 +41,76 @@ async def healthz() -> Liveness:
 
 
 @router.get("/readyz", responses={503: {"description": "Not ready, and why", "model": Readiness}})
-async def readyz(gateway: Wired, response: Response) -> Readiness:
-    """Says whether a session that is submitted now is accepted.
+async def readyz(gateway: Wired, request: Request, response: Response) -> Readiness:
+    """Says whether a session that is submitted now is accepted, and to those who show a token or key what is refused.
 
     Without the database nothing works, and a new deployment knows no workflow until a worker has registered. Without
     Redis, and later without workers, everything does, only later.
     """
     workers, redis = await asyncio.gather(_workers(gateway), _redis_answers(gateway))
     readiness = _readiness(workers, redis)
+    if workers is not None and await _shows_a_token(gateway, request):
+        readiness.refusals = workers.refused
     response.status_code = 200 if readiness.ready else 503
     return readiness
 
 
-def _readiness(workers: tuple[bool, int] | None, redis: bool) -> Readiness:
+def _readiness(workers: "_Workers | None", redis: bool) -> Readiness:
     if workers is None:
         away = "the database does not answer"
-        return Readiness(ready=False, database=False, redis=redis, workers=None, reason=away)
-    has_registered, alive = workers
+        return Readiness(
+            ready=False, database=False, redis=redis, workers=None, refused=None, refusals=None, reason=away
+        )
     reason = None
-    if not has_registered:
+    if workers.serve_nothing:
+        reason = "the workers that run serve nothing: all that they were given is refused (`stellwerk doctor` says why)"
+    elif not workers.have_ever_served:
         reason = "no worker has registered its workflows yet"
-    elif not alive:
+    elif not workers.alive:
         reason = "no worker is running: sessions are accepted, and wait for one"
     elif not redis:
         reason = "Redis does not answer: everything works, with some delay"
-    return Readiness(ready=has_registered, database=True, redis=redis, workers=alive, reason=reason)
+    return Readiness(
+        ready=workers.have_ever_served,
+        database=True,
+        redis=redis,
+        workers=workers.alive,
+        refused=len(workers.refused),
+        refusals=None,
+        reason=reason,
+    )
 
 
-async def _workers(gateway: Gateway) -> tuple[bool, int] | None:
-    """Says whether a worker has ever registered, and how many live; None while the database is away."""
+@dataclass(frozen=True, slots=True)
+class _Workers:
+    have_ever_served: bool
+    alive: int
+    serve_nothing: bool
+    refused: list[RefusedWorkflow]
+
+
+async def _shows_a_token(gateway: Gateway, request: Request) -> bool:
+    """A reason may hold what a module's own error said, which is not for strangers."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        return False
+    try:
+        await gateway.access.by_token_after_reading(token)
+    except (AccessDenied, Unavailable, *DATABASE_AWAY):
+        return False
+    return True
+
+
+async def _workers(gateway: Gateway) -> _Workers | None:
+    """What workers have told; None while the database is away."""
     try:
         async with asyncio.timeout(PATIENCE_SECONDS), gateway.engine.connect() as db:
-            return await worker_repository.has_ever_registered(db), await worker_repository.count_workers(db)
+            return _Workers(
+                have_ever_served=await worker_repository.has_ever_registered(db),
+                alive=await worker_repository.count_workers(db),
+                serve_nothing=await worker_repository.serve_nothing(db),
+                refused=await worker_repository.refused_workflows(db),
+            )
     except (*DATABASE_AWAY, TimeoutError):
         return None
 

@@ -43,6 +43,13 @@ _COUNTED = frozenset({401, 403, 404, 429})
 """Who asked for what may not be, or for what may not exist for them, is recorded."""
 
 
+class Fault(BaseModel):
+    """One thing that is wrong."""
+
+    pointer: str = Field(description="JSON pointer to it in the answer; empty: the answer itself.")
+    detail: str
+
+
 class Problem(BaseModel):
     """What went wrong and what to do about it."""
 
@@ -54,6 +61,8 @@ class Problem(BaseModel):
     earliest: int | None = Field(default=None, description="With 410 of a stream: the first offset that there is.")
     head: int | None = Field(default=None, description="With 410 of a stream: the last one.")
     cursor: str | None = Field(default=None, description="With 410: the cursor to start again from.")
+    errors: list[Fault] | None = Field(default=None, description="With `bad-answer`: what is wrong in it.")
+    answer_schema: dict[str, Any] | None = Field(default=None, description="With `bad-answer`: what is wanted.")
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -115,6 +124,9 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         case errors.CursorOutOfRange():
             known = {"earliest": error.earliest, "head": error.head, "cursor": error.cursor}
             more = {name: value for name, value in known.items() if value is not None}
+        case errors.BadAnswer():
+            faults = [{"pointer": pointer, "detail": _printable(said)} for pointer, said in error.faults]
+            more = {"errors": faults, "answer_schema": error.schema}
         case _:
             pass
     kind = type(error).__name__

@@ -4,10 +4,10 @@ import asyncio
 import os
 import time
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from app.config import Settings
 from app.errors import BadPath
@@ -16,44 +16,19 @@ from app.gateway.callers import ToOperate, ToRead, ToSubmit
 from app.gateway.inputs import (
     Body,
     IdempotencyKey,
-    JsonObject,
     ProjectInQuery,
     Reason,
     RequestId,
     SessionIdInPath,
     Text,
 )
+from app.gateway.session_request import SessionRequest
 from app.gateway.wiring import Wired
 from app.progress import SessionId
 from app.sessions import control, service
-from app.sessions.model import NewSession, SessionView
+from app.sessions.model import SessionView
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
-
-
-class Options(Body):
-    """What a session may be told besides its input; a name that is not known is refused."""
-
-
-class SessionRequest(Body):
-    """`path` is read on the worker's machine, `repo` is a git URL; with neither the workspace is empty."""
-
-    task: Annotated[Text, Field(min_length=1, max_length=100_000)]
-    workflow: Annotated[Text, Field(min_length=1, max_length=200)] = "repair"
-    input: JsonObject = Field(default_factory=dict, description="The graph's initial state.")
-    path: Annotated[Text, Field(pattern="^/", max_length=4096)] | None = None
-    repo: Annotated[Text, Field(pattern="^(https|ssh)://", max_length=4096)] | None = None
-    priority: Annotated[int, Field(strict=True, ge=-100, le=100)] = 0
-    project: Annotated[str, Field(max_length=63)] | None = Field(
-        default=None, description="Only who belongs to no project names one; else it is the key's."
-    )
-    options: Options = Field(default_factory=Options, description="There is no option yet.")
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if self.path is not None and self.repo is not None:
-            raise ValueError("give path or repo, not both")
-        return self
 
 
 class CreatedSession(BaseModel):
@@ -84,10 +59,9 @@ async def create_session(
     """Starts a workflow on a task."""
     if new.path is not None:
         await asyncio.to_thread(check_path, new.path, gateway.settings)
-    asked = {name: value for name, value in dict(new).items() if name != "project"}
     view, is_new = await service.create_session(
         gateway.backends,
-        NewSession(**asked | {"options": new.options.model_dump()}),
+        new.asked(),
         principal=principal,
         project=new.project,
         idempotency_key=key,

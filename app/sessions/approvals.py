@@ -1,5 +1,6 @@
 """What waits for a person, and the answers. One function is one transaction."""
 
+import asyncio
 from typing import Any
 
 from app.database import transaction
@@ -7,7 +8,7 @@ from app.errors import NotWaiting
 from app.principals.control import control_of_session
 from app.principals.model import Control, Principal
 from app.progress import SessionId
-from app.sessions import facts, repository, step_repository, transitions
+from app.sessions import answer_schemas, facts, repository, step_repository, transitions
 from app.sessions.facts import Verdict
 from app.sessions.model import Approval
 from app.unit_of_work import Backends
@@ -35,8 +36,14 @@ async def answer_approval(
 ) -> int:
     """The node's `interrupt()` returns `answer`, or the verdict where there is no answer.
 
-    Returns the offset of the approval_event. Raises NotFound, and NotWaiting when nothing is asked (any more).
+    Returns the offset of the approval_event. Raises NotFound, NotWaiting when nothing is asked (any more), and
+    BadAnswer when that is not what the step asks for; then the question stays.
     """
+    value = verdict if answer is None else answer
+    async with transaction(backends.engine) as db:
+        wanted = await step_repository.answer_schema(db, session_id, step, project=principal.project)
+    if wanted is not None:  # in a thread, and before any lock is taken: it may take a while
+        await asyncio.to_thread(answer_schemas.check_answer, wanted, value)
     details = {"step": step, "verdict": verdict or "approved"}
     control = Control("approval.answer", principal, reason=reason or comment, request_id=request_id, details=details)
     async with control_of_session(backends, session_id, control) as work:
@@ -44,8 +51,9 @@ async def answer_approval(
         row = await step_repository.step_row(work.db, session_id, step)
         if not transitions.may_step("answer", row.status):
             raise NotWaiting(f"step {step} is {row.status}, it does not wait for an answer")
+        if await step_repository.answer_schema(work.db, session_id, step) != wanted:
+            raise NotWaiting(f"step {step} was answered, and asks something else now")
         status = transitions.after("answer", session.status)
-        value = verdict if answer is None else answer
         await step_repository.requeue(
             work.db,
             row,

@@ -15,7 +15,7 @@ from app.database import transaction
 from app.errors import LeaseLost
 from app.events import artifacts, encoding
 from app.progress import SessionId
-from app.sessions import facts, overdue, repository, step_repository
+from app.sessions import answer_schemas, facts, overdue, repository, step_repository
 from app.sessions.ending import end_session
 from app.sessions.facts import MAX_ERROR_CHARACTERS
 from app.sessions.model import SessionRow, StepRow, StepToken, retry_delay
@@ -127,22 +127,35 @@ async def complete_step(backends: Backends, claim: Claim, update: Any, *, commit
 
 
 async def wait_step(
-    backends: Backends, claim: Claim, *, question: Any, interrupt_id: str, node_snapshot: bytes
+    backends: Backends,
+    claim: Claim,
+    *,
+    question: Any,
+    interrupt_id: str,
+    node_snapshot: bytes,
+    answer_schema: dict[str, Any] | None = None,
 ) -> None:
-    """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost."""
+    """The node asked: the step waits without a worker, so its superstep is not complete. Raises LeaseLost.
+
+    `answer_schema` is JSON Schema of what it wants for an answer.
+    """
     row = claim.step
+    wanted = answer_schemas.storable(answer_schema)
     async with unit_of_work(backends, row.session_id) as work:
-        asked = await work.outsource(row.session_id, question)
+        share = 1 if wanted is None else 2
+        asked = await work.outsource(row.session_id, question, share=share)
+        told = None if wanted is None else await work.outsource(row.session_id, wanted, share=share)
         released = await step_repository.wait(
             work.db,
             row,
             question=repository.as_json(asked),
+            answer_schema=None if wanted is None else repository.as_json(wanted),
             interrupt_id=interrupt_id,
             node_snapshot=node_snapshot,
         )
         if not released:
             raise LeaseLost
-        await work.append(row.session_id, facts.step_waiting(row), facts.approval_requested(row, asked))
+        await work.append(row.session_id, facts.step_waiting(row), facts.approval_requested(row, asked, told))
         waits = work.item(row.session_id, facts.session_waiting(WAITS_FOR))
         work.recorded += await step_repository.settle(work.db, row, waits=waits, waits_for=WAITS_FOR)
 

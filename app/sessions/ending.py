@@ -23,6 +23,7 @@ async def end_session(
     *,
     reason: str | None = None,
     result: Any = None,
+    final_state: bytes | None = None,
     principal: Principal | None = None,
 ) -> None:
     """The caller holds the stream's lock. Raises Conflict where the session may not end so."""
@@ -36,7 +37,7 @@ async def end_session(
     reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]
     ended = facts.session_ended(status, reason=reason, result=told, principal=principal)
     await work.append(session_id, *map(facts.step_cancelled, rows), ended)
-    await repository.set_ended(work.db, session_id, status, reason, result)
+    await repository.set_ended(work.db, session_id, status, reason, result, final_state)
     work.after_commit.append(partial(admit_sessions, work.backends))  # there is room for another one
 
 

@@ -9,6 +9,7 @@ from app.errors import InvalidEvent
 from app.events.types import (
     AgentEvent,
     ApprovalEvent,
+    Continued,
     ModelEvent,
     SessionEvent,
     SessionStatus,
@@ -21,6 +22,8 @@ from app.progress import ModelCall, Phase
 from app.sessions.model import NewStep, RegisteredWorkflow
 
 MAX_ERROR_CHARACTERS = 4000
+
+
 Verdict = Literal["approved", "rejected"]
 
 _AGENT_EVENT = TypeAdapter(AgentEvent)
@@ -76,20 +79,37 @@ class Attempt(Protocol):
 
 
 def session_created(
-    *, task: str, graph_input: Any, workflow: RegisteredWorkflow, project: str, principal: Principal
+    *,
+    task: str,
+    given: Mapping[str, Any],
+    workflow: RegisteredWorkflow,
+    project: str,
+    principal: Principal,
+    continues: Continued | None,
 ) -> SessionEvent:
-    """What a session was started with; a rebuild begins with it."""
-    return {
+    """What a session was started with; a rebuild begins with it.
+
+    `given` are `input`, and `context`, `config` and `state` where there are any; values, or references to artifacts.
+    """
+    event: SessionEvent = {
         "t": "session_event",
         "status": "created",
         "task": task,
-        "input": graph_input,
+        "input": given["input"],
         "workflow": workflow.name,
         "version": workflow.version,
         "langgraph": workflow.langgraph_version,
         "project": project,
         "principal": principal.name,
     }
+    if "context" in given:
+        event["context"] = given["context"]
+    if "config" in given:
+        event["config"] = given["config"]
+    if continues is not None:
+        event["continues"] = continues
+        event["state"] = given["state"]
+    return event
 
 
 def session_running(*, reason: str | None = None, principal: Principal | None = None) -> SessionEvent:
@@ -187,14 +207,17 @@ def _step_event(row: Attempt, status: StepStatus) -> StepEvent:
     return {"t": "step_event", "step": row.step, "agent": row.agent, "status": status, "attempt": row.attempt}
 
 
-def approval_requested(row: Attempt, question: Any) -> ApprovalEvent:
-    return {
+def approval_requested(row: Attempt, question: Any, answer_schema: Any = None) -> ApprovalEvent:
+    event: ApprovalEvent = {
         "t": "approval_event",
         "step": row.step,
         "attempt": row.attempt,
         "status": "requested",
         "question": question,
     }
+    if answer_schema is not None:
+        event["answer_schema"] = answer_schema
+    return event
 
 
 def approval_answered(

@@ -21,12 +21,16 @@ PAGE = 1000
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the log alone says of a session: its input, and each superstep's results by task path."""
+    """What the log alone says of a session: how it was started, and each superstep's results by task path."""
 
     workflow: str
     version: str
     input: Any
     supersteps: tuple[dict[str, Any], ...]
+    context: dict[str, Any]
+    config: dict[str, Any]
+    start_state: Any
+    """The final state of the session that it continues, as the codec wrote it; None: it starts from its input alone."""
 
 
 async def read_history(backends: Backends, session_id: SessionId) -> History:
@@ -44,13 +48,24 @@ async def read_history(backends: Backends, session_id: SessionId) -> History:
                 superstep, path = queued[event["step"]]
                 update = await artifacts.fetch(db, session_id, event["update"])
                 results.setdefault(superstep, {})[path] = update
-        graph_input = await artifacts.fetch(db, session_id, started["input"])
+        names = ("input", "context", "config", "state")
+        given = {name: await artifacts.fetch(db, session_id, started.get(name)) for name in names}
     return History(
         started["workflow"],
         started["version"],
-        graph_input,
+        given["input"],
         tuple(results[number] for number in sorted(results)),
+        context=given["context"] or {},
+        config=given["config"] or {},
+        start_state=given["state"],
     )
+
+
+async def read_start_state(db: AsyncConnection, session_id: SessionId) -> Any:
+    """The state that a session started from, as the codec wrote it. Raises NotFound."""
+    state = await read.stream_state(db, session_id)
+    first, *_ = await read.read_page(db, state, after=0, limit=1)
+    return await artifacts.fetch(db, session_id, read.parse(first).get("state"))
 
 
 async def read_answers(backends: Backends, session_id: SessionId, step: int) -> list[Any]:

@@ -1,15 +1,17 @@
 """Sessions and steps: what clients ask for and see, and what workers need of a row. Pure."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 from uuid_utils.compat import uuid7
 
 from app.errors import AccessDenied
-from app.events.types import SessionStatus, StepStatus
+from app.events.types import Continued, SessionStatus, StepStatus
 from app.progress import SessionId
 
 
@@ -19,15 +21,27 @@ def new_session_id() -> SessionId:
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """What a client asks for. `input` is the graph's initial state, before task and path are merged in."""
+    """What a client asks for. `input` is the graph's initial state, before task and path are merged in.
+
+    A `workflow` of None is that of the session that it `continues`.
+    """
 
     task: str
-    workflow: str = "repair"
+    workflow: str | None = "repair"
     input: dict[str, Any] = field(default_factory=dict)
     path: str | None = None
     repo: str | None = None
     priority: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    context: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    continues: SessionId | None = None
+
+    def digest(self) -> bytes:
+        """Tells two requests apart. What older versions did not know counts only where it is given."""
+        newer = ("context", "config", "continues")
+        said = {name: value for name, value in asdict(self).items() if name not in newer or value is not None}
+        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +53,44 @@ class RegisteredWorkflow:
     langgraph_version: str
     input_fields: list[str]
     """The names in its input schema: where task and path may be merged in."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedWorkflow:
+    """A workflow that a worker was given and does not serve."""
+
+    workflow: str | None
+    """None: the module itself cannot be used, so what it has is not known."""
+    module: str
+    reason: str
+
+    def __str__(self) -> str:
+        what = f"the module {self.module}"
+        if self.workflow is not None:
+            what = f"the workflow {self.workflow!r} of {what}"
+        return f"{what} is refused: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """What a session needs of the one that it continues."""
+
+    session_id: SessionId
+    status: SessionStatus
+    project: str
+    workflow: str
+    workflow_version: str
+    path: str | None
+    repo: str | None
+    base_commit: str | None
+    final_state: bytes | None
+    head: int
+    head_chain: bytes
+
+    @property
+    def end(self) -> Continued:
+        """The end of its log, as the first event of a session that continues it names it."""
+        return {"session_id": str(self.session_id), "head": self.head, "head_chain": self.head_chain.hex()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +111,12 @@ class SessionRow:
     folded_superstep: int | None
     last_step: int
     base_commit: str | None
+    context: dict[str, Any]
+    config: dict[str, Any]
+    """`tags`, `metadata`, `configurable`, `recursion_limit`: those that were given."""
+    continues: UUID | None
+    """The session from whose final state it started, and whose workspace it took over."""
+    project: str
 
     @property
     def next_superstep(self) -> int:
@@ -108,7 +166,10 @@ class NewStep:
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What a fold found, as it is stored and shown. `deltas` are (node, update); `result` counts when finished."""
+    """What a fold found, as it is stored and shown. `deltas` are (node, update).
+
+    `result` and `state` count when finished; `state` is JSON, as the codec writes it, for who continues the session.
+    """
 
     snapshot: bytes
     deltas: Sequence[tuple[str, Any]]
@@ -117,6 +178,7 @@ class Advance:
     finished: bool = False
     result: Mapping[str, Any] = field(default_factory=dict)
     patch: bytes | None = None
+    state: bytes | None = None
 
 
 def columns_of(row: type, *, prefix: str = "") -> str:
@@ -169,12 +231,13 @@ class SessionView:
     ended_at: datetime | None
     result: Any
     project: str
+    continues: SessionId | None = None
     steps: tuple[StepView, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """A question that waits for a person."""
+    """A question that waits for a person. `answer_schema` is JSON Schema of what is wanted; null: any will do."""
 
     session_id: SessionId
     step: int
@@ -183,6 +246,7 @@ class Approval:
     question: Any
     requested_at: datetime
     project: str
+    answer_schema: Any = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,11 @@ from app.progress import SessionId
 from app.sessions.model import (
     Advance,
     Approval,
-    NewSession,
-    RegisteredWorkflow,
     SessionRow,
     SessionView,
     StepView,
     columns_of,
-    listed,
 )
-from app.sessions.transitions import OPEN
 
 _SESSION_ROW = f"SELECT {columns_of(SessionRow)} FROM sessions WHERE session_id = :id"
 
@@ -54,71 +50,6 @@ async def status_and_project(db: AsyncConnection, session_id: AnyStreamId) -> tu
     return (row[0], row[1]) if row else None
 
 
-async def insert_session(
-    db: AsyncConnection,
-    session_id: SessionId,
-    new: NewSession,
-    workflow: RegisteredWorkflow,
-    *,
-    graph_input: Any,
-    project: str,
-    principal: str,
-    idempotency_key: str | None,
-    request_digest: bytes,
-) -> None:
-    await db.execute(
-        text(
-            "INSERT INTO sessions (session_id, status, task, input, path, repo, priority, options, principal,"
-            " workflow, workflow_version, langgraph_version, idempotency_key, request_digest, project)"
-            " VALUES (:id, 'created', :task, :input, :path, :repo, :priority, :options, :principal,"
-            " :workflow, :version, :langgraph, :key, :digest, :project)"
-        ),
-        {
-            "id": session_id,
-            "task": new.task,
-            "input": as_json(graph_input),
-            "path": new.path,
-            "repo": new.repo,
-            "priority": new.priority,
-            "options": as_json(new.options),
-            "principal": principal,
-            "workflow": workflow.name,
-            "version": workflow.version,
-            "langgraph": workflow.langgraph_version,
-            "key": idempotency_key,
-            "digest": request_digest,
-            "project": project,
-        },
-    )
-
-
-async def session_by_key(
-    db: AsyncConnection, project: str, principal: str, idempotency_key: str
-) -> tuple[SessionId, bytes] | None:
-    row = (
-        await db.execute(
-            text(
-                "SELECT session_id, request_digest FROM sessions"
-                " WHERE project = :project AND principal = :principal AND idempotency_key = :key"
-            ),
-            {"project": project, "principal": principal, "key": idempotency_key},
-        )
-    ).one_or_none()
-    return (SessionId(row[0]), row[1]) if row else None
-
-
-async def count_open(db: AsyncConnection, project: str, *, at_most: int) -> int:
-    """How many sessions of the project have not ended; it stops counting at `at_most`."""
-    found = await db.scalar(
-        text(
-            "SELECT count(*) FROM (SELECT FROM sessions WHERE project = :project"
-            f" AND status IN {listed(OPEN)} LIMIT :at_most) AS open"
-        ),
-        {"project": project, "at_most": at_most},
-    )
-    return int(found or 0)
-
-
 async def set_status(db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None) -> None:
     """Sets a status that is not terminal."""
     await db.execute(
@@ -132,14 +63,25 @@ async def give_up_turn(db: AsyncConnection, session_id: SessionId) -> None:
 
 
 async def set_ended(
-    db: AsyncConnection, session_id: SessionId, status: SessionStatus, reason: str | None, result: Any
+    db: AsyncConnection,
+    session_id: SessionId,
+    status: SessionStatus,
+    reason: str | None,
+    result: Any,
+    final_state: bytes | None,
 ) -> None:
     await db.execute(
         text(
-            "UPDATE sessions SET status = :status, reason = :reason, result = :result, ended_at = clock_timestamp()"
-            " WHERE session_id = :id"
+            "UPDATE sessions SET status = :status, reason = :reason, result = :result, final_state = :state,"
+            " ended_at = clock_timestamp() WHERE session_id = :id"
         ),
-        {"id": session_id, "status": status, "reason": reason, "result": None if result is None else as_json(result)},
+        {
+            "id": session_id,
+            "status": status,
+            "reason": reason,
+            "result": None if result is None else as_json(result),
+            "state": final_state,
+        },
     )
 
 
@@ -193,16 +135,17 @@ async def commit_fold(
     return None
 
 
-_OF_PROJECT = "(CAST(:project AS text) IS NULL OR x.project = :project)"
+OF_PROJECT = "(CAST(:project AS text) IS NULL OR x.project = :project)"
 _VIEW = (
     "SELECT session_id, x.status, reason, task, workflow, workflow_version, path, repo, priority, principal,"
-    " head, created_at, ended_at, result, x.project FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
+    " head, created_at, ended_at, result, x.project, continues"
+    " FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
 )
 
 
 async def session_view(db: AsyncConnection, session_id: SessionId, *, project: str | None = None) -> SessionView:
     """Returns the session without its steps. Raises NotFound, also for one of another project than `project`."""
-    query = f"{_VIEW} WHERE session_id = :id AND {_OF_PROJECT}"
+    query = f"{_VIEW} WHERE session_id = :id AND {OF_PROJECT}"
     row = (await db.execute(text(query), {"id": session_id, "project": project})).one_or_none()
     if row is None:
         raise NotFound(f"there is no session {session_id}")
@@ -263,9 +206,9 @@ async def waiting_approvals(
 ) -> list[Approval]:
     rows = await db.execute(
         text(
-            "SELECT p.session_id, p.step, p.agent, x.task, p.question, p.ended_at, x.project"
-            " FROM steps p JOIN sessions x USING (session_id) WHERE p.status = 'waiting'"
-            f" AND {_OF_PROJECT}"
+            "SELECT p.session_id, p.step, p.agent, x.task, p.question, p.ended_at, x.project,"
+            " p.answer_schema FROM steps p JOIN sessions x USING (session_id) WHERE p.status = 'waiting'"
+            f" AND {OF_PROJECT}"
             + (" AND p.session_id = :id" if session_id else "")
             + " ORDER BY p.ended_at, p.session_id, p.step"
         ),

@@ -54,13 +54,33 @@ async def step_row(db: AsyncConnection, session_id: SessionId, step: int) -> Ste
     return found[0]
 
 
-async def wait(db: AsyncConnection, row: StepRow, *, question: str, interrupt_id: str, node_snapshot: bytes) -> bool:
+async def answer_schema(db: AsyncConnection, session_id: SessionId, step: int, *, project: str | None = None) -> Any:
+    """JSON Schema of what a waiting step wants; None where any answer will do, or nothing waits in the project."""
+    return await db.scalar(
+        text(
+            "SELECT p.answer_schema FROM steps p JOIN sessions x USING (session_id)"
+            " WHERE session_id = :id AND step = :step AND p.status = 'waiting'"
+            " AND (CAST(:project AS text) IS NULL OR x.project = :project)"
+        ),
+        {"id": session_id, "step": step, "project": project},
+    )
+
+
+async def wait(
+    db: AsyncConnection,
+    row: StepRow,
+    *,
+    question: str,
+    answer_schema: str | None,
+    interrupt_id: str,
+    node_snapshot: bytes,
+) -> bool:
     """Ends a running attempt that asked, whose lease must still be held; false when it is not."""
     result = await db.execute(
         text(
             "UPDATE steps SET status = 'waiting', lease_token = NULL, lease_until = NULL,"
             " ended_at = clock_timestamp(), question = :question, interrupt_id = :interrupt_id,"
-            " node_snapshot = :node_snapshot"
+            " node_snapshot = :node_snapshot, answer_schema = :answer_schema"
             " WHERE session_id = :id AND step = :step AND lease_token = :token AND status = 'running'"
         ),
         {
@@ -68,6 +88,7 @@ async def wait(db: AsyncConnection, row: StepRow, *, question: str, interrupt_id
             "step": row.step,
             "token": row.lease_token,
             "question": question,
+            "answer_schema": answer_schema,
             "interrupt_id": interrupt_id,
             "node_snapshot": node_snapshot,
         },

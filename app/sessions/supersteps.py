@@ -6,13 +6,14 @@ takes the stream's lock and checks that the version is still the same.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.database import transaction
 from app.events import artifacts, encoding
 from app.events.encoding import Recorded
 from app.events.types import StepEvent
 from app.progress import SessionId
-from app.sessions import facts, repository, step_repository, transitions, worker_repository
+from app.sessions import facts, history, repository, step_repository, transitions, worker_repository
 from app.sessions.ending import end_session
 from app.sessions.model import Advance, SessionRow, StepRow
 from app.unit_of_work import MAX_EVENTS, Backends, unit_of_work
@@ -24,6 +25,8 @@ class Owed:
 
     session: SessionRow
     steps: tuple[StepRow, ...]
+    start_state: Any = None
+    """At the beginning of a session that continues another: that one's final state, as the codec wrote it."""
 
 
 async def read_owed(backends: Backends, session_id: SessionId) -> Owed | None:
@@ -33,7 +36,8 @@ async def read_owed(backends: Backends, session_id: SessionId) -> Owed | None:
         if not transitions.may("fold", session.status):
             return None
         if session.folded_superstep is None:
-            return Owed(session, ())
+            start = await history.read_start_state(db, session_id) if session.continues else None
+            return Owed(session, (), start)
         steps = await step_repository.steps_of_superstep(db, session_id, session.next_superstep)
     if not steps or any(step.status != "succeeded" for step in steps):
         return None
@@ -87,7 +91,7 @@ async def _commit_in_parts(
                 result["patch_digest"] = await artifacts.put_artifact(
                     work.db, session_id, patch, media_type="text/x-diff"
                 )
-            await end_session(work, session_id, "finish", result=result)
+            await end_session(work, session_id, "finish", result=result, final_state=advance.state)
     return []
 
 

@@ -133,6 +133,11 @@ def after(move: SessionMove, status: SessionStatus) -> SessionStatus:
     raise Conflict(f"the session {_IS[status]}; only one that {_needed(move)} can {_CAN[move]}")
 
 
+def said_of(status: SessionStatus) -> str:
+    """Such as "has failed", for what a session's status forbids."""
+    return _IS[status]
+
+
 def _needed(move: SessionMove) -> str:
     statuses = [status for status, then in SESSION[move].items() if status != then or status not in TERMINAL]
     if statuses == [*_OPEN]:

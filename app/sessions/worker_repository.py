@@ -1,14 +1,24 @@
-"""The SQL on what workers have told of themselves: which workflows they serve, and that they live."""
+"""The SQL on what workers have told of themselves: which workflows they serve or refuse, and that they live."""
 
 from collections.abc import Sequence
 
+import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.sessions.model import RegisteredWorkflow
+from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 
 LIVES = "last_seen > clock_timestamp() - interval '2 minutes'"
 """The condition on what a live worker has told."""
+_SERVES = (
+    f"EXISTS (SELECT FROM workers WHERE {LIVES} AND coalesce(:name = ANY (served),"
+    f" EXISTS (SELECT FROM workflows WHERE name = :name AND {LIVES})))"
+)
+"""Says whether a live worker has the workflow; one of the version before 0005 did not tell which it has itself."""
+_REFUSED = (
+    "SELECT DISTINCT told ->> 'workflow' AS workflow, told ->> 'module' AS module, told ->> 'reason' AS reason"
+    f" FROM workers, json_array_elements(refused) told WHERE {LIVES}"
+)
 
 
 async def register_workflows(db: AsyncConnection, registered: Sequence[RegisteredWorkflow]) -> None:
@@ -35,16 +45,44 @@ async def has_ever_registered(db: AsyncConnection) -> bool:
     return bool(await db.scalar(text("SELECT EXISTS (SELECT FROM workflows)")))
 
 
-async def register_worker(db: AsyncConnection, worker: str, *, starts: bool) -> None:
-    """Tells that this process lives; one that `starts` may bear the name of an earlier one."""
+async def register_worker(
+    db: AsyncConnection, worker: str, *, starts: bool, served: Sequence[str], refused: Sequence[RefusedWorkflow]
+) -> None:
+    """Tells that this process lives, and with what; one that `starts` may bear the name of an earlier one."""
     await db.execute(
         text(
-            "INSERT INTO workers AS w (worker) VALUES (:worker) ON CONFLICT (worker) DO UPDATE SET"
-            " last_seen = clock_timestamp(),"
+            "INSERT INTO workers AS w (worker, served, refused) VALUES (:worker, :served, CAST(:refused AS json))"
+            " ON CONFLICT (worker) DO UPDATE SET last_seen = clock_timestamp(),"
+            " served = excluded.served, refused = excluded.refused,"
             " started_at = CASE WHEN :starts THEN clock_timestamp() ELSE w.started_at END"
         ),
-        {"worker": worker, "starts": starts},
+        {"worker": worker, "starts": starts, "served": list(served), "refused": orjson.dumps(refused).decode()},
     )
+
+
+async def refused_workflows(db: AsyncConnection) -> list[RefusedWorkflow]:
+    """What live workers refuse, modules first, also where others serve it."""
+    rows = await db.execute(text(f"{_REFUSED} ORDER BY workflow NULLS FIRST, module, reason"))
+    return [RefusedWorkflow(*row) for row in rows]
+
+
+async def refusals(db: AsyncConnection, name: str) -> list[RefusedWorkflow]:
+    """Why live workers refuse the workflow, none of which serves it; empty: one does, or none has it."""
+    rows = await db.execute(
+        text(f"{_REFUSED} AND told ->> 'workflow' = :name AND NOT {_SERVES} ORDER BY module, reason"), {"name": name}
+    )
+    return [RefusedWorkflow(*row) for row in rows]
+
+
+async def serve_nothing(db: AsyncConnection) -> bool:
+    """Says whether there are live workers, and all that they were given is refused."""
+    serves = "coalesce(cardinality(served) > 0, true)"
+    return await db.scalar(text(f"SELECT NOT bool_or({serves}) FROM workers WHERE {LIVES}")) is True
+
+
+async def forget_workers(db: AsyncConnection) -> None:
+    """None lives: what is there was killed."""
+    await db.execute(text("DELETE FROM workers"))
 
 
 async def remove_worker(db: AsyncConnection, worker: str) -> None:

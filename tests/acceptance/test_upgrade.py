@@ -31,7 +31,7 @@ from workers.graph.codec import readable
 from workers.graph.loading import load_workflows
 
 DATABASES = Path(__file__).parents[1] / "databases"
-COMMITS = ("c8f0eb1", "248adbb")
+COMMITS = ("c8f0eb1", "248adbb", "7c538bd")
 """Those that made them, oldest first."""
 
 EVERYTHING = "tests.graphs.everything"
@@ -96,8 +96,9 @@ async def test_an_upgrade_changes_nothing_that_readers_saw(upgraded: Upgraded, r
                 assert [event.wire() for event in page] == seen["wire"][name]
 
     verified = cli(home, upgraded.database_url, redis_url, "verify", "--all")
-    events = sum(before["head"] for before in seen["streams"].values())
-    assert verified.stdout == f"{len(ids)} stream(s), {events} event(s): nothing was changed\n"
+    streams = [*seen["streams"].values(), *([seen["operators"]] if "operators" in seen else [])]
+    events = sum(before["head"] for before in streams)
+    assert verified.stdout == f"{len(streams)} stream(s), {events} event(s): nothing was changed\n"
 
     rebuilt = cli(home, upgraded.database_url, redis_url, "rebuild", "--all", "--check")
     assert f"{len(ids)} session(s), 0 different" in rebuilt.stderr
@@ -113,7 +114,7 @@ def cli(home: Path, database_url: str, redis_url: str, *arguments: str) -> "subp
 
 
 def is_proven(line: str) -> bool:
-    """A snapshot that another release or LangGraph wrote is rebuilt when it is needed, and cannot be compared before."""
+    """A snapshot that another release or LangGraph wrote is rebuilt when needed; before, it cannot be compared."""
     return line.endswith(" same") or any(
         f" skipped: the snapshot's {what} is " in line for what in ("format", "langgraph")
     )
@@ -127,7 +128,7 @@ async def test_the_old_logs_fold_to_what_their_sessions_delivered(
     checked = cli(home, upgraded.database_url, redis_url, "rebuild", "--all", "--check")
     same = {line.split()[0] for line in checked.stdout.splitlines() if line.endswith(" same")}
     assert same == {str(upgraded.ids[name]) for name in upgraded.ids.keys() - NOT_FOLDED}
-    served = {(w.name, w.version): w for w in load_workflows(WORKFLOWS.split(",")).values()}
+    served = {(w.name, w.version): w for w in load_workflows(WORKFLOWS.split(",")).served.values()}
     ended = text("SELECT workflow, workflow_version, snapshot, result FROM sessions WHERE status = 'succeeded'")
     async with engine_of(upgraded.database_url) as engine, transaction(engine) as db:
         rows = list(await db.execute(ended))
@@ -152,7 +153,9 @@ async def test_what_was_open_goes_on_and_cursors_hold(
         async with serving_app(quick(database_url=upgraded.database_url, redis_url=redis_url, token=TOKEN)) as served:
             await cursors_hold(served, upgraded)
             await cursors_of_the_old_epoch_are_reset(served, upgraded)
+            await what_ended_before_there_were_final_states_cannot_be_continued(served, upgraded)
             await what_there_was_belongs_to_the_project_default(served, upgraded)
+            await keys_and_what_was_done_with_them_hold(served, upgraded)
             await the_feed_has_all_lives(served, upgraded)
 
 
@@ -171,7 +174,7 @@ async def what_was_interrupted_is_done(cluster: Cluster, upgraded: Upgraded) -> 
 
 
 async def what_was_asked_is_answered(cluster: Cluster, upgraded: Upgraded) -> None:
-    workflow = load_workflows([EVERYTHING])["everything"]
+    workflow = load_workflows([EVERYTHING]).served["everything"]
     whole = readable((await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)).output)
     assert (await answered(cluster, upgraded, "asks_again", None, "fine")).result == whole
     assert (await answered(cluster, upgraded, "asks_within", "fine")).result == whole
@@ -224,7 +227,7 @@ async def what_was_sent_with_a_key_is_not_done_again(cluster: Cluster, upgraded:
 async def what_there_was_belongs_to_the_project_default(served: Served, upgraded: Upgraded) -> None:
     seen = {}
     for project in ("default", "another"):
-        asked = {"name": "reader", "project": project, "scopes": ["read"]}
+        asked = {"name": "new-reader", "project": project, "scopes": ["read"]}
         made = (await served.client.post("/keys", json=asked)).json()
         bearer = {"Authorization": f"Bearer {made['key']}"}
         page = await served.client.get("/sessions", params={"limit": 1000}, headers=bearer)
@@ -236,6 +239,25 @@ async def what_there_was_belongs_to_the_project_default(served: Served, upgraded
             " WHERE s.workflow_name = x.workflow AND s.project = x.project"
         )
         assert await db.scalar(of_streams) == len(upgraded.ids)
+
+
+async def what_ended_before_there_were_final_states_cannot_be_continued(served: Served, upgraded: Upgraded) -> None:
+    refused = await served.client.post("/sessions", json={"task": "x", "continues": str(upgraded.ids["flaky"])})
+    assert refused.status_code == 409
+    assert "ended before final states were kept" in refused.json()["detail"]
+
+
+async def keys_and_what_was_done_with_them_hold(served: Served, upgraded: Upgraded) -> None:
+    if "key" not in upgraded.seen:
+        return
+    bearer = {"Authorization": f"Bearer {upgraded.seen['key']}"}
+    page = await served.client.get("/sessions", params={"limit": 1000}, headers=bearer)
+    assert {view["session_id"] for view in page.json()["sessions"]} == set(map(str, upgraded.ids.values()))
+    operators = upgraded.seen["operators"]
+    page = await served.client.get("/operators/events", params={"after": 0, "limit": operators["head"]})
+    done = page.json()["events"]
+    assert {event["stream_id"] for event in done} == {operators["session_id"]}
+    assert [event["offset"] for event in done] == list(range(1, operators["head"] + 1))
 
 
 async def the_feed_has_all_lives(served: Served, upgraded: Upgraded) -> None:

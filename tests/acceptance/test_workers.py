@@ -58,7 +58,7 @@ async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(clus
     view = await cluster.ended(session_id)
     assert view.status == "succeeded"
 
-    workflow = load_workflows([module])["everything"]
+    workflow = load_workflows([module]).served["everything"]
     expected = await plain(workflow, {"goal": "the goal"}, everything.ANSWERS)
     assert view.result == readable(expected.output)
     session = await service_row(cluster, session_id)
@@ -389,7 +389,7 @@ async def test_the_backlog_is_admitted_by_priority_then_age(cluster: Cluster) ->
 
 
 def quick_version() -> str:
-    return load_workflows([STEPS])["quick"].version
+    return load_workflows([STEPS]).served["quick"].version
 
 
 async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redis_url: str, tmp_path: Path) -> None:
@@ -428,7 +428,7 @@ async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable
     view = await cluster.ended(odd)
     assert view.status == "succeeded"
     assert view.result == {"values": ["nan", "a\ufffdb", str(2**70), "caf?", {"1": [2, 3]}]}
-    workflow = load_workflows([STEPS])["odd"]
+    workflow = load_workflows([STEPS]).served["odd"]
     kept = fold.read(workflow, (await service_row(cluster, odd)).snapshot).values["values"]
     assert kept[0] != kept[0] and kept[1:] == ["a\x00b", 2**70, "caf\udce9", {1: (2, 3)}]
 

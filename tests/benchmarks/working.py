@@ -134,7 +134,7 @@ class Local:
 
     def __init__(self, client: Client, name: str) -> None:
         self._engine = client.backends.engine
-        self._workflow = load_workflows([WORKFLOWS])[name]
+        self._workflow = load_workflows([WORKFLOWS]).served[name]
         served = {(name, self._workflow.version): self._workflow}
         workspaces, folds = Workspaces.configured(Settings()), FoldThreads(Settings().fold_time_limit)
         snapshots = Snapshots(client.backends, folds)

@@ -222,6 +222,7 @@ async def test_the_other_projects_words_are_where_one_looks_for_them(house: Hous
             seen += (await client.get(f"/sessions/{session_id}/export")).text
     expected = "task input field flow agent worker queue message detail value prompt reply provider model question"
     expected += " answer comment why reason refused request summary file artifact error key spare project"
+    expected += " context tag wanted"
     assert {f"quokka-{what}" for what in expected.split()} <= set(re.findall(r"quokka-[a-z]+", seen))
     for way in (r"{\"x\":\"\u0071uokka\"}", "%71uokka", "QUOKKA", other.digest):
         assert leaks(httpx.Response(200, text=way), other), way

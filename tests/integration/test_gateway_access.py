@@ -35,7 +35,15 @@ def assert_problem(answer: httpx.Response, status: int) -> None:
 
 async def test_only_the_probes_are_open(served: Served, stranger: httpx.AsyncClient) -> None:
     assert (await stranger.get("/healthz")).json() == {"status": "ok"}
-    ready = {"ready": True, "database": True, "redis": True, "workers": 1, "reason": None}
+    ready = {
+        "ready": True,
+        "database": True,
+        "redis": True,
+        "workers": 1,
+        "refused": 0,
+        "refusals": None,
+        "reason": None,
+    }
     assert (await stranger.get("/readyz")).json() == ready
     session = f"/sessions/{uuid4()}"
     for path in ("/sessions", session, f"{session}/events", f"/events?session_id={uuid4()}", "/approvals"):

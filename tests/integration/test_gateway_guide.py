@@ -15,12 +15,14 @@ from uuid import uuid4
 import jsonschema
 import pytest
 
+from app.database import transaction
 from app.errors import NoWorkerYet, TooMany, Unavailable
 from app.gateway.middleware import MAX_BODY_BYTES
 from app.principals.secrets import new_key
-from app.sessions import approvals
+from app.sessions import approvals, worker_repository
+from app.sessions.model import RefusedWorkflow
 from tests.guide import GUIDE, clients, is_client, table
-from tests.populating import Population, populate
+from tests.populating import Population, populate, waiting
 from tests.readmes import Block
 from tests.serving import TOKEN, Served, serving
 from tests.surroundings import optional_program
@@ -192,12 +194,16 @@ async def test_every_type_of_problem_is_named(
         assert problem["status"] == answer.status_code
         return problem["type"].removeprefix(PROBLEM), str(answer.status_code)
 
+    asking = await waiting(served.gateway.backends, answer_schema={"type": "integer"})
     auditor = (await served.client.post("/keys", json={"name": "auditor", "scopes": ["audit"]})).json()["key"]
     assert (await served.client.post("/sessions", json={"task": "x"}, headers=key)).status_code == 201
     first = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
     assert first.status_code == 201
     again = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
     assert again.json() == first.json()
+    odd = [RefusedWorkflow("odd", "a.module", "it is odd")]
+    async with transaction(served.gateway.engine) as db:
+        await worker_repository.register_worker(db, "worker-2", starts=True, served=[], refused=odd)
     found = [
         await ask("GET", "/sessions/{}/events?after=x"),
         await ask("POST", "/sessions", content=b"\xff", headers={"Content-Type": "application/json"}),
@@ -216,8 +222,10 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions", content=b" " * (MAX_BODY_BYTES + 1)),
         await ask("GET", "/sessions", headers={"Host": "example.com"}),
         await ask("POST", "/sessions", json={"tsk": "x"}),
+        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved"}),
         await ask("POST", "/keys", json={"name": "owner", "scopes": ["read"]}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "another"}),
+        await ask("POST", "/sessions", json={"task": "x", "workflow": "odd"}),
         await ask("POST", "/sessions", json={"task": "x", "path": "/elsewhere"}),
         await ask("POST", "/sessions", json={"task": "y"}, headers=key),
         await ask("POST", "/sessions/{}/events", json=report | {"message": "y"}, headers=by_step | key),

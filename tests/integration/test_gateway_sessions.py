@@ -253,6 +253,41 @@ async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_
     assert unknown.status_code == 422 and "known: repair" in unknown.json()["detail"]
 
 
+async def test_what_workers_refuse_is_told_to_those_who_show_a_key(served: Served) -> None:
+    async def worker(statement: str) -> None:
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(text(statement))
+
+    told = (
+        '[{"workflow": "odd", "module": "m", "reason": "it is odd"}, {"workflow": null, "module": "n", "reason": "no"}]'
+    )
+    await worker("WITH none AS (DELETE FROM workflows) DELETE FROM workers")
+    await worker(f"INSERT INTO workers (worker, served, refused) VALUES ('worker-1', '{{}}', '{told}')")
+    ready = await served.client.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"], ready.json()["refused"]) == (503, False, 2)
+    assert "all that they were given is refused" in ready.json()["reason"]
+    assert [refused["reason"] for refused in ready.json()["refusals"]] == ["no", "it is odd"]
+    for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": f"Bearer stw_{'x' * 38}"}):
+        async with httpx.AsyncClient(base_url=served.url, headers=headers) as stranger:
+            seen = (await stranger.get("/readyz")).json()
+            assert (seen["refused"], seen["refusals"]) == (2, None)
+
+    refused = await served.client.post("/sessions", json={"task": "x", "workflow": "odd"})
+    assert refused.status_code == 422
+    assert refused.json()["detail"] == "the workflow 'odd' is refused: it is odd (module m)"
+    unknown = await served.client.post("/sessions", json={"task": "x", "workflow": "another"})
+    assert unknown.status_code == 422
+    assert "known: none; the module n is refused: no" in unknown.json()["detail"]
+    await worker("INSERT INTO workflows VALUES ('odd', '1', '1.2', '{}')")
+    ready = await served.client.get("/readyz")
+    assert (ready.status_code, ready.json()["ready"]) == (200, True), "as without workers"
+    assert "all that they were given is refused" in ready.json()["reason"]
+    assert (await served.client.post("/sessions", json={"task": "x", "workflow": "odd"})).status_code == 422
+    await worker("INSERT INTO workers (worker, served) VALUES ('worker-2', '{odd}')")
+    assert (await served.client.post("/sessions", json={"task": "x", "workflow": "odd"})).status_code == 201
+    assert (await served.client.get("/readyz")).json()["reason"] is None
+
+
 async def test_sessions_that_came_without_a_worker_begin_only_as_there_is_room(
     database_url: str, redis_url: str
 ) -> None:

@@ -9,12 +9,16 @@ from time import monotonic
 
 import psycopg
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import exc, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.cli.support.doctor import examine_workers
+from app.cli.support.finding import FAIL, OK, WARN
 from app.config import Settings
 from app.database import is_lost, transaction
 from app.sessions import worker_repository
+from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 from app.unit_of_work import Backends
 from tests.graphs import everything
 from tests.graphs.driving import loaded
@@ -192,6 +196,78 @@ async def test_a_worker_is_counted_from_its_start_to_its_end(backends: Backends)
     async with transaction(backends.engine) as db:
         assert await worker_repository.count_workers(db) == 0
         assert await worker_repository.has_ever_registered(db)
+
+
+async def test_what_a_worker_refuses_is_told_without_secrets_until_it_ends(backends: Backends) -> None:
+    backends = replace(backends, settings=Settings(token=SecretStr("a-secret-token")))
+    refused = RefusedWorkflow("odd", "a.module", "the token is a-secret-token")
+    registration = Registration(backends, {}, WORKER, [refused])
+    await registration.begin()
+    await registration.round()
+    told = replace(refused, reason="the token is [redacted]")
+    async with transaction(backends.engine) as db:
+        assert await worker_repository.refused_workflows(db) == [told]
+        assert await worker_repository.refusals(db, "odd") == [told]
+    await registration.end()
+    async with transaction(backends.engine) as db:
+        assert await worker_repository.refused_workflows(db) == []
+
+
+async def test_whoever_serves_a_workflow_wins_and_who_is_gone_does_not_count(backends: Backends) -> None:
+    known = RegisteredWorkflow("odd", "1", "1.2", [])
+    why = RefusedWorkflow("odd", "a.module", "for a reason")
+
+    async def told(*statements: str) -> tuple[int, int, bool]:
+        async with transaction(backends.engine) as db:
+            for statement in statements:
+                await db.execute(text(statement))
+            refused, refusals = (
+                await worker_repository.refused_workflows(db),
+                await worker_repository.refusals(db, "odd"),
+            )
+            return len(refused), len(refusals), await worker_repository.serve_nothing(db)
+
+    async def worker(name: str, served: list[str], refused: list[RefusedWorkflow]) -> None:
+        async with transaction(backends.engine) as db:
+            await worker_repository.register_worker(db, name, starts=True, served=served, refused=refused)
+
+    assert await told("DELETE FROM workers") == (0, 0, False)
+    await worker("refuses:1", [], [why])
+    await worker("refuses:2", [], [why])
+    async with transaction(backends.engine) as db:
+        await worker_repository.register_workflows(db, [known])
+    assert await told() == (1, 1, True), "that it was served a moment ago does not help"
+    await worker("serves:1", ["odd"], [])
+    assert await told() == (1, 0, False)
+    await worker("serves:1", ["another"], [])
+    assert await told() == (1, 1, False)
+    await worker("serves:1", ["odd"], [why])  # its modules have two of this name
+    assert await told() == (1, 0, False)
+    assert await told("UPDATE workers SET served = NULL WHERE worker = 'serves:1'") == (1, 0, False), "an older version"
+    gone = "UPDATE workers SET last_seen = now() - interval '3 minutes' WHERE worker LIKE '{}:%'"
+    assert await told(gone.format("serves")) == (1, 1, True)
+    assert await told(gone.format("refuses")) == (0, 0, False)
+
+
+async def test_doctor_warns_of_what_another_worker_serves_and_fails_for_the_rest(
+    backends: Backends, database_url: str
+) -> None:
+    async with transaction(backends.engine) as db:
+        await db.execute(text("DELETE FROM workflows"))
+        await worker_repository.register_workflows(db, [RegisteredWorkflow("odd", "1", "1.2", [])])
+        refused = [RefusedWorkflow("odd", "a.module", "why"), RefusedWorkflow(None, "b.module", "why")]
+        await worker_repository.register_worker(db, "refuses:1", starts=True, served=[], refused=refused)
+        await worker_repository.register_worker(db, "serves:1", starts=True, served=["odd"], refused=[])
+    serving_it, module, workflow = await examine_workers(database_url)
+    assert (serving_it.level, serving_it.detail) == (OK, "serve odd (1)")
+    assert (module.level, module.detail) == (FAIL, "the module b.module is refused: why")
+    assert workflow.level == WARN and "another worker, or another module, has one of this name" in workflow.detail
+    async with transaction(backends.engine) as db:
+        await worker_repository.remove_worker(db, "serves:1")
+        await worker_repository.remove_worker(db, "worker-1")
+    none, module, workflow = await examine_workers(database_url)
+    assert none.level == module.level == workflow.level == FAIL
+    assert "all that they were given is refused" in none.detail
 
 
 async def insert_worker(db: AsyncConnection, worker: str, ago: str) -> None:

@@ -14,7 +14,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from pydantic import BaseModel
 
-from tests.values.samples import Address, Colour
+from tests.values.classes import Address, Colour
 from workers.graph.schemas import state_types
 
 TYPES_OF_AN_ANSWER = [lambda answer: answer, ToolStrategy, ProviderStrategy]

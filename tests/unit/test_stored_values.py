@@ -21,9 +21,10 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel, create_model
 
 from app.errors import UnstorableValue
-from tests.values import samples
+from tests.values import classes, samples
+from tests.values.classes import Address, Box, Chain, Colour, Person, Question, Size
 from tests.values.identical import identical
-from tests.values.samples import SAMPLES, Address, Box, Chain, Colour, Person, Question, Size
+from tests.values.samples import SAMPLES
 from tests.values.strategies import values
 from workers.graph import kinds
 from workers.graph.codec import Codec
@@ -245,7 +246,7 @@ def test_a_member_that_is_gone_is_said(member: Any, monkeypatch: pytest.MonkeyPa
     class Other(Enum):
         OTHER = 7
 
-    monkeypatch.setattr(samples, type(member).__name__, Other)
+    monkeypatch.setattr(classes, type(member).__name__, Other)
     with pytest.raises(UnstorableValue, match="has no longer the member"):
         ExactSerializer().loads(data)
 
@@ -264,7 +265,7 @@ def test_reading_makes_nothing_but_values(name: tuple[str, str], kind: int) -> N
 
 def test_a_class_that_has_become_another_is_refused_on_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     data = ExactSerializer().dumps([Address(street="x")])
-    monkeypatch.setattr(samples, "Address", samples.Marked)
+    monkeypatch.setattr(classes, "Address", classes.Marked)
     with pytest.raises(UnstorableValue, match="no longer what it was"):
         ExactSerializer().loads(data)
 

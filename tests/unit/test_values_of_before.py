@@ -14,8 +14,8 @@ from langchain_core.messages import AIMessage
 from langgraph.types import Command, Send
 
 from tests import values
+from tests.values.classes import Address, Colour, Frozen, NodeName, Point, Question
 from tests.values.identical import identical
-from tests.values.samples import Address, Colour, Frozen, NodeName, Point, Question
 from workers.graph.serializer import ExactSerializer
 
 _VALUES: dict[str, Any] = {

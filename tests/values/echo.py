@@ -4,7 +4,7 @@ import sys
 
 import orjson
 
-from tests.values import samples  # noqa: F401 - as the workflow's module does, it brings the classes
+from tests.values import samples  # noqa: F401 - as the module of a workflow does, it brings the classes
 from workers.graph.codec import Codec
 from workers.graph.serializer import ExactSerializer
 

@@ -12,7 +12,7 @@ from langchain_core.documents import Document
 from langchain_core.messages import AIMessage, ToolMessage
 from langgraph.types import Command, Interrupt, Overwrite, Send
 
-from tests.values.samples import (
+from tests.values.classes import (
     Address,
     Blob,
     Box,

@@ -55,6 +55,8 @@ class Fold:
     """The graph's output, once it has finished."""
     values: Any
     """The state."""
+    final_state: dict[str, Any] | None
+    """What another session may go on from, once the graph has finished."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,13 @@ async def begin(
     graph_input: Mapping[str, Any],
     *,
     session_id: str,
+    start_state: Any = None,
     invocation: Invocation = NOTHING_GIVEN,
     defaults: Defaults,
 ) -> Advance:
-    """`start`, in the forms in which a session is stored."""
-    folded = await start(workflow, graph_input, session_id=session_id, invocation=invocation)
+    """`start`, in the forms in which a session is stored; `start_state` is the final one of another session."""
+    state = workflow.codec.decode(start_state)
+    folded = await start(workflow, graph_input, session_id=session_id, start_state=state, invocation=invocation)
     return _stored(workflow, folded, defaults)
 
 
@@ -99,6 +103,7 @@ def _stored(workflow: LoadedWorkflow, folded: Fold, defaults: Defaults) -> Advan
         steps=[_new_step(workflow, pending, defaults) for pending in folded.pending],
         finished=folded.finished,
         result=readable(output) if folded.finished else {},
+        state=orjson.dumps(workflow.codec.encode(folded.final_state)) if folded.finished else None,
     )
 
 
@@ -118,13 +123,17 @@ async def start(
     graph_input: Mapping[str, Any],
     *,
     session_id: str = "",
+    start_state: Mapping[str, Any] | None = None,
     invocation: Invocation = NOTHING_GIVEN,
 ) -> Fold:
     """The first steps. Raises FoldFailed with what a router, a reducer or the schema raised."""
     limit = invocation.recursion_limit(workflow.attempts)
-    snapshot = Snapshot.empty(workflow, session_id, stop=limit)
+    if start_state is None:
+        snapshot, superstep = Snapshot.empty(workflow, session_id, stop=limit), BEFORE_THE_FIRST
+    else:
+        snapshot, superstep = Snapshot.after(workflow, session_id, start_state, limit=limit), start_state["step"]
     ids = MessageIds(workflow.message_channels, session_id=session_id, superstep=0, path="input")
-    run = _FoldRun(workflow, snapshot, invocation, {}, superstep=BEFORE_THE_FIRST)
+    run = _FoldRun(workflow, snapshot, invocation, {}, superstep=superstep)
     return await run.on(ids.in_returned(dict(graph_input)))
 
 
@@ -185,6 +194,7 @@ class _FoldRun:
         superstep: int,
     ) -> None:
         self._snapshot = snapshot
+        self._untracked = workflow.untracked
         self._invocation = invocation
         asked = any(result.asked for result in step_results.values())
         saver = FoldSaver(snapshot, forgets=workflow.untracked if asked else frozenset())
@@ -235,7 +245,13 @@ class _FoldRun:
             finished=not tasks,
             output=None if tasks else self._output(state),
             values=state.values,
+            final_state=None if tasks else self._final_state(),
         )
+
+    def _final_state(self) -> dict[str, Any]:
+        final = self._snapshot.final_state()
+        values = final["channel_values"].items()
+        return {**final, "channel_values": {name: value for name, value in values if name not in self._untracked}}
 
     def _steps(self, state: StateSnapshot, tasks: Mapping[str, PregelTask]) -> list[PendingStep]:
         return [

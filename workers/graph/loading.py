@@ -1,19 +1,23 @@
 """The workflows that this worker serves, loaded from their modules."""
 
 import importlib
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cached_property
 from operator import attrgetter
+from pathlib import Path
 from typing import Any
 
-from langgraph.channels import DeltaChannel
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel
+from langgraph.store.base import BaseStore
 from langgraph.types import RetryPolicy
 
-from app.errors import BadWorkflow
+from app.errors import BadWorkflow, describe, one_line
+from app.sessions.model import RefusedWorkflow
 from workers.graph.channels import untracked
 from workers.graph.codec import Codec
 from workers.graph.copies import Graph, attempt_copy, orchestrating_copy
@@ -21,6 +25,7 @@ from workers.graph.invocation import Invocation
 from workers.graph.message_ids import MessageChannels
 from workers.graph.schemas import Builder, shape_digest, state_types, subgraphs
 from workers.graph.serializer import ExactSerializer
+from workers.graph.unsupported import unsupported
 from workers.workflow import Node, Workflow
 
 
@@ -43,7 +48,7 @@ class LoadedWorkflow:
 
     @property
     def nodes(self) -> tuple[str, ...]:
-        return tuple(self.builder.nodes)
+        return tuple(map(str.__str__, self.builder.nodes))  # an enum's members may name them
 
     @property
     def queues(self) -> frozenset[str]:
@@ -60,7 +65,7 @@ class LoadedWorkflow:
     @cached_property
     def state_types(self) -> set[type]:
         """What snapshots and updates may hold besides the built-in types."""
-        return state_types(self.builder) | set(self.allowed_types)
+        return state_types(self.builder) | _types_of_names(self.builder) | set(self.allowed_types)
 
     @cached_property
     def serializer(self) -> ExactSerializer:
@@ -79,6 +84,11 @@ class LoadedWorkflow:
         """The user's graph."""
         graph = self.workflow.graph
         return graph if isinstance(graph, CompiledStateGraph) else graph.compile()
+
+    @property
+    def store(self) -> BaseStore | None:
+        """What the graph was compiled with."""
+        return self.compiled.store
 
     @cached_property
     def attempts(self) -> Graph:
@@ -115,61 +125,97 @@ class LoadedWorkflow:
         return counts_steps or bool(self.untracked)
 
 
-def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = ()) -> dict[str, LoadedWorkflow]:
-    """Imports the modules and checks their WORKFLOWS; raises BadWorkflow.
+@dataclass(frozen=True, slots=True)
+class Workflows:
+    """What came of a worker's modules."""
 
-    `allowed_state_types` are further types that states may hold, as module:Name.
+    served: dict[str, LoadedWorkflow]
+    refused: tuple[RefusedWorkflow, ...]
+
+
+def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = ()) -> Workflows:
+    """Imports the modules and checks their WORKFLOWS; what is wrong with one leaves the others served.
+
+    `allowed_state_types` are further types that states may hold, as module:Name; raises BadWorkflow where one of these
+    is not found.
     """
     allowed = tuple(_type_named(name) for name in allowed_state_types)
-    loaded: dict[str, LoadedWorkflow] = {}
-    for module in modules:
-        for name, workflow in _declared(module).items():
-            if name in loaded:
-                raise BadWorkflow(f"{module}: another module declares a workflow named {name!r} too")
-            loaded[name] = LoadedWorkflow(name, workflow, allowed)
-            _check(f"{module}: workflow {name!r}", loaded[name])
-    return loaded
+    served: dict[str, tuple[str, LoadedWorkflow]] = {}
+    refused: list[RefusedWorkflow] = []
+    for module in dict.fromkeys(modules):
+        try:
+            declared = _declared(module)
+        except BadWorkflow as error:
+            refused.append(RefusedWorkflow(None, module, one_line(str(error))))
+            continue
+        for name, workflow in declared.items():
+            try:
+                if name in served:
+                    raise BadWorkflow(f"the module {served[name][0]} has one of this name, which is served; rename one")
+                served[name] = module, checked(name, workflow, allowed)
+            except BadWorkflow as error:
+                refused.append(RefusedWorkflow(one_line(str(name)), module, one_line(str(error))))
+    return Workflows({name: loaded for name, (_, loaded) in served.items()}, tuple(refused))
 
 
-def _declared(module: str) -> dict[str, Workflow]:
+def _declared(module: str) -> dict[Any, Any]:
+    """Raises BadWorkflow."""
     try:
         workflows = getattr(importlib.import_module(module), "WORKFLOWS", None)
-    except ImportError as error:
-        raise BadWorkflow(f"the module {module} cannot be imported: {error}") from error
+    except (Exception, SystemExit) as error:  # a module may raise anything, and the others are served
+        raise BadWorkflow(f"it cannot be imported: {describe(error)}{_line(error)}") from error
     if not isinstance(workflows, dict) or not workflows:
-        raise BadWorkflow(f"the module {module} has no WORKFLOWS: dict[str, Workflow]")
-    for name, workflow in workflows.items():
-        if not isinstance(name, str) or not isinstance(workflow, Workflow):
-            raise BadWorkflow(f"{module}: WORKFLOWS[{name!r}] is a {type(workflow).__name__}, not a Workflow")
-        if not isinstance(workflow.graph, StateGraph | CompiledStateGraph):
-            raise BadWorkflow(f"{module}: the graph of {name!r} is a {type(workflow.graph).__name__}, not a StateGraph")
+        raise BadWorkflow("it has no WORKFLOWS: dict[str, Workflow]")
     return workflows
 
 
-def _check(where: str, loaded: LoadedWorkflow) -> None:
+def _line(error: BaseException) -> str:
+    """Which line of the module led to the error, if one did."""
+    lines = [frame for frame in traceback.extract_tb(error.__traceback__)[1:] if "importlib" not in frame.filename]
+    return f" ({Path(lines[0].filename).name}, line {lines[0].lineno})" if lines else ""
+
+
+def checked(name: Any, workflow: Any, allowed: tuple[type, ...]) -> LoadedWorkflow:
+    """Raises BadWorkflow."""
+    if not isinstance(name, str) or not isinstance(workflow, Workflow):
+        raise BadWorkflow(f"WORKFLOWS[{name!r}] is a {type(workflow).__name__}, not a Workflow")
+    if isinstance(workflow.graph, Pregel) and not isinstance(workflow.graph, CompiledStateGraph):
+        raise BadWorkflow(
+            "its graph is a functional @entrypoint, which has no nodes that could be steps; call it in a node of a"
+            " StateGraph"
+        )
+    if not isinstance(workflow.graph, StateGraph | CompiledStateGraph):
+        raise BadWorkflow(f"its graph is a {type(workflow.graph).__name__}, not a StateGraph")
+    loaded = LoadedWorkflow(name, workflow, allowed)
+    try:
+        _check(loaded)
+    except BadWorkflow:
+        raise
+    except Exception as error:  # schemas, channels and reducers are the user's, and may raise anything
+        raise BadWorkflow(f"its graph cannot be read: {describe(error)}") from error
+    return loaded
+
+
+def _check(loaded: LoadedWorkflow) -> None:
+    """Raises BadWorkflow. Also derives once what is told of each workflow that is served."""
     if unknown := sorted(set(loaded.workflow.nodes) - set(loaded.nodes)):
-        raise BadWorkflow(f"{where} sets up nodes that its graph does not have: {', '.join(unknown)}")
+        raise BadWorkflow(f"it sets up nodes that its graph does not have: {', '.join(unknown)}")
     graph = loaded.workflow.graph
-    if isinstance(graph, CompiledStateGraph) and (graph.interrupt_before_nodes or graph.interrupt_after_nodes):
-        raise BadWorkflow(f"{where} is compiled with interrupt_before or interrupt_after; call interrupt()")
-    handled = any(spec.is_error_handler for spec in loaded.builder.nodes.values())
-    if handled or loaded.builder._node_defaults.error_handler is not None:
-        raise BadWorkflow(f"{where} has error handlers, which are not run; a failed step can be retried")
-    _refuse_delta_channels(where, loaded.builder)
+    if wrong := list(unsupported(loaded.builder, graph if isinstance(graph, CompiledStateGraph) else None)):
+        raise BadWorkflow("; ".join(wrong))
     try:
         loaded.orchestration  # noqa: B018
         loaded.codec  # noqa: B018 - it allows the classes of the modules that are imported now
     except ValueError as error:
-        raise BadWorkflow(f"{where} does not compile: {error}") from error
+        raise BadWorkflow(f"it does not compile: {error}") from error
+    loaded.version, loaded.input_fields, loaded.codec, loaded.attempts  # noqa: B018
 
 
-def _refuse_delta_channels(where: str, builder: Builder) -> None:
-    # They are read from the writes of all checkpoints, and a snapshot holds the latest only.
-    for name, channel in builder.channels.items():
-        if isinstance(channel, DeltaChannel):
-            raise BadWorkflow(f"{where} has a DeltaChannel, {name}, which is not supported")
-    for subgraph in subgraphs(builder).values():
-        _refuse_delta_channels(where, subgraph)
+def _types_of_names(builder: Builder) -> set[type]:
+    """The enums whose members name nodes; snapshots and commands hold these."""
+    names = {name for key, spec in builder.nodes.items() for name in (key, *(spec.ends or ()))}
+    inner = (_types_of_names(subgraph) for subgraph in subgraphs(builder).values())
+    return {type(name) for name in names}.difference([str]).union(*inner)
 
 
 def _type_named(name: str) -> type:

@@ -7,9 +7,10 @@ written one by one, so that a step that was sent need not read what its siblings
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 from uuid import UUID
 
-from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
+from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, empty_checkpoint
 from langgraph.types import Send
 from langgraph.version import __version__ as langgraph_version
 
@@ -21,6 +22,11 @@ FORMAT = 2
 """Rises when snapshots of before can no longer be read."""
 
 SENDS = "__pregel_tasks"
+_STATE: tuple[Literal["channel_values", "channel_versions", "versions_seen"], ...] = (
+    "channel_values",
+    "channel_versions",
+    "versions_seen",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,23 @@ class Snapshot:
     @classmethod
     def empty(cls, workflow: LoadedWorkflow, session_id: str, *, stop: int) -> "Snapshot":
         return cls(Header(workflow.name, workflow.version, session_id), workflow.serializer, stop)
+
+    @classmethod
+    def after(cls, workflow: LoadedWorkflow, session_id: str, state: Mapping[str, Any], *, limit: int) -> "Snapshot":
+        """Where a session begins that goes on from the `final_state` of another one."""
+        snapshot = cls.empty(workflow, session_id, stop=state["step"] + 2 + limit)
+        checkpoint = empty_checkpoint()
+        for part in _STATE:
+            checkpoint[part] = state[part]
+        snapshot.take(checkpoint, {"source": "loop", "step": state["step"], "parents": {}})
+        snapshot.kept = state["kept"]
+        return snapshot
+
+    def final_state(self) -> dict[str, Any]:
+        """What another session may go on from: nothing is open, and untracked values are forgotten."""
+        checkpoint = self.checkpoint()
+        state: dict[str, Any] = {part: checkpoint[part] for part in _STATE}
+        return {**state, "step": self.superstep, "kept": self.kept}
 
     @property
     def is_empty(self) -> bool:

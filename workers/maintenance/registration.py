@@ -1,8 +1,8 @@
-"""Registration: a worker process tells that it lives and which workflows it serves, from its start to its end."""
+"""Registration: a worker process tells that it lives, which workflows it serves and which it refuses, to its end."""
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from importlib.metadata import version
 
@@ -12,8 +12,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import transaction
 from app.errors import describe
 from app.events.epochs import observe_cluster
+from app.redaction import Redactor
 from app.sessions import overdue, worker_repository
-from app.sessions.model import RegisteredWorkflow
+from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 from app.unit_of_work import Backends
 from workers.graph.loading import LoadedWorkflow
 from workers.maintenance.maintainer import Duty
@@ -31,6 +32,7 @@ class Registration:
     backends: Backends
     served: Mapping[tuple[str, str], LoadedWorkflow]
     worker: str
+    refused: Sequence[RefusedWorkflow] = ()
 
     @property
     def duty(self) -> Duty:
@@ -48,8 +50,21 @@ class Registration:
                 logger.warning("waiting for the database", error=describe(error))
                 await asyncio.sleep(RETRY_SECONDS)
             else:
-                logger.info("serving", workflows=[f"{name} ({v})" for name, v in self.served])
+                self._say()
                 return
+
+    def _say(self) -> None:
+        for refused in self._told():
+            logger.error(str(refused))
+        if self.served:
+            logger.info("serving", workflows=[f"{name} ({v})" for name, v in self.served])
+        else:
+            logger.error("this worker serves nothing; mend what it was given (STELLWERK_WORKFLOWS), and start it again")
+
+    def _told(self) -> list[RefusedWorkflow]:
+        """Without secrets: a reason may hold what a module's own error said."""
+        redactor = Redactor(self.backends.settings.secrets())
+        return [replace(refused, reason=redactor.text(refused.reason)) for refused in self.refused]
 
     async def round(self) -> None:
         await self._register()
@@ -70,5 +85,6 @@ class Registration:
         ]
         async with transaction(self.backends.engine) as db:
             await worker_repository.register_workflows(db, workflows)
-            await worker_repository.register_worker(db, self.worker, starts=starts)
+            served = sorted({w.name for w in self.served.values()})
+            await worker_repository.register_worker(db, self.worker, starts=starts, served=served, refused=self._told())
             await worker_repository.prune_workers(db)

@@ -14,7 +14,7 @@ from app.events.push import Push
 from app.progress import SessionId
 from app.sessions import history
 from app.sessions.dispatch import Dispatch
-from app.sessions.model import SessionRow
+from app.sessions.model import RefusedWorkflow, SessionRow
 from app.unit_of_work import Backends
 from workers.graph import fold
 from workers.graph.fold import Fold
@@ -38,13 +38,13 @@ async def rebuild(
     """All sessions where `session_ids` is None. With `check` nothing is written."""
     addresses = Addresses.of(settings)
     workflows = load_workflows(settings.workflows, settings.allowed_state_types)
-    served = {(w.name, w.version): w for w in workflows.values()}
+    served = {(w.name, w.version): w for w in workflows.served.values()}
     database = create_engine(addresses.database, pool_size=2, limit=settings.statement_limit)
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
     pool = DriverPool(addresses.database, limit=settings.statement_limit)
     backends = Backends(settings, database, pool, push, dispatch)
     folds = FoldThreads(settings.fold_time_limit)
-    rebuilder = Rebuilder(backends, served, Snapshots(backends, folds))
+    rebuilder = Rebuilder(backends, served, Snapshots(backends, folds), workflows.refused)
     try:
         chosen = history.session_ids(backends) if session_ids is None else _these(session_ids)
         async for session_id in chosen:
@@ -67,6 +67,7 @@ class Rebuilder:
     backends: Backends
     served: Served
     snapshots: Snapshots
+    refused: Sequence[RefusedWorkflow] = ()
 
     async def rebuild(self, session_id: SessionId, *, check: bool) -> Rebuilt:
         """Raises NotFound."""
@@ -76,7 +77,8 @@ class Rebuilder:
         workflow = self.served.get((session.workflow, session.workflow_version))
         if workflow is None:
             version = f"{session.workflow!r} in version {session.workflow_version}"
-            return Rebuilt(session_id, "skipped", f"the workflow {version} is not served here")
+            why = [str(refused) for refused in self.refused if refused.workflow in (session.workflow, None)]
+            return Rebuilt(session_id, "skipped", "; ".join([f"the workflow {version} is not served here", *why]))
         try:
             folded = await self.snapshots.rebuild(workflow, session)
         except WorkflowError as error:

@@ -27,8 +27,9 @@ from app.events.push import CANCEL_CHANNEL, Push, connect
 from app.progress import SessionId
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
-from workers.graph.loading import LoadedWorkflow
+from workers.graph.loading import Workflows
 from workers.maintenance.admission import Admission
+from workers.maintenance.cache_pruner import CachePruner
 from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
 from workers.maintenance.room import Room
@@ -42,6 +43,8 @@ from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import TOO_LARGE_STATUS, Quarantine, too_large
 from workers.steps.runner import Runner
 from workers.steps.snapshots import Snapshots
+from workers.stores.own_loop import OwnLoop
+from workers.stores.replacing import tell_what_is_replaced
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -76,11 +79,12 @@ class Addresses:
 
 
 class Runtime:
-    def __init__(self, settings: Settings, workflows: dict[str, LoadedWorkflow], *, alone: bool = False) -> None:
+    def __init__(self, settings: Settings, workflows: Workflows, *, alone: bool = False) -> None:
         self._alone = alone
         self._settings = settings
         self._addresses = Addresses.of(settings)
-        self._served = {(w.name, w.version): w for w in workflows.values()}
+        self._served = {(w.name, w.version): w for w in workflows.served.values()}
+        self._refused = workflows.refused
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run_loop, name="stellwerk-loop", daemon=True)
         self._background: list[asyncio.Task[None]] = []
@@ -165,18 +169,21 @@ class Runtime:
             limits=self._limits,
             quarantine=Quarantine(self.backends),
             worker=worker,
+            own_loop=OwnLoop(pool),
         )
-        self._registration = Registration(self.backends, self._served, worker)
+        self._registration = Registration(self.backends, self._served, worker, self._refused)
         if not self._alone:
             for workflow in self._served.values():
                 for name in workflow.nodes:
                     metrics.expect_steps(name, workflow.node(name).queue)
+            tell_what_is_replaced(self._served.values())
             self._metrics = serve_metrics(settings)
             await self._registration.begin()
         self._heartbeat.start()
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
-            maintainers = (self._registration, Rescuer(self.backends, tuple(self._served)), Admission(self.backends))
+            rescuer = Rescuer(self.backends, tuple(self._served))
+            maintainers = (self._registration, rescuer, Admission(self.backends), CachePruner(pool))
             room = Room(self.backends, maintainers)
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))
 

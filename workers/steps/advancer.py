@@ -18,7 +18,7 @@ from workers.graph import fold
 from workers.graph.fold import Defaults
 from workers.graph.loading import LoadedWorkflow
 from workers.steps.fold_threads import FoldThreads
-from workers.steps.snapshots import Snapshots
+from workers.steps.snapshots import Snapshots, invocation_of
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -70,11 +70,19 @@ class Advancer:
         session, settings = owed.session, self.backends.settings
         if (session.folded_superstep or 0) >= settings.max_supersteps:
             raise TooManySupersteps
+        invocation = invocation_of(session)
         defaults = Defaults(settings.max_attempts, settings.step_time_limit)
         if session.folded_superstep is not None:
             snapshot = await self.snapshots.foldable(workflow, session)
             updates = {step.task_path: step.update_data for step in owed.steps}
-            run = fold.advance(workflow, snapshot, updates, defaults=defaults)
+            run = fold.advance(workflow, snapshot, updates, invocation=invocation, defaults=defaults)
         else:
-            run = fold.begin(workflow, session.input, session_id=str(session.session_id), defaults=defaults)
+            run = fold.begin(
+                workflow,
+                session.input,
+                session_id=str(session.session_id),
+                start_state=owed.start_state,
+                invocation=invocation,
+                defaults=defaults,
+            )
         return await self.folds.run(run)

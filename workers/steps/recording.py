@@ -72,4 +72,5 @@ async def _recording(
                 question=readable(outcome.question),
                 interrupt_id=outcome.interrupt_id,
                 node_snapshot=outcome.snapshot,
+                answer_schema=outcome.response_schema,
             )

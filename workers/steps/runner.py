@@ -39,7 +39,10 @@ from workers.steps.failures import NextTry, next_try, patiently
 from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import Quarantine
 from workers.steps.recording import Unrecordable, record
+from workers.steps.snapshots import invocation_of
 from workers.steps.surroundings import AttemptReporter, AttemptWorkspace, surrounded
+from workers.stores.own_loop import OwnLoop
+from workers.stores.replacing import cache_for, store_for
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -74,6 +77,7 @@ class Runner:
     limits: ModelLimits
     quarantine: Quarantine
     worker: str
+    own_loop: OwnLoop
     _running: set[Attempt] = field(default_factory=set)
     _later: "set[asyncio.Task[None]]" = field(default_factory=set)
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
@@ -169,7 +173,7 @@ class Runner:
         try:
             with surrounded(claim, reporter, workspace, backends=self.backends, limits=self.limits):
                 async with reporter.streaming():
-                    world = World(on_stream=reporter.stream)
+                    world = self._world(workflow, claim, reporter)
                     outcome = await run_claimed(self.backends, self.advancer.snapshots, workflow, claim, world)
             await reporter.drain()
         except (LeaseLost, StreamClosed):
@@ -189,6 +193,14 @@ class Runner:
             await workspace.discard()
         if recorded is not None:
             await patiently(recorded)
+
+    def _world(self, workflow: LoadedWorkflow, claim: Claim, reporter: AttemptReporter) -> World:
+        return World(
+            invocation_of(claim.session),
+            store_for(workflow, self.own_loop, claim.session.project),
+            cache_for(workflow, self.own_loop, claim.session.project),
+            on_stream=reporter.stream,
+        )
 
     async def _record(
         self,

@@ -6,10 +6,12 @@ import structlog
 
 from app.errors import SnapshotVersionMismatch
 from app.sessions import history
+from app.sessions.history import History
 from app.sessions.model import SessionRow
 from app.unit_of_work import Backends
 from workers.graph import fold, results
 from workers.graph.fold import Fold
+from workers.graph.invocation import Invocation
 from workers.graph.loading import LoadedWorkflow
 from workers.steps.fold_threads import FoldThreads
 
@@ -35,8 +37,21 @@ class Snapshots:
     async def rebuild(self, workflow: LoadedWorkflow, session: SessionRow) -> Fold:
         """Folds the session from its log alone, as far as the session has been folded."""
         logged = await history.read_history(self.backends, session.session_id)
-        folded = await self.folds.run(fold.start(workflow, logged.input, session_id=str(session.session_id)))
+        invocation = invocation_of(logged)
+        started = fold.start(
+            workflow,
+            logged.input,
+            session_id=str(session.session_id),
+            start_state=workflow.codec.decode(logged.start_state),
+            invocation=invocation,
+        )
+        folded = await self.folds.run(started)
         for updates in logged.supersteps[: session.folded_superstep or 0]:
             decoded = {path: results.decode(workflow.codec, update) for path, update in updates.items()}
-            folded = await self.folds.run(fold.fold(workflow, folded.snapshot, decoded))
+            folded = await self.folds.run(fold.fold(workflow, folded.snapshot, decoded, invocation=invocation))
         return folded
+
+
+def invocation_of(given: SessionRow | History) -> Invocation:
+    """What the session gives to its graph beside the state: by its row, or by its log."""
+    return Invocation(given.context or None, given.config)

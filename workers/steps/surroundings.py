@@ -152,7 +152,13 @@ class AttemptWorkspace:
         async with self._making:
             if self.worktree is None:
                 session, step = self.claim.session, self.claim.step
-                self.workspace = await self.workspaces.open(session.session_id, path=session.path, repo=session.repo)
+                self.workspace = await self.workspaces.open(
+                    session.session_id,
+                    path=session.path,
+                    repo=session.repo,
+                    continues=session.continues,
+                    base=session.base_commit,
+                )
                 base = session.base_commit or self.workspace.initial
                 self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
             return self.worktree

@@ -3,31 +3,28 @@
 import asyncio
 import fcntl
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from app.config import Settings
-from app.errors import BadPath, GitFailed, WorkspaceConflict
+from app.errors import BadPath, WorkspaceConflict
 from app.events.encoding import printable
 from workers.workspace.checkout import Checkout
-from workers.workspace.git import ATTRIBUTES, Git, clean_environment, execute
+from workers.workspace.git import Git
 from workers.workspace.importer import REF, import_entries
+from workers.workspace.origin import Origin, clone, set_attributes, take_over
 from workers.workspace.project import CONFIGURATION, Limits, find_source, read_source
 
 REPOSITORY = "repository.git"
 PREFIX_FILE = "prefix"
 MAX_FILES = 200
 """Names of changed files in a result; the patch has them all."""
-CLONE_TIME_LIMIT = timedelta(minutes=30)
-REPO_ADDRESS = re.compile(r"(?:(?P<scheme>[a-z]+)://|[\w.-]+@[\w.-]+:(?!:))[^\s\x00-\x1f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +64,21 @@ class Workspaces:
             anywhere if settings.paths is None else settings.paths,
         )
 
-    async def open(self, session_id: UUID | str, *, path: str | None = None, repo: str | None = None) -> "Workspace":
+    async def open(
+        self,
+        session_id: UUID | str,
+        *,
+        path: str | None = None,
+        repo: str | None = None,
+        continues: UUID | None = None,
+        base: str | None = None,
+    ) -> "Workspace":
         """The session's workspace, made from `path` or `repo` (or empty) when it is first opened.
 
-        Raises BadPath, which trying again does not help.
+        That of a session that `continues` another one is made from that one's, as of its commit `base` (null: as that
+        one was imported). Raises BadPath, which trying again does not help.
         """
-        return await asyncio.to_thread(self._open, str(session_id), path, repo)
+        return await asyncio.to_thread(self._open, str(session_id), Origin(path, repo, continues, base))
 
     async def merge_steps(
         self,
@@ -83,6 +89,7 @@ class Workspaces:
         is_last: bool,
         path: str | None = None,
         repo: str | None = None,
+        continues: UUID | None = None,
     ) -> Merged:
         """Merges a superstep's commits, which start at `base`; with the last one the session's result is made.
 
@@ -91,7 +98,7 @@ class Workspaces:
         has_result = is_last and (path or repo or base or commits)
         if not commits and not has_result:
             return Merged(base)
-        workspace = await self.open(session_id, path=path, repo=repo)
+        workspace = await self.open(session_id, path=path, repo=repo, continues=continues, base=base)
         if commits:
             base = await workspace.merge(base or workspace.initial, commits)
         if not has_result:
@@ -106,15 +113,15 @@ class Workspaces:
         }
         return Merged(base, result, finished.patch)
 
-    def _open(self, session_id: str, path: str | None, repo: str | None) -> "Workspace":
+    def _open(self, session_id: str, origin: Origin) -> "Workspace":
         home = self.root / session_id
         if not home.exists():
             with self._locked(session_id):
                 if not home.exists():  # another process may have been quicker
-                    self._build(home, path, repo)
+                    self._build(home, origin)
         return Workspace.at(home)
 
-    def _build(self, home: Path, path: str | None, repo: str | None) -> None:
+    def _build(self, home: Path, origin: Origin) -> None:
         """Builds in a directory of its own first: one that has the session's name is complete."""
         _shield(self.root)
         with tempfile.TemporaryDirectory(prefix=".building-", dir=self.root) as name:
@@ -122,43 +129,34 @@ class Workspaces:
             building.mkdir()
             git = Git(building / REPOSITORY)
             prefix = ""
-            if repo is not None:
-                self._clone(git, repo)
+            if parent := self._parent_of(origin):
+                prefix = parent.prefix
+                take_over(git, parent.gitdir, origin.base or parent.initial)
+            elif origin.repo is not None:
+                clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits)
             else:
                 git.gitdir.mkdir()
                 git.run("init", "--quiet", "--bare", "--initial-branch=initial", "--template=")
-                _set_attributes(git)
-                if path is None:
+                set_attributes(git)
+                if origin.path is None:
                     import_entries(git, building, [])
                 else:
-                    source = find_source(path, self.allowed_paths)
+                    source = find_source(origin.path, self.allowed_paths)
                     prefix = source.prefix
                     import_entries(git, source.top, read_source(source, self.limits))
             (building / PREFIX_FILE).write_bytes(os.fsencode(prefix))
             building.rename(home)
 
-    def _clone(self, git: Git, repo: str) -> None:
-        address = REPO_ADDRESS.fullmatch(repo)
-        if not address or (address["scheme"] or "ssh") not in self.clone_protocols:
-            raise BadPath(f"{repo!r} is not the https or ssh address of a git repository.")
-        environment = clean_environment() | {"GIT_ALLOW_PROTOCOL": ":".join(self.clone_protocols)}
-        options = ["--quiet", "--bare", "--depth=1", "--single-branch", "--no-tags", "--template="]
-        try:
-            execute(
-                ["clone", *options, "--", repo, git.gitdir],
-                cwd=git.gitdir.parent,
-                env=environment,
-                timeout=CLONE_TIME_LIMIT,
-            )
-            git.run("update-ref", REF, "HEAD")
-        except GitFailed as error:
-            raise BadPath(f"{repo} cannot be cloned: {error}") from error
-        _set_attributes(git)
-        sizes = [line.split()[3] for line in git.text("ls-tree", "-r", "-l", REF).splitlines()]
-        if len(sizes) > self.limits.max_files:
-            raise BadPath(f"{repo} holds more than {self.limits.max_files:,} files.")
-        if sum(int(size) for size in sizes if size != "-") > self.limits.max_bytes:
-            raise BadPath(f"{repo} holds more than {self.limits.max_bytes:,} bytes.")
+    def _parent_of(self, origin: Origin) -> "Workspace | None":
+        """The workspace of the session that is continued; None where that one had no files."""
+        if origin.continues is None:
+            return None
+        home = self.root / str(origin.continues)
+        if home.exists():
+            return Workspace.at(home)
+        if origin.path or origin.repo or origin.base:
+            raise BadPath(f"The workspace of session {origin.continues}, which is continued, is not here (any more).")
+        return None
 
     @contextmanager
     def _locked(self, session_id: str) -> Iterator[None]:
@@ -266,8 +264,3 @@ def _shield(root: Path) -> None:
     """Ruff looks for configuration upwards: not into a project that the workspaces happen to lie in."""
     if any((parent / name).exists() for parent in root.parents for name in CONFIGURATION):
         (root / "ruff.toml").touch()
-
-
-def _set_attributes(git: Git) -> None:
-    (git.gitdir / "info").mkdir(exist_ok=True)
-    (git.gitdir / "info" / "attributes").write_text(ATTRIBUTES, encoding="utf-8")

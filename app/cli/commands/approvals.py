@@ -7,10 +7,10 @@ import orjson
 import typer
 
 from app.cli.client import GatewayClient, with_gateway
-from app.cli.console import examples, local_time, print_json, print_line, print_table
+from app.cli.console import examples, local_time, print_json, print_line, print_table, say
 from app.cli.support.lookup import Session, find_session
 from app.cli.support.request import parse_json
-from app.errors import BadInput
+from app.errors import BadInput, GatewayRefused
 
 commands = typer.Typer()
 
@@ -37,9 +37,16 @@ def approvals(
             print_json(approval)
     else:
         print_table(
-            ("session", "step", "agent", "asked", "question"),
+            ("session", "step", "agent", "asked", "question", "wants"),
             [
-                (a["session_id"], a["step"], a["agent"], local_time(a["requested_at"]), _text(a["question"]))
+                (
+                    a["session_id"],
+                    a["step"],
+                    a["agent"],
+                    local_time(a["requested_at"]),
+                    _text(a["question"]),
+                    "anything" if a.get("answer_schema") is None else _text(a["answer_schema"]),
+                )
                 for a in waiting
             ],
         )
@@ -60,7 +67,7 @@ def answer(
     value: Annotated[str | None, typer.Option("--answer", help="What the step gets, as JSON.")] = None,
     comment: Annotated[str | None, typer.Option(help="Why; it is kept in the log.")] = None,
 ) -> None:
-    """Answers a step's question; the step goes on with it."""
+    """Answers a step's question; the step goes on with it. An answer that is not what it asks for changes nothing."""
     if verdict is None and value is None:
         raise BadInput("give --verdict, --answer or both")
     body = {
@@ -68,7 +75,12 @@ def answer(
         "answer": None if value is None else parse_json(value, option="--answer"),
         "comment": comment,
     }
-    appended = gateway.post(f"/sessions/{find_session(gateway, session)}/approvals/{step}", body)
+    try:
+        appended = gateway.post(f"/sessions/{find_session(gateway, session)}/approvals/{step}", body)
+    except GatewayRefused as refused:
+        if wanted := refused.problem.get("answer_schema"):
+            say(f"allowed is what fits {_text(wanted)}; give it with --answer, as JSON")
+        raise
     print_line(f"answered, at offset {appended['offset']}")
 
 

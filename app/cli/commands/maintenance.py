@@ -63,14 +63,18 @@ def prune(
     token: Token = None,
     home: Home = None,
 ) -> None:
-    """Removes the workspaces of sessions that ended long ago. Their log, results and patches stay."""
+    """Removes the workspaces of sessions that ended long ago. Their log, results and patches stay.
+
+    Also that stays from which an open session that continues another one is to start.
+    """
     ended_before = datetime.now(UTC) - parse_duration(older_than)
     settings = read_settings(home)
     root = settings.workspaces_dir
     count = 0
     with GatewayClient(find_address(settings, url, token)) as gateway:
+        needed = _to_be_taken_over(gateway, root)
         for workspace in _workspaces(root):
-            if _has_ended(gateway, workspace.name, ended_before):
+            if workspace.name not in needed and _has_ended(gateway, workspace.name, ended_before):
                 if not dry_run:
                     shutil.rmtree(workspace)
                     (root / ".locks" / workspace.name).unlink(missing_ok=True)
@@ -87,6 +91,22 @@ def _workspaces(root: Path) -> Iterator[Path]:
             continue  # locks, and what is being built
         if directory.is_dir() and not directory.is_symlink():
             yield directory
+
+
+def _to_be_taken_over(gateway: GatewayClient, root: Path) -> set[str]:
+    """Sessions that open ones continue, which have no workspace of their own yet."""
+    needed = set[str]()
+    for status in ("created", "running", "waiting", "paused"):
+        before = None
+        while True:
+            page = gateway.get("/sessions", status=status, before=before, limit=1000)
+            for view in page["sessions"]:
+                if view.get("continues") and not (root / view["session_id"]).exists():
+                    needed.add(view["continues"])
+            before = page["next"]
+            if before is None:
+                break
+    return needed
 
 
 def _has_ended(gateway: GatewayClient, session_id: str, before: datetime) -> bool:

@@ -22,6 +22,9 @@ from app.cli.support.display import choose_display
 from app.cli.support.event_reader import EventReader
 from app.cli.support.request import (
     DEFAULT_TASK,
+    ConfigOption,
+    ContextOption,
+    ContinuesOption,
     InputOption,
     NewSession,
     PathOption,
@@ -50,8 +53,11 @@ def run(
     task: Annotated[str, typer.Argument(help="What is to be done.")] = DEFAULT_TASK,
     path: PathOption = None,
     repo: RepoOption = None,
-    workflow: WorkflowOption = "repair",
+    workflow: WorkflowOption = None,
     state: InputOption = None,
+    context: ContextOption = None,
+    config: ConfigOption = None,
+    continues: ContinuesOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="The events as JSON lines, and nothing else.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="A stack that this command started goes on running.")] = False,
     url: Url = None,
@@ -62,7 +68,16 @@ def run(
 
     Exit status: 0 succeeded, 1 failed or cancelled, 2 bad usage, 130 interrupted.
     """
-    request = NewSession.parse(task, path=path, repo=repo, workflow=workflow, state=state)
+    request = NewSession.parse(
+        task,
+        path=path,
+        repo=repo,
+        workflow=workflow,
+        state=state,
+        context=context,
+        config=config,
+        continues=continues,
+    )
     settings = read_settings(home)
     chosen, opener = chosen_address(settings, url, token), chosen_token(settings, token)
     if chosen is None or chosen.is_local:

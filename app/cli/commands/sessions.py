@@ -9,6 +9,9 @@ from app.cli.console import clean, examples, local_time, print_json, print_line,
 from app.cli.support.lookup import Session, find_session
 from app.cli.support.request import (
     DEFAULT_TASK,
+    ConfigOption,
+    ContextOption,
+    ContinuesOption,
     InputOption,
     NewSession,
     PathOption,
@@ -25,6 +28,7 @@ Json = Annotated[bool, typer.Option("--json", help="The gateway's answer as JSON
     epilog=examples(
         "stellwerk submit --path ~/project",
         """stellwerk submit "sum up" --workflow report --input '{"year": 2026}' --idempotency-key 2026""",
+        """stellwerk submit "and in short?" --continues 019b5a3e --config '{"tags": ["short"]}'""",
     )
 )
 @with_gateway
@@ -33,8 +37,11 @@ def submit(
     task: Annotated[str, typer.Argument(help="What is to be done.")] = DEFAULT_TASK,
     path: PathOption = None,
     repo: RepoOption = None,
-    workflow: WorkflowOption = "repair",
+    workflow: WorkflowOption = None,
     state: InputOption = None,
+    context: ContextOption = None,
+    config: ConfigOption = None,
+    continues: ContinuesOption = None,
     priority: Annotated[int, typer.Option(min=-100, max=100, help="Higher ones are admitted first.")] = 0,
     project: Annotated[
         str | None, typer.Option(help="Whose it is; a key has one project, which is understood, else `default`.")
@@ -46,7 +53,16 @@ def submit(
 ) -> None:
     """Starts a session and prints its id; `stellwerk tail ID --follow` shows it."""
     request = NewSession.parse(
-        task, path=path, repo=repo, workflow=workflow, state=state, priority=priority, project=project
+        task,
+        path=path,
+        repo=repo,
+        workflow=workflow,
+        state=state,
+        context=context,
+        config=config,
+        continues=continues,
+        priority=priority,
+        project=project,
     )
     if gateway.address.is_local:
         request.check_path()
@@ -98,8 +114,8 @@ def show(gateway: GatewayClient, session: Session, as_json: Json = False) -> Non
         print_json(view)
         return
     told = ("session_id", "project", "principal", "status", "reason", "task", "workflow", "workflow_version")
-    for name in (*told, "path", "repo", "head"):
-        if view[name] is not None:
+    for name in (*told, "path", "repo", "continues", "head"):
+        if view.get(name) is not None:
             _print_field(name, view[name])
     for name in ("created_at", "ended_at"):
         if view[name]:

@@ -41,6 +41,8 @@ def up(
             signal.signal(number, end)
     with stack:
         if not stack.is_stopping:
+            for refused in stack.refused:
+                _say(f"warning: {without_passwords(refused)}")
             _say_ready(stack.info)
         stack.watch()
         _say("stopping")

@@ -112,7 +112,7 @@ def _database(url: str) -> Iterator[Finding]:
     migrations = _migrations(url)
     yield migrations
     if migrations.level == OK:
-        yield asyncio.run(_workers(url))
+        yield from asyncio.run(examine_workers(url))
 
 
 def _migrations(url: str) -> Finding:
@@ -128,18 +128,26 @@ def _migrations(url: str) -> Finding:
     return Finding(OK, "migrations", f"at {current}")
 
 
-async def _workers(url: str) -> Finding:
+async def examine_workers(url: str) -> list[Finding]:
     engine = create_async_engine(url, pool_size=1)
-    served = []
+    served, refusals = [], []
     async with transaction(engine) as db:
+        for refused in await worker_repository.refused_workflows(db):
+            name = refused.workflow
+            elsewhere = name is not None and not await worker_repository.refusals(db, name)
+            more = "; another worker, or another module, has one of this name that is served" if elsewhere else ""
+            refusals.append(Finding(WARN if elsewhere else FAIL, "workflow", f"{refused}{more}"))
         for name in await worker_repository.workflow_names(db):
+            if await worker_repository.refusals(db, name):
+                continue  # by all that live; that one served it is not two minutes ago
             newest = await worker_repository.newest_workflow(db, name)
             if newest is not None and await worker_repository.is_served(db, name, newest.version):
                 served.append(f"{name} ({newest.version})")
     await engine.dispose()
-    if not served:
-        return Finding(FAIL, "workers", "none told in the last two minutes what it serves; see logs/worker.log")
-    return Finding(OK, "workers", f"serve {', '.join(served)}")
+    if served:
+        return [Finding(OK, "workers", f"serve {', '.join(served)}"), *refusals]
+    none = "all that they were given is refused" if refusals else "none told in the last two minutes what it serves"
+    return [Finding(FAIL, "workers", f"{none}; see logs/worker.log"), *refusals]
 
 
 def _redis(url: str) -> Finding:

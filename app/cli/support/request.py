@@ -1,7 +1,7 @@
 """What is asked for, checked before anything starts."""
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 from uuid import uuid4
@@ -10,6 +10,7 @@ import orjson
 import typer
 
 from app.cli.client import GatewayClient
+from app.cli.support.lookup import find_session
 from app.errors import BadInput, BadPath
 
 DEFAULT_TASK = "review and repair this project"
@@ -17,23 +18,45 @@ DEFAULT_WORKFLOW = "repair"
 
 PathOption = Annotated[Path | None, typer.Option(help="The project's directory; it is read, never changed.")]
 RepoOption = Annotated[str | None, typer.Option(help="Or the https or ssh address of its git repository.")]
-WorkflowOption = Annotated[str, typer.Option(help="A workflow that a worker serves.")]
+WorkflowOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A workflow that a worker serves; or that of the session that is continued.",
+        show_default=DEFAULT_WORKFLOW,
+    ),
+]
 InputOption = Annotated[
     str | None, typer.Option("--input", help="The graph's initial state, a JSON object; @FILE reads it from a file.")
+]
+ContextOption = Annotated[
+    str | None, typer.Option("--context", help="What nodes get as runtime.context, a JSON object; or @FILE.")
+]
+ConfigOption = Annotated[
+    str | None,
+    typer.Option(
+        "--config", help="How the graph is run: tags, metadata, configurable, recursion_limit; a JSON object, or @FILE."
+    ),
+]
+ContinuesOption = Annotated[
+    str | None,
+    typer.Option("--continues", help="A session that has succeeded: the new one starts from its end, and its files."),
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class NewSession:
-    """The body of `POST /sessions`. Paths are absolute."""
+    """The body of `POST /sessions`. Paths are absolute; `continues` may be a part of an id."""
 
     task: str
     path: Path | None = None
     repo: str | None = None
-    workflow: str = DEFAULT_WORKFLOW
+    workflow: str | None = None
     state: dict[str, Any] = field(default_factory=dict)
     priority: int = 0
     project: str | None = None
+    context: dict[str, Any] | None = None
+    config: dict[str, Any] | None = None
+    continues: str | None = None
 
     @classmethod
     def parse(
@@ -42,8 +65,11 @@ class NewSession:
         *,
         path: Path | None,
         repo: str | None,
-        workflow: str,
+        workflow: str | None,
         state: str | None,
+        context: str | None,
+        config: str | None,
+        continues: str | None,
         priority: int = 0,
         project: str | None = None,
     ) -> Self:
@@ -54,12 +80,25 @@ class NewSession:
             raise BadInput("give --path or --repo, not both")
         if repo is not None and not re.fullmatch(r"(https|ssh)://\S+", repo):
             raise BadInput(f"{repo!r} is no https:// or ssh:// address; a directory is given with --path")
-        absolute = path.expanduser().resolve() if path is not None else None
-        return cls(task, absolute, repo, workflow, _read_state(state), priority, project)
+        if continues is not None and (path is not None or repo is not None):
+            raise BadInput("a session that continues another has that one's files: leave out --path and --repo")
+        return cls(
+            task,
+            path.expanduser().resolve() if path is not None else None,
+            repo,
+            workflow,
+            _read_object(state, "--input") or {},
+            priority,
+            project,
+            _read_object(context, "--context"),
+            _read_object(config, "--config"),
+            continues,
+        )
 
     @property
     def wants_sample(self) -> bool:
-        return self.path is None and self.repo is None and self.workflow == DEFAULT_WORKFLOW
+        no_files = self.path is None and self.repo is None and self.continues is None
+        return no_files and self.workflow in {None, DEFAULT_WORKFLOW}
 
     def check_path(self) -> None:
         """Checks the path for a worker on this machine. Raises BadPath."""
@@ -67,7 +106,7 @@ class NewSession:
             raise BadPath(f"{self.path} {'is not a directory' if self.path.exists() else 'does not exist'}")
 
     def body(self) -> dict[str, Any]:
-        return {
+        said = {
             "task": self.task,
             "workflow": self.workflow,
             "input": self.state,
@@ -75,7 +114,11 @@ class NewSession:
             "repo": self.repo,
             "priority": self.priority,
             "project": self.project,
+            "context": self.context,
+            "config": self.config,
+            "continues": self.continues,
         }
+        return {name: value for name, value in said.items() if value is not None}
 
 
 def parse_json(text: str, *, option: str) -> Any:
@@ -86,20 +129,22 @@ def parse_json(text: str, *, option: str) -> Any:
         raise BadInput(f"{option} is no JSON: {error}") from error
 
 
-def _read_state(text: str | None) -> dict[str, Any]:
+def _read_object(text: str | None, option: str) -> dict[str, Any] | None:
     if text is None:
-        return {}
+        return None
     if text.startswith("@"):
         try:
             text = Path(text[1:]).expanduser().read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise BadInput(f"--input: {text[1:]} cannot be read: {error}") from error
-    state = parse_json(text, option="--input")
-    if not isinstance(state, dict):
-        raise BadInput("--input must be a JSON object")
-    return state
+            raise BadInput(f"{option}: {text[1:]} cannot be read: {error}") from error
+    found = parse_json(text, option=option)
+    if not isinstance(found, dict):
+        raise BadInput(f"{option} must be a JSON object")
+    return found
 
 
 def create_session(gateway: GatewayClient, request: NewSession, *, idempotency_key: str | None = None) -> Any:
+    if request.continues is not None:
+        request = replace(request, continues=find_session(gateway, request.continues))
     # A key in any case: an answer that got lost must not make two sessions.
     return gateway.post("/sessions", request.body(), idempotency_key=idempotency_key or str(uuid4()), patient=True)
