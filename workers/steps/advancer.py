@@ -58,6 +58,7 @@ class Advancer:
                 is_last=found.finished,
                 path=session.path,
                 repo=session.repo,
+                continues=session.continues,
             )
             result = {**found.result, **merged.result}
             advance = replace(found, base_commit=merged.base, result=result, patch=merged.patch)
