@@ -24,12 +24,17 @@ class Case:
     input: Mapping[str, Any]
     """JSON, as `POST /sessions` takes it: a message is `{"role": "user", "content": "…"}`. The root state has no
     field `task` or `path`, which a session fills in."""
-    answers: Sequence[Any] = ()
-    """JSON; in the order in which plain LangGraph asks, sorted by path where several questions are open."""
+    answers: Sequence[Any] | Mapping[str, Any] = ()
+    """JSON; in the order in which plain LangGraph asks, sorted by path where several questions are open. By
+    question where one step asks several at once, which come in any order."""
     context: Any = None
     config: Mapping[str, Any] = field(default_factory=dict)
     """JSON: `tags`, `metadata`, `configurable`, `recursion_limit`."""
     raises: str | None = None
     """A part of the error's text, where plain LangGraph raises; for the kind `refused`, of what loading says."""
+    refuses: str | None = None
+    """A part of the error's text, where plain LangGraph ends well and we may say that we cannot, having paid once."""
+    misfits: Sequence[Any] = ()
+    """JSON; what is refused at the door, at every question, before its answer is given."""
     nodes: Mapping[str, Node] = field(default_factory=dict)
     """What the workflow declares of its nodes, where that is the point."""

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from langgraph.checkpoint.memory import InMemorySaver
@@ -14,6 +14,9 @@ from workers.graph.loading import LoadedWorkflow
 from workers.graph.node_run import NodeInterrupted, run_node
 from workers.workflow import Workflow
 
+Answering: TypeAlias = Callable[[fold.PendingStep, Any], Any]
+"""Gives a step's question its answer."""
+
 
 @dataclass
 class Outcome:
@@ -22,6 +25,15 @@ class Outcome:
     """By node; sorted, since parallel nodes of plain LangGraph finish in any order."""
     supersteps: int = 0
     snapshots: list[bytes] = field(default_factory=list)
+    log: list[dict[str, bytes]] = field(default_factory=list)
+    """What the steps of each superstep gave, by path, as it is stored."""
+    asked: list[tuple[int, int, str, str, Any]] = field(default_factory=list)
+    """Superstep, how many questions of the step came before, path, node, question."""
+
+    @property
+    def questions(self) -> list[tuple[str, Any]]:
+        """As plain LangGraph asks them, when each round answers what is open, by path."""
+        return [(node, question) for *_, node, question in sorted(self.asked, key=lambda one: one[:3])]
 
     def add(self, node: str, update: Any) -> None:
         self.deltas[node].append(update)
@@ -35,12 +47,15 @@ def loaded(graph: Any, *, version: str | None = None, types: tuple[type, ...] = 
 async def drive(
     workflow: LoadedWorkflow,
     graph_input: Mapping[str, Any],
-    answers: Mapping[str, list[Any]] | None = None,
+    answers: Mapping[str, list[Any]] | Answering | None = None,
     order: Callable[[list[fold.PendingStep]], None] = list.reverse,
+    *,
+    context: Any = None,
+    config: Mapping[str, Any] | None = None,
 ) -> Outcome:
     """Each value goes through JSON and each snapshot through bytes, as between workers.
 
-    `order` says in which order the steps of a superstep complete.
+    `order` says in which order the steps of a superstep complete; `context` and `config` are the session's.
     """
     outcome = Outcome()
     folded = await fold.start(workflow, graph_input, session_id="a-session")
@@ -53,27 +68,49 @@ async def drive(
             outcome.output = folded.output
             return outcome
         assert fold.read(workflow, folded.snapshot).pending == folded.pending
-        results = {}
+        stored = {}
         completing = list(folded.pending)
         order(completing)
         for step in completing:
-            asked = (answers or {}).get(step.node, [])
-            value = await run_step(workflow, folded.snapshot, step, asked)
-            results[step.path] = through_json(workflow, value)
-        folded = await fold.fold(workflow, folded.snapshot, results)
+            answering = answers if callable(answers) else _one_after_the_other((answers or {}).get(step.node, []))
+            value = await run_step(workflow, folded.snapshot, step, answering, outcome)
+            stored[step.path] = orjson.dumps(workflow.codec.encode(value))
+        outcome.log.append(stored)
+        folded = await fold.fold(workflow, folded.snapshot, _results(workflow, stored))
 
 
-async def run_step(workflow: LoadedWorkflow, snapshot: bytes, step: fold.PendingStep, answers: list[Any]) -> Any:
+async def fold_again(workflow: LoadedWorkflow, graph_input: Mapping[str, Any], outcome: Outcome) -> fold.Fold:
+    """From the log alone, as when a snapshot is rebuilt."""
+    folded = await fold.start(workflow, graph_input, session_id="a-session")
+    for stored in outcome.log:
+        folded = await fold.fold(workflow, folded.snapshot, _results(workflow, stored))
+    return folded
+
+
+def _results(workflow: LoadedWorkflow, stored: Mapping[str, bytes]) -> dict[str, Any]:
+    return {path: workflow.codec.decode(orjson.loads(value)) for path, value in stored.items()}
+
+
+async def run_step(
+    workflow: LoadedWorkflow, snapshot: bytes, step: fold.PendingStep, answering: Answering, outcome: Outcome
+) -> Any:
     if step.input is fold.NO_INPUT:
         value = fold.state_for(workflow, snapshot, step.node)
     else:
         value = through_json(workflow, step.input)
-    outcome = await run_node(workflow, step.node, value)
-    for answer in answers:
-        assert isinstance(outcome, NodeInterrupted)
-        outcome = await run_node(workflow, step.node, value, snapshot=outcome.snapshot, answer=answer)
-    assert not isinstance(outcome, NodeInterrupted)
-    return outcome.value
+    ran = await run_node(workflow, step.node, value)
+    before = 0
+    while isinstance(ran, NodeInterrupted):
+        outcome.asked.append((step.superstep, before, step.path, step.node, ran.question))
+        answer = answering(step, ran.question)
+        ran = await run_node(workflow, step.node, value, snapshot=ran.snapshot, answer=answer)
+        before += 1
+    return ran.value
+
+
+def _one_after_the_other(answers: list[Any]) -> Answering:
+    left = iter(answers)
+    return lambda step, question: next(left)
 
 
 def through_json(workflow: LoadedWorkflow, value: Any) -> Any:
