@@ -75,7 +75,7 @@ class Cluster:
         self.workers.append(worker)
         return worker
 
-    async def create(self, workflow: str, **graph_input: Any) -> SessionId:
+    async def serves(self, workflow: str) -> None:
         """Waits until a worker has registered the workflow."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
@@ -83,6 +83,10 @@ class Cluster:
                     if await worker_repository.newest_workflow(db, workflow):
                         break
                 await asyncio.sleep(0.05)
+
+    async def create(self, workflow: str, **graph_input: Any) -> SessionId:
+        """Waits until a worker has registered the workflow."""
+        await self.serves(workflow)
         new = NewSession(task=f"test {workflow}", workflow=workflow, input=graph_input)
         view, _ = await service.create_session(self.backends, new, principal=OWNER)
         return view.session_id

@@ -19,8 +19,8 @@ from pydantic import BaseModel
 
 from app.errors import FoldFailed, FoldMismatch, NoCurrentStep, SnapshotVersionMismatch, UnstorableValue
 from tests.graphs import everything
-from tests.graphs.driving import drive, loaded, plain, run_step
-from workers.graph import fold
+from tests.graphs.driving import drive, loaded, plain
+from workers.graph import fold, node_run
 from workers.graph.fold import Fold
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.results import StepResult
@@ -414,7 +414,8 @@ async def test_a_value_of_an_unknown_type_is_refused_by_name() -> None:
         await fold.start(loaded(graph), {"last": Unheard(1)})
     allowed = loaded(graph, types=(Unheard,))
     first = await fold.start(allowed, {"last": Unheard(1)})
-    result = await run_step(allowed, first.snapshot, first.pending[0], [])
+    result = await node_run.run_node(allowed, first.snapshot, "node:look")
+    assert isinstance(result, StepResult)
     assert result.returned == {"last": str(Unheard(1))}
 
 
