@@ -56,7 +56,7 @@ def difference(case: Case, plain: Seen, ours: Seen) -> str | None:
     return (
         _of_values("the questions are", *asked)
         or _of_effects(plain, ours)
-        or _of_values("the state is", plain.state, ours.state)
+        or (_of_values("the state is", plain.state, ours.state) if plain.state != NOTHING else None)
         or _of_outputs(plain.output, ours.output)
     )
 

@@ -1,12 +1,12 @@
 """Each graph of the corpus ends step by step through the engine as in plain LangGraph, or it is refused."""
 
+import re
 import sys
 from types import ModuleType
 from typing import Any
 
 import pytest
 
-from app.errors import BadWorkflow
 from tests.graphs.cases import Case
 from tests.graphs.comparing import difference
 from tests.graphs.corpus import CASES, REFUSED
@@ -35,5 +35,7 @@ def test_what_could_not_be_run_alike_is_refused_when_it_is_loaded(case: Case, mo
     module: Any = ModuleType("refused_workflows")
     module.WORKFLOWS = {case.name: Workflow(graph=case.graph)}
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    with pytest.raises(BadWorkflow, match=case.refuses):
-        load_workflows([module.__name__])
+    loaded = load_workflows([module.__name__])
+    assert not loaded.served
+    assert case.refuses is not None
+    assert re.search(case.refuses, " ".join(refused.reason for refused in loaded.refused))

@@ -75,22 +75,27 @@ def adds_messages(channel: Channel) -> bool:
 
 
 def gives_ids(channel: Channel) -> bool:
-    """Says whether a message that is written without an id has one afterwards, tried on a copy of the channel."""
-    return any(message.id is not None for message in _after(channel, AIMessage("tried")))
+    """Says whether a message that is written without an id may have one afterwards, tried on a copy of the channel.
+
+    A reducer that takes no list of messages may have messages somewhere else in its value.
+    """
+    if not isinstance(channel, BinaryOperatorAggregate):
+        return False
+    after = _after(channel, AIMessage("tried"))
+    return after is None or any(message.id is not None for message in after)
 
 
 def makes_messages(channel: Channel) -> bool:
     """Says whether a text that is written becomes a message, tried on a copy of the channel."""
-    return bool(_after(channel, "tried"))
+    return isinstance(channel, BinaryOperatorAggregate) and bool(_after(channel, "tried"))
 
 
-def _after(channel: Channel, written: Any) -> list[BaseMessage]:
-    if not isinstance(channel, BinaryOperatorAggregate):
-        return []
+def _after(channel: "BinaryOperatorAggregate[Any]", written: Any) -> list[BaseMessage] | None:
+    """The messages that the channel holds then; None for a reducer of the user's that expects something else."""
     tried = channel.copy()
     try:
         tried.update([[written]])
         value = tried.get()
-    except Exception:  # noqa: BLE001  # a reducer of the user's, which expects something else
-        return []
-    return [item for item in value if isinstance(item, BaseMessage)] if isinstance(value, list) else []
+    except Exception:  # noqa: BLE001  # whatever it raises
+        return None
+    return [item for item in value if isinstance(item, BaseMessage)] if isinstance(value, list) else None

@@ -10,7 +10,8 @@ are left out: each is an attempt of its own.
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -29,7 +30,8 @@ from langgraph.pregel._read import PregelNode
 from langgraph.types import Command
 from langsmith import tracing_context
 
-from workers.graph.channels import Channel, adds_messages, carried
+from workers.graph.channels import Channel, adds_messages, carried, untracked
+from workers.graph.drawn_ids import drawn_ids
 from workers.graph.results import StepResult
 from workers.graph.schemas import Builder
 
@@ -47,9 +49,19 @@ class Folding:
     """A fold under way: whose, the results that its nodes give back, and which did."""
 
     session_id: str
+    superstep: int
     results: Mapping[str, StepResult]
+    rounds: int
+    """How often LangGraph began its run anew for the answers of this superstep, and forgot untracked values."""
     given: dict[str, str] = field(default_factory=dict)
     """The paths, by the ids of the tasks."""
+    forgotten: dict[tuple[int, str], list[Any]] = field(default_factory=lambda: defaultdict(list))
+    """Values for untracked channels, written before the last round, by round and channel."""
+
+    def check_forgotten(self, channels: Mapping[str, Any]) -> None:
+        """Raises InvalidUpdateError where LangGraph would have, before it forgot the values."""
+        for (_, name), values in self.forgotten.items():
+            channels[name].copy().update(values)
 
 
 _folding: ContextVar[Folding] = ContextVar("folding")
@@ -60,7 +72,7 @@ def folding(current: Folding) -> Iterator[None]:
     """Switches tracing off, too, which is I/O."""
     token = _folding.set(current)
     try:
-        with tracing_context(enabled=False):
+        with tracing_context(enabled=False), drawn_ids(f"{current.session_id}/{current.superstep}"):
             yield
     finally:
         _folding.reset(token)
@@ -75,7 +87,11 @@ def orchestrating_copy(builder: Builder) -> Graph:
         for name, spec in builder.nodes.items()
     }
     duplicate.channels = {name: carried(_repeatable(channel)) for name, channel in builder.channels.items()}
-    return duplicate.compile()
+    graph = duplicate.compile()
+    if names := untracked(builder):
+        for name in builder.nodes:  # after all writers, for routers still see what is written
+            graph.nodes[name].writers.append(_forget(name, names))
+    return graph
 
 
 def attempt_copy(graph: Graph) -> Graph:
@@ -120,6 +136,25 @@ def _give_result(node: str) -> RunnableCallable:
         return result.returned
 
     return RunnableCallable(give, None, name=node, trace=False)
+
+
+def _forget(node: str, names: Set[str]) -> RunnableCallable:
+    """Drops the writes to untracked channels of a step that had ended before the last answer was given."""
+
+    def forget(returned: Any, config: RunnableConfig) -> Any:
+        current = _folding.get()
+        result = current.results[task_path(config["metadata"]["langgraph_path"], node)]
+        if result.answers < current.rounds:
+            writes = config["configurable"][CONFIG_KEY_SEND].__self__  # the task's, a deque
+            written = list(writes)
+            writes.clear()
+            writes.extend(write for write in written if write[0] not in names)
+            for name, value in written:
+                if name in names:
+                    current.forgotten[result.answers, name].append(value)
+        return returned
+
+    return RunnableCallable(forget, None, name="forget", trace=False)
 
 
 def _take(returned: Any, config: RunnableConfig) -> None:

@@ -6,12 +6,12 @@ worker has to run.
 """
 
 from collections.abc import AsyncIterator, Mapping, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
 import orjson
-from langgraph.types import Command, PregelTask, StateSnapshot
+from langgraph.types import PregelTask, StateSnapshot
 
 from app.errors import FoldFailed, FoldMismatch, WorkflowError
 from app.sessions.model import Advance, NewStep
@@ -154,9 +154,8 @@ async def fold(
     if not open_paths or open_paths != step_results.keys():
         raise _mismatch(open_paths, step_results.keys())
     superstep = before.superstep
-    if any(result.asked for result in step_results.values()):
+    if any(result.answers for result in step_results.values()):
         before.stop = superstep + 2 + invocation.recursion_limit(workflow.attempts)
-        step_results = {path: _without_untracked(workflow, result) for path, result in step_results.items()}
     for _, result in sorted(step_results.items()):
         before.keep(result.kept)
     return await _FoldRun(workflow, before, invocation, step_results, superstep=superstep).on(None)
@@ -196,11 +195,11 @@ class _FoldRun:
         self._snapshot = snapshot
         self._untracked = workflow.untracked
         self._invocation = invocation
-        asked = any(result.asked for result in step_results.values())
-        saver = FoldSaver(snapshot, forgets=workflow.untracked if asked else frozenset())
+        rounds = max((result.answers for result in step_results.values()), default=0)
+        saver = FoldSaver(snapshot, forgets=workflow.untracked if rounds else frozenset())
         self._graph: Graph = saver.attached_to(workflow.orchestration)
         session_id = snapshot.header.session_id
-        self._folding = Folding(session_id, step_results)
+        self._folding = Folding(session_id, superstep, step_results, rounds)
         self._config = invocation.config_of(workflow.attempts, session_id, next_step=superstep + 1, stop=snapshot.stop)
 
     async def on(self, graph_input: Any) -> Fold:
@@ -223,6 +222,7 @@ class _FoldRun:
                         update = item
                     elif item.get("error") is None and item["id"] in self._folding.given and "result" in item:
                         deltas[self._folding.given[item["id"]]] = (item["name"], update[item["name"]])
+                self._folding.check_forgotten(self._graph.channels)
         except WorkflowError:
             raise
         except Exception as error:
@@ -282,17 +282,3 @@ def _mismatch(open_steps: Set[str], given: Set[str]) -> FoldMismatch:
     return FoldMismatch(
         f"the graph's open steps do not match the results: none for {missing}, no open step for {unknown}"
     )
-
-
-def _without_untracked(workflow: LoadedWorkflow, result: StepResult) -> StepResult:
-    """What a step wrote that had ended before its sibling was answered: LangGraph has forgotten untracked values."""
-    if result.asked or not workflow.untracked:
-        return result
-    returned = result.returned
-    if isinstance(returned, dict):
-        returned = {name: value for name, value in returned.items() if name not in workflow.untracked}
-    elif isinstance(returned, Command) and isinstance(returned.update, dict):
-        update = {name: value for name, value in returned.update.items() if name not in workflow.untracked}
-        returned = replace(returned, update=update)
-    sent = tuple(write for write in result.sent if write[0] not in workflow.untracked)
-    return replace(result, returned=returned, sent=sent)

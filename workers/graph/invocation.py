@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.runnables import RunnableConfig
-from langgraph._internal._config import DEFAULT_RECURSION_LIMIT, _DefaultRecursionLimit
+from langgraph._internal._config import DEFAULT_RECURSION_LIMIT
 
 from workers.graph.copies import Graph
+from workers.graph.step_limits import DefaultStepLimit, StepLimit
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +48,3 @@ class Invocation:
 
 
 NOTHING_GIVEN = Invocation()
-
-
-class _Counted:
-    """A limit of steps of which some were taken before.
-
-    LangGraph adds the limit to the superstep at which a run begins, and ours begins anew for every step. Only the
-    first sum is less: what runs inside of the step, and the node itself, see the limit as it was given.
-    """
-
-    taken = 0
-
-    def __radd__(self: Any, begun_at: int) -> int:
-        taken, self.taken = self.taken, 0
-        return begun_at + int(self) - int(taken)
-
-
-class StepLimit(_Counted, int):
-    pass
-
-
-class DefaultStepLimit(_Counted, _DefaultRecursionLimit):
-    """LangGraph lets a default give way where another one is configured."""

@@ -18,6 +18,9 @@ from pydantic import BaseModel
 from workers.graph.channels import adds_messages, gives_ids, makes_messages
 from workers.graph.schemas import Builder
 
+DEPTH = 50
+"""Messages do not stand deeper, and a value may hold itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class MessageChannels:
@@ -80,23 +83,36 @@ class MessageIds:
         return self._in_value(value, makes=makes)
 
     def _in_value(self, value: Any, *, makes: bool) -> Any:
-        if type(value) is list:
-            return [self._in_message(item, makes=makes) for item in value]
-        return self._in_message(value, makes=makes)
+        if makes:
+            if type(value) is list:
+                return [self._in_message(item) for item in value]
+            return self._in_message(value)
+        self._within(value)
+        return value
 
-    def _in_message(self, item: Any, *, makes: bool) -> Any:
-        if isinstance(item, BaseMessage):
-            if item.id is None:
-                item.id = self._draw()
-            return item
+    def _in_message(self, item: Any) -> Any:
+        """One of a channel that makes messages of texts, pairs and dicts, too."""
         if isinstance(item, Mapping):
             is_message = "content" in item and ("role" in item or "type" in item)
             return {**item, "id": self._draw()} if is_message and not item.get("id") else item
-        if makes and (isinstance(item, str) or _is_pair_of_texts(item)):
-            [message] = convert_to_messages([item])
-            message.id = self._draw()
-            return message
+        if isinstance(item, str) or _is_pair_of_texts(item):
+            [item] = convert_to_messages([item])
+        self._within(item)
         return item
+
+    def _within(self, value: Any, depth: int = 0) -> None:
+        """Wherever a message stands in the value of a channel whose reducer is the user's own."""
+        if depth > DEPTH:
+            return
+        if isinstance(value, BaseMessage):
+            if value.id is None:
+                value.id = self._draw()
+        elif isinstance(value, Mapping):
+            for item in value.values():
+                self._within(item, depth + 1)
+        elif isinstance(value, list | tuple):
+            for item in value:
+                self._within(item, depth + 1)
 
     def _draw(self) -> str:
         self._drawn += 1

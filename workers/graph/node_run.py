@@ -13,7 +13,7 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langgraph._internal._constants import CONFIG_KEY_RESUMING, INTERRUPT, PULL, PUSH
 from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
-from langgraph.pregel._algo import task_path_str
+from langgraph.pregel._algo import sanitize_untracked_values_in_send, task_path_str
 from langgraph.store.base import BaseStore
 from langgraph.types import Command, Interrupt, Send
 
@@ -74,22 +74,22 @@ async def run_node(
     no such step (any more), or the node does not take the answers (its code has changed).
     """
     given = [*answers] if answer is NO_ANSWER else [*answers, answer]
-    run = _NodeRun(workflow, Snapshot.loads(workflow, snapshot), path, world, asked=bool(given))
+    run = _NodeRun(workflow, Snapshot.loads(workflow, snapshot), path, world)
     if stands is None:
         # The output of a run up to a question that is answered already was streamed before.
-        outcome = await run.on(None, is_streamed=not given)
+        outcome = await run.begun(is_streamed=not given)
     else:
         outcome = run.standing(stands)
     while given:
         if isinstance(outcome, StepResult):
             raise FoldMismatch(f"the node {run.node} asks fewer questions than were answered")
         answer = given.pop(0)
-        outcome = await run.on(Command(resume={outcome.interrupt_id: answer}), is_streamed=not given)
+        outcome = await run.answered(outcome.interrupt_id, answer, is_streamed=not given)
     return outcome
 
 
 class _NodeRun:
-    def __init__(self, workflow: LoadedWorkflow, snapshot: Snapshot, path: str, world: World, *, asked: bool) -> None:
+    def __init__(self, workflow: LoadedWorkflow, snapshot: Snapshot, path: str, world: World) -> None:
         node = snapshot.open_tasks.get(path)
         if node is None or node not in workflow.nodes:
             raise FoldMismatch(f"the graph has no open step {path} (any more)")
@@ -98,7 +98,7 @@ class _NodeRun:
         self._workflow = workflow
         self._snapshot = snapshot
         self._world = world
-        self._asked = asked
+        self._answers = 0
         self._place = place_of(path)
         langgraph_path = (PULL, self.node) if self._place is None else (PUSH, self._place, False)
         self._saver = AttemptSaver(workflow.serializer, self._read, path=task_path_str(langgraph_path))
@@ -110,11 +110,18 @@ class _NodeRun:
             self._graph.cache = world.cache
         self._superstep = snapshot.superstep + 1
 
-    async def on(self, graph_input: Any, *, is_streamed: bool) -> StepResult | NodeInterrupted:
+    async def begun(self, *, is_streamed: bool) -> StepResult | NodeInterrupted:
+        return await self._on(None, is_streamed=is_streamed)
+
+    async def answered(self, interrupt_id: str, answer: Any, *, is_streamed: bool) -> StepResult | NodeInterrupted:
+        self._answers += 1
+        return await self._on(Command(resume={interrupt_id: answer}), is_streamed=is_streamed)
+
+    async def _on(self, graph_input: Any, *, is_streamed: bool) -> StepResult | NodeInterrupted:
         invocation, on_stream = self._world.invocation, self._world.on_stream
         # An answer makes LangGraph begin its run anew, and count its steps from there.
         limit = invocation.recursion_limit(self._workflow.attempts)
-        stop = self._superstep + limit + 1 if self._asked else self._snapshot.stop
+        stop = self._superstep + limit + 1 if self._answers else self._snapshot.stop
         config = invocation.config_of(
             self._workflow.attempts, self._snapshot.header.session_id, next_step=self._superstep, stop=stop
         )
@@ -141,12 +148,13 @@ class _NodeRun:
     def standing(self, stands: bytes) -> NodeInterrupted:
         """The question with which the attempt stopped. Raises SnapshotVersionMismatch."""
         try:
-            *written_by, namespaces = self._workflow.serializer.loads(stands)
+            *written_by, answers, namespaces = self._workflow.serializer.loads(stands)
         except (ValueError, TypeError, UnstorableValue) as error:
             raise SnapshotVersionMismatch(f"where the attempt stands cannot be read: {error}") from error
         if written_by != self._written_by:
             raise SnapshotVersionMismatch(f"where the attempt stands was written by {written_by}")
         self._saver.load(namespaces)
+        self._answers = answers
         return self.interrupted()
 
     @property
@@ -160,7 +168,7 @@ class _NodeRun:
         return NodeInterrupted(
             question.value,
             question.id,
-            self._workflow.serializer.dumps([*self._written_by, self._saver.dumps()]),
+            self._workflow.serializer.dumps([*self._written_by, self._answers, self._saver.dumps()]),
             schema if isinstance(schema, dict) else None,
         )
 
@@ -174,7 +182,7 @@ class _NodeRun:
             ids.in_returned(returned),
             ids.in_writes(sent),
             self._saver.kept(),
-            self._asked and workflow.notices_answers(self._world.invocation),
+            self._answers if workflow.notices_answers(self._world.invocation) else 0,
         )
 
     def _read(self) -> tuple[Checkpoint, CheckpointMetadata]:
@@ -190,8 +198,11 @@ class _NodeRun:
                 seen[node] = dict(versions)
         seen[INTERRUPT] = dict(versions)
         if self._place is not None:
-            values[SENDS] = [Send(IDLE, None)] * self._place + [self._snapshot.send(self._place)]
-        if self._asked:
+            sent = self._snapshot.send(self._place)
+            if self._answers:
+                sent = sanitize_untracked_values_in_send(sent, self._workflow.builder.channels)
+            values[SENDS] = [*[Send(IDLE, None)] * self._place, sent]
+        if self._answers:
             for name in self._workflow.untracked:
                 values.pop(name, None)
         return checkpoint, self._snapshot.metadata()

@@ -21,24 +21,24 @@ class StepResult:
     """What it wrote to channels while it ran (`push_message`), in order."""
     kept: bytes = b""
     """The state of its subgraphs with `checkpointer=True`, as a saver writes it."""
-    asked: bool = False
-    """Whether it was answered a question. LangGraph begins its run anew then: it forgets untracked values, and
-    counts steps from there.
+    answers: int = 0
+    """How many questions of it were answered. LangGraph begins its run anew with each: it forgets untracked values,
+    and counts steps from there.
     """
 
 
 def encode(codec: Codec, result: StepResult) -> Any:
     """Raises UnstorableValue for a type that is not allowed."""
     returned = codec.encode(result.returned)
-    if not (result.sent or result.kept or result.asked) and not (isinstance(returned, dict) and TAG in returned):
+    if not (result.sent or result.kept or result.answers) and not (isinstance(returned, dict) and TAG in returned):
         return returned
     step: dict[str, Any] = {"returned": returned}
     if result.sent:
         step["sent"] = [[channel, codec.encode(value)] for channel, value in result.sent]
     if result.kept:
         step["kept"] = b64encode(result.kept).decode()
-    if result.asked:
-        step["asked"] = True
+    if result.answers:
+        step["answers"] = result.answers
     return {TAG: step}
 
 
@@ -51,5 +51,5 @@ def decode(codec: Codec, value: Any) -> StepResult:
         codec.decode(step["returned"]),
         tuple((channel, codec.decode(item)) for channel, item in step.get("sent", ())),
         b64decode(step.get("kept", "")),
-        step.get("asked", False),
+        step.get("answers", 0),
     )

@@ -88,7 +88,7 @@ class FoldSaver(LatestSaver):
     """Reads and writes the graph's own checkpoint. Nothing is saved between: nodes only give back their results."""
 
     def __init__(self, snapshot: Snapshot, *, forgets: Set[str] = frozenset()) -> None:
-        """`forgets` are channels whose values are left out when the snapshot is read."""
+        """`forgets` are channels whose values are left out when the snapshot is read, before it is written."""
         super().__init__(serde=snapshot.serializer)
         self._snapshot = snapshot
         self._forgets = forgets
@@ -112,6 +112,7 @@ class FoldSaver(LatestSaver):
     ) -> RunnableConfig:
         # Written at once: nodes and reducers may go on to change the very objects that the state holds.
         self._snapshot.take(checkpoint, metadata)
+        self._forgets = frozenset()
         return _address(config, ROOT, checkpoint["id"])
 
     def put_writes(

@@ -12,6 +12,7 @@ from langgraph.types import Send
 from app.errors import UnstorableValue
 from workers.graph import arrays, bases, fields, kinds, leaves
 from workers.graph.classes import StateClasses
+from workers.graph.step_limits import Counted
 
 MAX_DEPTH = 270
 """Of lists and dicts in each other; other values count twice. LangGraph ends at 254, Python's stack soon after."""
@@ -30,7 +31,7 @@ FACTORIES: Mapping[str | None, Callable[[], Any] | None] = {
 }
 """What a defaultdict may make what it lacks by."""
 
-Form: TypeAlias = Callable[["Writer", Any], ormsgpack.Ext]
+Form: TypeAlias = Callable[["Writer", Any], Any]
 
 
 class Writer:
@@ -87,6 +88,8 @@ class Writer:
         """How values of a class are written; raises UnstorableValue for one that cannot be."""
         if kind is tuple:
             return Writer._tuple
+        if issubclass(kind, Counted):
+            return lambda _writer, limit: int(limit)
         if kind in COLLECTIONS:
             return Writer._exact_collection
         if kind is Send:
