@@ -81,7 +81,7 @@ class Filler:
 
     def _writes(self) -> Iterator[Write]:
         if self.may("operator.add"):
-            yield Write(channel="items", form="overwrite" if self.may("overwrite", 3) else "value")
+            yield Write(channel="items", form="overwrite" if self.may("overwrite") else "value")
         for channel, switch in (("messages", "add_messages"), ("window", "wrapped add_messages")):
             forms = [form for form in FORMS if f"message: {form}" in self.chances.on]
             if forms and self.may(switch):

@@ -125,7 +125,8 @@ class GraphMaker:
             for kind in ("router", "router with Sends", "command with goto", "command with Sends")
             if kind in self.chances.on and (commands or kind.startswith("router"))
         ]
-        kinds += [kind for kind in kinds for _ in range(3) if kind in self.chances.favoured]
+        kinds += [kind for kind in kinds if kind.endswith("Sends")]  # often there have been turns enough for them
+        kinds += [kind for kind in kinds if kind in self.chances.favoured]
         kind = self.draw(st.sampled_from(["edge", *kinds]))
         if kind == "edge":
             self._lead(node.name, target)
