@@ -206,7 +206,19 @@ def each(name: str, graph: Graph, given: Any = None, **more: Any) -> Case:
 
 
 SUM = {"log": [], "total": 1, "last": "given"}
+def an_error_handled_in_a_subgraph() -> Graph:
+    def fail(state: Any) -> Any:
+        happened("fail")
+        raise ValueError("handled inside")
+
+    graph: Graph = StateGraph(Log)
+    graph.add_node("one", fail, error_handler=lambda state: {"log": ["handled"]})
+    graph.add_edge(START, "one")
+    return row(Log, ("before", says("before")), ("inner", graph.compile()))
+
+
 CASES = [
+    Case("edges-error-handled-in-a-subgraph", "edges", an_error_handled_in_a_subgraph(), {"log": []}),
     each("diamond", diamond()),
     each("unequal-branches", branches_of_unequal_length()),
     each("deferred", deferred()),

@@ -70,7 +70,6 @@ CASES = [
     ),
     each("error-handler", handled(), "error handler"),
     each("error-handler-by-default", handled_by_default(), "error handler"),
-    each("error-handler-in-a-subgraph", inside(handled().compile()), "error handler"),
     each("deltas", deltas(), "DeltaChannel"),
     each("deltas-in-a-subgraph", inside(deltas().compile()), "DeltaChannel"),
     each("no-object", a_number_for_a_state(), "object"),
