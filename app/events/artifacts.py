@@ -80,7 +80,7 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
 
 
-OUTSOURCED = ("input", "delta", "update", "result", "question", "answer", "request", "response")
+OUTSOURCED = ("input", "delta", "update", "result", "question", "answer", "request", "response", "arguments")
 """The fields of events whose values may be references."""
 
 

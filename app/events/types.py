@@ -109,6 +109,21 @@ class ModelEvent(TypedDict):
     attempt: int
 
 
+class ToolEvent(TypedDict):
+    """One call of a tool; `call_id` is the one that the model gave it, if a model asked for it."""
+
+    t: Literal["tool_event"]
+    agent: str
+    name: str
+    arguments: Any
+    answer: Any
+    call_id: str | None
+    duration_ms: float
+    error: str | None
+    step: int
+    attempt: int
+
+
 class BatchEvent(TypedDict):
     """The progress of a batch, on the batch's own stream."""
 
@@ -157,6 +172,7 @@ StoredEvent = (
     | SessionEvent
     | ApprovalEvent
     | ModelEvent
+    | ToolEvent
     | BatchEvent
     | ControlEvent
     | ErasedEvent
@@ -191,6 +207,9 @@ class ApprovalEventOnWire(Envelope, ApprovalEvent): ...
 class ModelEventOnWire(Envelope, ModelEvent): ...
 
 
+class ToolEventOnWire(Envelope, ToolEvent): ...
+
+
 class BatchEventOnWire(Envelope, BatchEvent): ...
 
 
@@ -207,6 +226,7 @@ Event = Annotated[
     | SessionEventOnWire
     | ApprovalEventOnWire
     | ModelEventOnWire
+    | ToolEventOnWire
     | BatchEventOnWire
     | ControlEventOnWire
     | ErasedEventOnWire,
