@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
 from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.retrievers import BaseRetriever
+from langchain_core.runnables import RunnableConfig
 from langchain_core.tools import ToolException, tool
 from langgraph.errors import GraphInterrupt, ParentCommand
+from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command
 
 from app.config import Settings
@@ -342,6 +345,28 @@ async def test_an_agent_inside_of_a_tool() -> None:
         await delegate.ainvoke({"question": "why?"}, config)
     assert [call.response["content"] for call in log.calls] == ["from within"]
     assert [(call.name, call.answer) for call in log.tools] == [("delegate", "from within")]
+
+
+async def test_in_graphs_a_call_is_recorded_once_also_where_the_config_is_handed_on() -> None:
+    async def talks(state: MessagesState, config: RunnableConfig) -> Any:
+        return {"messages": [await Scripted(answers=["hello"]).ainvoke("?", config)]}
+
+    asked: list[Any] = [
+        {"name": "weather", "args": {"city": city}, "id": city, "type": "tool_call"} for city in ("Rome", "Atlantis")
+    ]
+    forgiving = weather.model_copy(update={"handle_tool_error": True})
+    agent = create_agent(Scripted(answers=[AIMessage("both", tool_calls=asked), "it rains"]), [forgiving])
+    graph = StateGraph(MessagesState)
+    graph.add_node(talks)
+    graph.add_node("agent", agent)
+    graph.add_edge(START, "talks")
+    graph.add_edge("talks", "agent")
+    async with recorded() as (log, config):
+        await graph.compile().ainvoke({"messages": [HumanMessage("hi")]}, config)
+    assert [call.response["content"] for call in log.calls] == ["hello", "both", "it rains"]
+    told = {call.call_id: (call.answer, call.error) for call in log.tools}
+    assert told == {"Rome": ("rain in Rome", None), "Atlantis": ("there is no such city", "there is no such city")}
+    assert len(log.tools) == 2 and said(log) == "hellobothit rains"
 
 
 async def test_what_is_looked_up_is_recorded_as_a_tool() -> None:

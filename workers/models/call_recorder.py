@@ -9,7 +9,7 @@ import asyncio
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, Protocol
@@ -29,9 +29,10 @@ UNFINISHED = "cancelled, or not at its end when the step was"
 
 
 class Words:
-    """What a call said, in any thread, and has not been written yet."""
+    """What a call said, in any thread, and has not been written yet; `details` tell whose words they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, details: Mapping[str, str]) -> None:
+        self.details = details
         self._said: deque[tuple[str, str]] = deque()
         self._waiting: list[tuple[str, str]] = []
 
@@ -65,17 +66,13 @@ class OpenCall(Protocol):
         """None: it says nothing while it goes on."""
         ...
 
-    @property
-    def model(self) -> str: ...
-
     def unfinished(self, error: str) -> ModelCall | ToolCall:
         """The call as far as it is known."""
         ...
 
 
 class _Ended(NamedTuple):
-    run_id: UUID
-    begun: OpenCall
+    words: Words | None
     call: ModelCall | ToolCall
     is_written: asyncio.Event
 
@@ -95,9 +92,6 @@ class CallRecorder:
     _is_rung: bool = False
     _is_over: bool = False
     _task: "asyncio.Task[None] | None" = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self._write_on(), name="calls of models and tools")
 
     def begin(self, run_id: UUID, call: OpenCall) -> None:
         if not self._is_over:
@@ -126,7 +120,7 @@ class CallRecorder:
         call.words.say(kind, text)
         if not self._is_rung:  # one ring for all that is said until the task looks
             self._is_rung = True
-            self.loop.call_soon_threadsafe(self._has_news.set)
+            self.loop.call_soon_threadsafe(self._wake)
 
     def forget(self, run_id: UUID) -> None:
         """It has not ended: it will be made again."""
@@ -143,16 +137,22 @@ class CallRecorder:
 
     def _end(self, run_id: UUID, call: ModelCall | ToolCall) -> asyncio.Event | None:
         begun = self._open.pop(run_id, None)
-        if begun is None or self._task is None or self._task.done():
+        if begun is None or (self._task is not None and self._task.done()):
             return None
-        ended = _Ended(run_id, begun, call, asyncio.Event())
+        ended = _Ended(begun.words, call, asyncio.Event())
         self._ended.append(ended)
         self.loop.call_soon_threadsafe(self._ring)
         return ended.is_written
 
     def _ring(self) -> None:
         self._has_ended.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Most nodes call no model: the first call starts the task."""
         self._has_news.set()
+        if self._task is None and (self._ended or not self._is_over):
+            self._task = asyncio.create_task(self._write_on(), name="calls of models and tools")
 
     async def close(self) -> None:
         """Writes what waits, and calls that have not ended as such; then nothing more. Raises what the log raised."""
@@ -167,6 +167,7 @@ class CallRecorder:
         """The attempt was cancelled: what is on its way comes into the log if its lease still stands."""
         self._is_over = True
         self._open.clear()
+        self._let_go()
         if self._task is not None and not self._task.cancel() and not self._task.cancelled():
             self._task.exception()  # it is looked at, so asyncio does not complain
 
@@ -181,30 +182,32 @@ class CallRecorder:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._has_ended.wait(), 0 if self._is_over else EVERY_SECONDS)
         finally:
-            while self._ended:  # nobody must wait for a task that has ended
-                self._ended.popleft().is_written.set()
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """No call may wait for a task that does not write any more."""
+        while self._ended:
+            self._ended.popleft().is_written.set()
 
     async def _write(self) -> None:
         while self._ended:
-            run_id, begun, call, is_written = self._ended[0]
-            await self._say(run_id, begun, are_all=True)
+            words, call, is_written = self._ended[0]
+            await self._say(words, are_all=True)
             await self._record(call)
             self._ended.popleft()
             is_written.set()
-        for run_id, begun in list(self._open.items()):
-            await self._say(run_id, begun, are_all=False)
+        for begun in list(self._open.values()):
+            await self._say(begun.words, are_all=False)
 
-    async def _say(self, run_id: UUID, call: OpenCall, *, are_all: bool) -> None:
-        if call.words is None:
+    async def _say(self, words: Words | None, *, are_all: bool) -> None:
+        if words is None:
             return
-        for kind, text in call.words.take(self.redactor.settled, are_all=are_all):
+        for kind, text in words.take(self.redactor.settled, are_all=are_all):
             shown = printable(self.redactor.text(text))
             for start in range(0, len(shown), MAX_CHARACTERS):
                 message = f"💭 {shown[start : start + MAX_CHARACTERS]}"
-                details = {"kind": kind, "model": call.model, "run_id": str(run_id)}
-                await self.step.reporter.report(
-                    self.step, Report(self.step.agent, message, 0.0, None, "think", details)
-                )
+                report = Report(self.step.agent, message, 0.0, None, "think", {"kind": kind, **words.details})
+                await self.step.reporter.report(self.step, report)
 
     async def _record(self, call: ModelCall | ToolCall) -> None:
         match call:

@@ -52,7 +52,6 @@ async def recording_calls(
         yield []
         return
     recorder = CallRecorder(step, redactor)
-    recorder.start()
     try:
         yield [StreamingCalls(recorder) if settings.record_models == "full" else Calls(recorder)]
     except asyncio.CancelledError:
@@ -107,7 +106,6 @@ class _OpenTool:
     arguments: Any
     call_id: str | None
     words: None = None
-    model: str = ""
     started: float = field(default_factory=time.monotonic)
 
     def ended(self, answer: Any, error: str | None) -> ToolCall:
@@ -140,14 +138,16 @@ class Calls(BaseCallbackHandler):
             return
         metadata, parameters = told.get("metadata") or {}, told.get("invocation_params") or {}
         names = (metadata.get("ls_model_name"), parameters.get("model"), parameters.get("model_name"))
+        model = next((name for name in names if isinstance(name, str) and name), UNKNOWN)
+        is_heard = self._is_heard(told.get("tags") or ())
         call = _OpenModel(
             agent=self._recorder.step.agent,
             provider=str(metadata.get("ls_provider") or UNKNOWN),
-            model=next((name for name in names if isinstance(name, str) and name), UNKNOWN),
+            model=model,
             request=request
             | {"parameters": {name: plain(value) for name, value in parameters.items() if value is not None}},
             trace={"run_id": str(run_id)},
-            words=Words() if self._is_heard(told.get("tags") or ()) else None,
+            words=Words({"model": model, "run_id": str(run_id)}) if is_heard else None,
         )
         self._recorder.begin(run_id, call)
 
