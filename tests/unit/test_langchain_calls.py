@@ -1,37 +1,23 @@
-"""Calls of LangChain's models and tools leave what they did in the log, whatever calls them and however they end."""
+"""Calls of LangChain's models leave what they said in the log, whatever calls them and however they end."""
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
-from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import CallbackManagerForRetrieverRun
-from langchain_core.documents import Document
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
-from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
-from langchain_core.retrievers import BaseRetriever
-from langchain_core.runnables import RunnableConfig
-from langchain_core.tools import ToolException, tool
-from langgraph.errors import GraphInterrupt, ParentCommand
-from langgraph.graph import START, MessagesState, StateGraph
-from langgraph.types import Command
+from langchain_core.messages import AIMessage, HumanMessage
 
-from app.config import Settings
 from app.errors import LeaseLost
-from app.progress import CurrentStep, ModelCall, Report, ToolCall, current_step, recording_myself
-from app.redaction import HIDDEN, Redactor
+from app.progress import CurrentStep, ModelCall, Report, recording_myself
+from app.redaction import HIDDEN
 from tests.graphs.chat_models import Plain, Scripted, usage
-from tests.models.step import Log, step_of
+from tests.models.step import Log
+from tests.recording import SECRET, recorded, said
 from workers.models import call_recorder
-from workers.models.langchain_calls import recording_calls
 from workers.models.recording import recorded_call
 
-SECRET = "correct horse battery staple"
 KEY = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789"
 ASKING = AIMessage(
     "Let me look into the weather of Berlin.",
@@ -41,19 +27,6 @@ ASKING = AIMessage(
     usage_metadata=usage(1000, 10),
     response_metadata={"model_name": "gpt-5.1-2025", "finish_reason": "tool_calls"},
 )
-
-
-@asynccontextmanager
-async def recorded(log: Log | None = None, **settings: Any) -> AsyncIterator[tuple[Log, Any]]:
-    """A node's config, and the log of what it calls."""
-    with step_of("writer", Path(), log or Log(), Settings(**settings)) as log:
-        async with recording_calls(current_step(), Settings(**settings), Redactor([SECRET])) as callbacks:
-            yield log, {"callbacks": callbacks}
-
-
-def said(log: Log, kind: str = "text") -> str:
-    found = [report for report in log.reports if report.phase == "think" and report.details["kind"] == kind]
-    return "".join(report.message.removeprefix("💭 ") for report in found)
 
 
 @pytest.mark.parametrize("model", [Scripted, Plain])
@@ -186,32 +159,6 @@ async def test_calls_from_threads_and_other_loops_are_recorded() -> None:
     assert said(log) == "".join(said_in_order)
 
 
-async def test_a_thread_that_is_faster_than_the_log_waits_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(call_recorder, "AHEAD", 3)
-
-    class Counting(Log):
-        most = 0
-
-        async def record_tool_call(self, step: CurrentStep, call: ToolCall) -> int:
-            await asyncio.sleep(0)
-            self.most = max(self.most, made - len(self.tools))
-            return await super().record_tool_call(step, call)
-
-    made = 0
-
-    @tool
-    def count() -> str:
-        """Counts."""
-        nonlocal made
-        made += 1
-        return str(made)
-
-    log = Counting()
-    async with recorded(log) as (_, config):
-        await asyncio.to_thread(lambda: [count.invoke({}, config) for _ in range(50)])
-    assert len(log.tools) == 50 and log.most <= 5
-
-
 async def test_models_of_texts_and_answers_from_the_cache() -> None:
     cache = InMemoryCache()
     async with recorded() as (log, config):
@@ -236,10 +183,18 @@ async def test_a_failure_is_recorded_and_goes_on_its_way() -> None:
 
 
 async def test_a_call_that_is_cancelled_is_recorded_as_such() -> None:
+    reached = asyncio.Event()
+
+    class Never(asyncio.Event):
+        async def wait(self) -> Literal[True]:
+            reached.set()
+            return await super().wait()
+
     async with recorded() as (log, config):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.01):
-                await Scripted(answers=["a long answer"], gate=asyncio.Event()).ainvoke("?", config)
+        asking = asyncio.create_task(Scripted(answers=["a long answer"], gate=Never()).ainvoke("?", config))
+        await reached.wait()
+        asking.cancel()
+        await asyncio.wait({asking})
     (call,) = log.calls
     assert call.error == call_recorder.UNFINISHED and call.response is None
     assert said(log) == "a lon"
@@ -270,142 +225,12 @@ async def test_what_an_agent_records_itself_is_recorded_once() -> None:
     assert said(log) == "once"
 
 
-@tool
-async def weather(city: str) -> str:
-    """Says how it is there."""
-    if city == "Atlantis":
-        raise ToolException("there is no such city")
-    return f"rain in {city}"
-
-
-@tool
-def slowly(numbers: list[int]) -> list[int]:
-    """Sorts."""
-    return sorted(numbers)
-
-
-async def test_tools_are_recorded() -> None:
-    asked: Any = {"name": "weather", "args": {"city": "Berlin"}, "id": "call-1", "type": "tool_call"}
-    async with recorded() as (log, config):
-        assert isinstance(await weather.ainvoke(asked, config), ToolMessage)
-        await slowly.ainvoke({"numbers": [2, 1]}, config)
-        await asyncio.to_thread(slowly.invoke, {"numbers": [4, 3]}, config)
-        with pytest.raises(ToolException):
-            await weather.ainvoke({"city": "Atlantis"}, config)
-        forgiving = weather.model_copy(update={"handle_tool_error": True})
-        await forgiving.ainvoke(asked | {"args": {"city": "Atlantis"}}, config)
-    told = [(call.name, call.arguments, call.answer, call.error, call.call_id) for call in log.tools]
-    assert told == [
-        ("weather", {"city": "Berlin"}, "rain in Berlin", None, "call-1"),
-        ("slowly", {"numbers": [2, 1]}, [1, 2], None, None),
-        ("slowly", {"numbers": [4, 3]}, [3, 4], None, None),
-        ("weather", {"city": "Atlantis"}, None, "ToolException: there is no such city", None),
-        ("weather", {"city": "Atlantis"}, "there is no such city", "there is no such city", "call-1"),
-    ]
-    assert all(call.agent == "writer" and call.duration_ms >= 0 for call in log.tools)
-
-
-async def test_a_tool_that_asks_is_recorded_when_it_has_ended_and_a_handover_is_no_error() -> None:
-    answers: list[Exception | str] = [
-        GraphInterrupt(),
-        "thanks",
-        ParentCommand(Command(goto="boss", graph="__parent__")),
-    ]
-
-    @tool
-    async def asks() -> str:
-        """Asks a person."""
-        answer = answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    async with recorded() as (log, config):
-        with pytest.raises(GraphInterrupt):
-            await asks.ainvoke({}, config)
-        assert not log.tools
-        await asks.ainvoke({}, config)
-        with pytest.raises(ParentCommand):
-            await asks.ainvoke({}, config)
-    assert [(call.answer, call.error) for call in log.tools] == [
-        ("thanks", None),
-        ({"goto": "boss", "graph": "__parent__"}, None),
-    ]
-
-
-async def test_an_agent_inside_of_a_tool() -> None:
-    inner = Scripted(answers=["from within"])
-
-    @tool
-    async def delegate(question: str) -> str:
-        """Asks another model."""
-        return str((await inner.ainvoke(question)).content)  # the config comes to it by itself
-
-    async with recorded() as (log, config):
-        await delegate.ainvoke({"question": "why?"}, config)
-    assert [call.response["content"] for call in log.calls] == ["from within"]
-    assert [(call.name, call.answer) for call in log.tools] == [("delegate", "from within")]
-
-
-async def test_in_graphs_a_call_is_recorded_once_also_where_the_config_is_handed_on() -> None:
-    async def talks(state: MessagesState, config: RunnableConfig) -> Any:
-        return {"messages": [await Scripted(answers=["hello"]).ainvoke("?", config)]}
-
-    asked: list[Any] = [
-        {"name": "weather", "args": {"city": city}, "id": city, "type": "tool_call"} for city in ("Rome", "Atlantis")
-    ]
-    forgiving = weather.model_copy(update={"handle_tool_error": True})
-    agent = create_agent(Scripted(answers=[AIMessage("both", tool_calls=asked), "it rains"]), [forgiving])
-    graph = StateGraph(MessagesState)
-    graph.add_node(talks)
-    graph.add_node("agent", agent)
-    graph.add_edge(START, "talks")
-    graph.add_edge("talks", "agent")
-    async with recorded() as (log, config):
-        await graph.compile().ainvoke({"messages": [HumanMessage("hi")]}, config)
-    assert [call.response["content"] for call in log.calls] == ["hello", "both", "it rains"]
-    told = {call.call_id: (call.answer, call.error) for call in log.tools}
-    assert told == {"Rome": ("rain in Rome", None), "Atlantis": ("there is no such city", "there is no such city")}
-    assert len(log.tools) == 2 and said(log) == "hellobothit rains"
-
-
-async def test_what_is_looked_up_is_recorded_as_a_tool() -> None:
-    class Shelf(BaseRetriever):
-        def _get_relevant_documents(self, query: str, *, run_manager: CallbackManagerForRetrieverRun) -> list[Document]:
-            if query == "nothing":
-                raise LookupError("no such shelf")
-            return [Document(f"about {query}", metadata={"page": 3})]
-
-    async with recorded() as (log, config):
-        await Shelf().ainvoke("birds", config)
-        with pytest.raises(LookupError):
-            await Shelf().ainvoke("nothing", config)
-    found, failed = log.tools
-    assert (found.name, found.arguments) == ("Shelf", {"query": "birds"})
-    assert found.answer == [{"content": "about birds", "metadata": {"page": 3}}]
-    assert failed.error == "LookupError: no such shelf"
-
-
 async def test_what_changes_later_is_recorded_as_it_was() -> None:
     messages: list[Any] = [HumanMessage([{"type": "text", "text": "before"}])]
     async with recorded() as (log, config):
         await asyncio.to_thread(Plain(answers=["so"]).invoke, messages, config)
         messages[0].content[0]["text"] = "after"
     assert log.calls[0].request["messages"][0]["content"] == [{"type": "text", "text": "before"}]
-
-
-async def test_an_answer_that_holds_itself_or_can_be_read_once_harms_nothing() -> None:
-    @tool
-    def odd(kind: str) -> Any:
-        """Gives back what no log can hold."""
-        itself: list[Any] = []
-        itself.append(itself)
-        return {"itself": itself, "once": iter("abc")}[kind]
-
-    async with recorded() as (log, config):
-        await odd.ainvoke({"kind": "itself"}, config)
-        assert "".join(await odd.ainvoke({"kind": "once"}, config)) == "abc"
-    assert [call.error for call in log.tools] == [None, None]
 
 
 async def test_what_the_log_does_not_take_ends_the_attempt_not_the_call() -> None:
