@@ -218,6 +218,9 @@ class Settings(BaseSettings):
     """The Claude CLI tries a call again this often by itself; each time is an event."""
     claude_silence: Duration = timedelta(minutes=10)
     """A Claude CLI that writes no line for this long is ended."""
+    record_models: Literal["full", "digest", "off"] = "full"
+    """This is recorded of calls of models and tools: requests and answers, or (`digest`) only their SHA-256, sizes and
+    tokens; with `off`, LangChain's leave nothing, and of what agents record by themselves the digests are kept."""
     model_time_limit: Duration = timedelta(minutes=10)
     """One call of a model may take this long; the Claude CLI has no limit but its silence and its step's."""
     max_turns: int = Field(default=24, ge=1)

@@ -100,6 +100,12 @@ model_calls_of_unknown_cost = Counter(
     _CALLER,
     registry=REGISTRY,
 )
+tool_calls = Counter(
+    "stellwerk_tool_calls_total",
+    "Calls of tools that are in the log",
+    ("tool", "agent", "outcome"),
+    registry=REGISTRY,
+)
 
 
 def encoder_for(accept: str | None) -> tuple[Callable[[Any], bytes], str]:
@@ -134,3 +140,8 @@ def model_called(
         model_cost_dollars.labels(*caller).inc(max(0.0, cost))
     elif usage or not failed:
         model_calls_of_unknown_cost.labels(*caller).inc()
+
+
+def tool_called(tool: str, agent: str, *, failed: bool) -> None:
+    """Counts a call that is in the log."""
+    tool_calls.labels(tool, agent, "failed" if failed else "answered").inc()

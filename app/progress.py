@@ -1,4 +1,4 @@
-"""report_progress(): how an agent says what it thinks, does and decides; and which models it called.
+"""report_progress(): how an agent says what it thinks, does and decides; and which models and tools it called.
 
 The step runner sets the current step; agents only call the functions. Nothing here does I/O: a `Reporter`
 (the worker's log, or a test's list) takes what they say.
@@ -46,8 +46,21 @@ class ModelCall:
     """Ids under which the provider knows the call, and `request_digest`, under which we do."""
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """One call of a tool, as it went. `call_id` is the one that the model gave it, if a model asked for it."""
+
+    agent: str
+    name: str
+    arguments: Any
+    answer: Any
+    duration_ms: float
+    error: str | None
+    call_id: str | None
+
+
 class Reporter(Protocol):
-    """Both methods must be callable from any thread and any event loop."""
+    """All methods must be callable from any thread and any event loop."""
 
     async def report(self, step: "CurrentStep", report: Report) -> int:
         """Appends the report; returns its offset when it is durable."""
@@ -55,6 +68,10 @@ class Reporter(Protocol):
 
     async def record_model_call(self, step: "CurrentStep", call: ModelCall) -> int:
         """Appends a `model_event`; returns its offset when it is durable."""
+        ...
+
+    async def record_tool_call(self, step: "CurrentStep", call: ToolCall) -> int:
+        """Appends a `tool_event`; returns its offset when it is durable."""
         ...
 
 
@@ -122,3 +139,27 @@ async def record_model_call(call: ModelCall) -> int:
     """
     step = current_step()
     return await step.reporter.record_model_call(step, call)
+
+
+async def record_tool_call(call: ToolCall) -> int:
+    """Records one `tool_event` of the current step, as record_model_call does with a model's."""
+    step = current_step()
+    return await step.reporter.record_tool_call(step, call)
+
+
+_records_itself: ContextVar[bool] = ContextVar("records_itself", default=False)
+
+
+@contextmanager
+def recording_myself() -> Iterator[None]:
+    """LangChain's models that are called in here are recorded by their caller, so nothing else records them."""
+    token = _records_itself.set(True)
+    try:
+        yield
+    finally:
+        _records_itself.reset(token)
+
+
+def is_recorded_by_caller() -> bool:
+    """Says whether this runs within recording_myself."""
+    return _records_itself.get()

@@ -48,10 +48,18 @@ def _hidden_password(found: re.Match[str]) -> str:
     return f"{found['user'] or ''}{HIDDEN}@"
 
 
+_OF_KEYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/=-"
+"""The characters of which everything in PATTERNS consists, but a private key's block."""
+_OPEN_BLOCK = re.compile(
+    r"-----BEGIN\ (?:[A-Z ]*-*\Z | [A-Z ]*PRIVATE\ KEY-----(?!.*-----END\ [A-Z ]*PRIVATE\ KEY-----))",
+    re.VERBOSE | re.DOTALL,
+)
+
+
 class Redactor:
     def __init__(self, secrets: Iterable[str]) -> None:
-        known = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, known))) if known else None
+        self._secrets = sorted({secret for secret in secrets if len(secret) >= SHORTEST}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, self._secrets))) if self._secrets else None
 
     def text(self, text: str) -> str:
         if self._known is not None:
@@ -69,3 +77,25 @@ class Redactor:
                 return [self.value(item) for item in value]
             case _:
                 return value
+
+    def settled(self, text: str) -> int:
+        """Returns how many characters of a text that goes on can be redacted and shown: no secret reaches over them.
+
+        Words that come in pieces are shown in pieces, and a secret in two halves looks like none.
+        """
+        end = len(text.rstrip(_OF_KEYS))
+        if text.endswith("Bearer ", 0, end):
+            end -= len("Bearer ")
+        if block := _OPEN_BLOCK.search(text):
+            end = min(end, block.start())
+        cut = (found.start() for found in PATTERNS.finditer(text) if found.start() < end < found.end())
+        end = min(cut, default=end)
+        while overlap := max((_begun(secret, text, end) for secret in self._secrets), default=0):
+            end -= overlap
+        return end
+
+
+def _begun(secret: str, text: str, end: int) -> int:
+    """With how many of its first characters, but not with all, the secret stands at the end of `text[:end]`."""
+    longest = min(len(secret) - 1, end)
+    return next((length for length in range(longest, 0, -1) if text.startswith(secret[:length], end - length)), 0)

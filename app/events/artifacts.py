@@ -81,8 +81,8 @@ def is_reference(value: Any) -> bool:
 
 
 OUTSOURCED = (
-    *("input", "context", "config", "state", "delta", "update", "result"),
-    *("question", "answer_schema", "answer", "request", "response"),
+    *("input", "context", "config", "state", "delta", "update", "returned", "result"),
+    *("question", "answer_schema", "answer", "request", "response", "arguments"),
 )
 """The fields of events whose values may be references."""
 

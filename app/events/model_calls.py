@@ -19,6 +19,7 @@ FROM events WHERE stream_id = :id AND t = 'model_event'
 _ANSWER = """
 SELECT "offset", data -> 'response' FROM events
 WHERE stream_id = :id AND t = 'model_event' AND data ->> 'error' IS NULL
+  AND data -> 'response' ->> 'sha256' IS NULL
   AND data -> 'trace' ->> 'request_digest' = :digest AND (CAST(:step AS integer) IS NULL OR step = :step)
 ORDER BY "offset" DESC LIMIT 1
 """
@@ -68,7 +69,10 @@ async def read_raises(db: AsyncConnection, stream_id: AnyStreamId, *, kind: str,
 async def find_answer(
     db: AsyncConnection, stream_id: AnyStreamId, digest: str, *, step: int | None = None
 ) -> PastAnswer | None:
-    """The last answer that the same request got, in this step or (None) in the whole session."""
+    """The last answer that the same request got, in this step or (None) in the whole session.
+
+    An answer of which only the digest was recorded is none.
+    """
     row = (await db.execute(text(_ANSWER), {"id": stream_id, "digest": digest, "step": step})).one_or_none()
     if row is None:
         return None

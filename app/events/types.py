@@ -129,6 +129,21 @@ class ModelEvent(TypedDict):
     attempt: int
 
 
+class ToolEvent(TypedDict):
+    """One call of a tool; `call_id` is the one that the model gave it, if a model asked for it."""
+
+    t: Literal["tool_event"]
+    agent: str
+    name: str
+    arguments: Any
+    answer: Any
+    call_id: str | None
+    duration_ms: float
+    error: str | None
+    step: int
+    attempt: int
+
+
 class BatchEvent(TypedDict):
     """The progress of a batch, on the batch's own stream."""
 
@@ -177,6 +192,7 @@ StoredEvent = (
     | SessionEvent
     | ApprovalEvent
     | ModelEvent
+    | ToolEvent
     | BatchEvent
     | ControlEvent
     | ErasedEvent
@@ -211,6 +227,9 @@ class ApprovalEventOnWire(Envelope, ApprovalEvent): ...
 class ModelEventOnWire(Envelope, ModelEvent): ...
 
 
+class ToolEventOnWire(Envelope, ToolEvent): ...
+
+
 class BatchEventOnWire(Envelope, BatchEvent): ...
 
 
@@ -227,6 +246,7 @@ Event = Annotated[
     | SessionEventOnWire
     | ApprovalEventOnWire
     | ModelEventOnWire
+    | ToolEventOnWire
     | BatchEventOnWire
     | ControlEventOnWire
     | ErasedEventOnWire,

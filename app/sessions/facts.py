@@ -15,10 +15,11 @@ from app.events.types import (
     SessionStatus,
     StepEvent,
     StepStatus,
+    ToolEvent,
     WorkflowEvent,
 )
 from app.principals.model import Principal
-from app.progress import ModelCall, Phase
+from app.progress import ModelCall, Phase, ToolCall
 from app.sessions.model import NewStep, RegisteredWorkflow
 
 MAX_ERROR_CHARACTERS = 4000
@@ -253,6 +254,22 @@ def model_called(call: ModelCall, row: Attempt, *, request: Any, response: Any) 
         "duration_ms": call.duration_ms,
         "error": call.error,
         "trace": dict(call.trace),
+        "step": row.step,
+        "attempt": row.attempt,
+    }
+
+
+def tool_called(call: ToolCall, row: Attempt, *, arguments: Any, answer: Any) -> ToolEvent:
+    """`arguments` and `answer` are the call's, or references to artifacts."""
+    return {
+        "t": "tool_event",
+        "agent": call.agent,
+        "name": call.name,
+        "arguments": arguments,
+        "answer": answer,
+        "call_id": call.call_id,
+        "duration_ms": call.duration_ms,
+        "error": call.error,
         "step": row.step,
         "attempt": row.attempt,
     }

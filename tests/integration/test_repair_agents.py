@@ -13,7 +13,7 @@ import pytest
 from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no types
 
 from app.config import Settings
-from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
+from app.progress import CurrentStep, ModelCall, Report, SessionId, ToolCall, running_step
 from workers.settings import step_settings
 from workers.workflows.repair import graph
 from workers.workflows.sample import write_sample
@@ -36,6 +36,9 @@ class Reports:
 
     async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
         raise AssertionError("no model is called without a key")
+
+    async def record_tool_call(self, step: CurrentStep, call: ToolCall) -> int:
+        raise AssertionError("agents that work by rules call no tool of a model")
 
     def of(self, phase: str) -> list[Report]:
         return [report for report in self.items if report.phase == phase]

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from app.config import Settings
-from app.progress import CurrentStep, ModelCall, Report, SessionId, running_step
+from app.progress import CurrentStep, ModelCall, Report, SessionId, ToolCall, running_step
 from workers.models.gate import PaidAnswer, Provider, Spending, model_gate
 from workers.settings import current_settings, step_settings
 from workers.workspace.current import worktree_provider
@@ -20,6 +20,7 @@ class Log:
 
     reports: list[Report] = field(default_factory=list)
     calls: list[ModelCall] = field(default_factory=list)
+    tools: list[ToolCall] = field(default_factory=list)
     started: dict[str, str] = field(default_factory=dict)
 
     async def report(self, step: CurrentStep, report: Report) -> int:
@@ -29,6 +30,10 @@ class Log:
     async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
         self.calls.append(call)
         return len(self.reports) + len(self.calls)
+
+    async def record_tool_call(self, step: CurrentStep, call: ToolCall) -> int:
+        self.tools.append(call)
+        return len(self.reports) + len(self.calls) + len(self.tools)
 
     @asynccontextmanager
     async def admit(self, provider: Provider) -> AsyncIterator[None]:

@@ -100,6 +100,10 @@ def test_what_agents_say_neither_moves_the_cursor_nor_is_markup() -> None:
             {"t": "approval_event", "step": 4, "status": "rejected", "principal": "p", "comment": "c"},
             "step 4     rejected by p: c",
         ),
+        (
+            {"t": "tool_event", "agent": "a", "name": "search", "duration_ms": 1234.5, "error": "e"},
+            "a          search 1.2 s: e",
+        ),
         ({"t": "erased_event"}, "erased     {}"),
     ],
 )

@@ -65,6 +65,14 @@ def test_calls_of_models_are_added_up() -> None:
     assert found.value("stellwerk_model_calls_of_unknown_cost_total", **caller) == 2
 
 
+def test_calls_of_tools_are_counted() -> None:
+    for failed in (False, False, True):
+        metrics.tool_called("search", "counted", failed=failed)
+    found = counted()
+    assert found.value("stellwerk_tool_calls_total", tool="search", agent="counted", outcome="answered") == 2
+    assert found.value("stellwerk_tool_calls_total", tool="search", agent="counted", outcome="failed") == 1
+
+
 @pytest.mark.parametrize(("given", "token", "opens"), [
     ("s3cret", "s3cret", True), ("s3cre", "s3cret", False), ("", "s3cret", False), ("\udce9", "s3cret", False),
 ])  # fmt: skip

@@ -35,3 +35,34 @@ def test_words_that_are_none_are_left_alone(text: str) -> None:
 
 def test_a_bearer_token_keeps_its_word() -> None:
     assert Redactor([]).text("Authorization: Bearer abcdefghijklmnop0123") == f"Authorization: Bearer {HIDDEN}"
+
+
+PRIVATE_KEY = "-----BEGIN RSA PRIVATE KEY-----\nMIIE\nabc=\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
+        "xx yy zz, and xx yy zz!",
+        "xx yy zz",
+        PRIVATE_KEY,
+    ],
+)
+@pytest.mark.parametrize("pace", [1, 2, 3, 7, 1000])
+def test_a_text_that_comes_in_pieces_is_shown_in_pieces_without_secrets(secret: str, pace: int) -> None:
+    redactor = Redactor(["xx yy zz", "xx yy zz, and xx yy zz!"])
+    text = f"before {secret} 和 -----BEGIN CERTIFICATE----- {secret}, Bearer abcdefghijklmnop0123 after"
+    shown, waiting = "", ""
+    for start in range(0, len(text), pace):
+        waiting += text[start : start + pace]
+        end = redactor.settled(waiting)
+        shown, waiting = shown + redactor.text(waiting[:end]), waiting[end:]
+    assert shown + redactor.text(waiting) == redactor.text(text)
+    assert secret not in redactor.text(text) and len(waiting) < 20
+
+
+def test_words_are_not_kept_back() -> None:
+    assert Redactor([]).settled("what was said so far, and the next wo") == len("what was said so far, and the next ")
+    assert Redactor([]).settled("一切都好") == 4

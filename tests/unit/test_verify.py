@@ -241,6 +241,7 @@ def test_what_an_event_names() -> None:
         {"t": "session_event", "result": {"large": reference, "small": 1}},
         {"t": "session_event", "result": {"patch_digest": DIGEST}},
         {"t": "model_event", "request": {}, "response": reference},
+        {"t": "tool_event", "arguments": reference, "answer": "short"},
     ):
         assert named_by(event) == [DIGEST]
     for event in (

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 
 from app.errors import describe
-from app.progress import ModelCall, current_step, record_model_call, report_progress
+from app.progress import ModelCall, current_step, record_model_call, recording_myself, report_progress
 from workers.models.budget import Budget, within_budget
 from workers.models.gate import PaidAnswer, Provider, current_gate
 from workers.models.prices import list_price
@@ -49,7 +49,8 @@ async def recorded_call(provider: Provider, model: str, request: Mapping[str, An
     async with gate.admit(provider):
         started = time.monotonic()
         try:
-            yield recording
+            with recording_myself():
+                yield recording
         except BaseException as error:
             recording.error = describe(error)
             raise

@@ -4,7 +4,7 @@ claim lease ─▶ agent runs, report_progress() … ─▶ complete, ask or fai
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -13,6 +13,7 @@ from typing import Any, Literal
 from uuid import UUID, uuid4
 
 import structlog
+from langchain_core.callbacks import BaseCallbackHandler
 
 from app.errors import (
     LeaseLost,
@@ -22,7 +23,7 @@ from app.errors import (
     describe,
 )
 from app.events.group_commit import GroupCommit
-from app.progress import SessionId
+from app.progress import SessionId, current_step
 from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
@@ -32,6 +33,7 @@ from app.unit_of_work import Backends
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.node_run import NodeInterrupted, World
 from workers.graph.results import StepResult
+from workers.models.langchain_calls import recording_calls
 from workers.models.limits import ModelLimits
 from workers.steps.advancer import Advancer, Served
 from workers.steps.claimed_node import run_claimed
@@ -172,8 +174,11 @@ class Runner:
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
             with surrounded(claim, reporter, workspace, backends=self.backends, limits=self.limits):
-                async with reporter.streaming():
-                    world = self._world(workflow, claim, reporter)
+                async with (
+                    reporter.streaming(),
+                    recording_calls(current_step(), self.backends.settings, redactor) as callbacks,
+                ):
+                    world = self._world(workflow, claim, reporter, callbacks)
                     outcome = await run_claimed(self.backends, self.advancer.snapshots, workflow, claim, world)
             await reporter.drain()
         except (LeaseLost, StreamClosed):
@@ -194,12 +199,19 @@ class Runner:
         if recorded is not None:
             await patiently(recorded)
 
-    def _world(self, workflow: LoadedWorkflow, claim: Claim, reporter: AttemptReporter) -> World:
+    def _world(
+        self,
+        workflow: LoadedWorkflow,
+        claim: Claim,
+        reporter: AttemptReporter,
+        callbacks: Sequence[BaseCallbackHandler],
+    ) -> World:
         return World(
             invocation_of(claim.session),
             store_for(workflow, self.own_loop, claim.session.project),
             cache_for(workflow, self.own_loop, claim.session.project),
-            on_stream=reporter.stream,
+            callbacks,
+            reporter.stream,
         )
 
     async def _record(

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,16 @@ from app.errors import EventTooLarge, InvalidEvent
 from app.events import encoding
 from app.events.encoding import printable
 from app.events.group_commit import GroupCommit
-from app.progress import CurrentStep, ModelCall, Report, report_progress, running_step
+from app.progress import CurrentStep, ModelCall, Report, ToolCall, report_progress, running_step
 from app.redaction import Redactor
-from app.sessions import model_calls
+from app.sessions import model_calls, tool_calls
 from app.sessions.attempts import Claim
 from app.sessions.facts import agent_event
 from app.unit_of_work import Backends
 from workers.models.gate import model_gate
 from workers.models.limits import ModelLimits
 from workers.settings import step_settings
+from workers.steps.call_records import kept_model_call, kept_tool_call
 from workers.steps.failures import patiently
 from workers.steps.model_gate import AttemptGate
 from workers.workspace.current import worktree_provider
@@ -58,20 +59,19 @@ class AttemptReporter:
         return await self._write(self._append(encoding.item(step.session_id, event, lease=self.claim.lease)))
 
     async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
-        redacted = replace(
-            call,
-            request=self.redactor.value(call.request),
-            response=self.redactor.value(call.response),
-            error=self.redactor.value(call.error),
-        )
-        return await self._write(self._record(redacted))
+        kept = kept_model_call(call, self.redactor, self.backends.settings.record_models)
+        return await self._write(self._record(partial(model_calls.record_call, self.backends, self.claim, kept)))
+
+    async def record_tool_call(self, step: CurrentStep, call: ToolCall) -> int:
+        kept = kept_tool_call(call, self.redactor, self.backends.settings.record_models)
+        return await self._write(self._record(partial(tool_calls.record_call, self.backends, self.claim, kept)))
 
     async def _append(self, entry: encoding.Item) -> int:
         return (await self.appends.append(entry)).offset
 
-    async def _record(self, call: ModelCall) -> int:
-        """It is paid for: a database that restarts just now must not cost it."""
-        return await patiently(partial(model_calls.record_call, self.backends, self.claim, call, key=f"call:{uuid4()}"))
+    async def _record(self, recording: Callable[..., Awaitable[int]]) -> int:
+        """The call is paid for: a database that restarts just now must not cost it."""
+        return await patiently(partial(recording, key=f"call:{uuid4()}"))
 
     async def _write(self, writing: Coroutine[Any, Any, int]) -> int:
         if asyncio.get_running_loop() is self.loop:

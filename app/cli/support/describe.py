@@ -62,6 +62,9 @@ def _who_what_style(event: Mapping[str, Any]) -> tuple[str, str, str]:
         case "model_event":
             took = f"{event['duration_ms'] / 1000:.1f} s"
             return event["agent"], _joined(f"{event['provider']} {event['model']} {took}", event["error"]), "dim"
+        case "tool_event":
+            took = f"{event['duration_ms'] / 1000:.1f} s"
+            return event["agent"], _joined(f"{event['name']} {took}", event["error"]), "dim"
         case "control_event":
             who = event["principal"] or event.get("address") or "nobody"
             what = f"{event['action']} {event['target'] or ''}".strip()

@@ -123,6 +123,8 @@ function describe(event) {
       return [event.node, "update"];
     case "model_event":
       return [event.agent, `${event.provider} ${event.model}${event.error ? `: ${event.error}` : ""}`];
+    case "tool_event":
+      return [event.agent, `${event.name}${event.error ? `: ${event.error}` : ""}`];
     default:
       return ["", event.t];
   }
@@ -179,7 +181,7 @@ function showSession(id) {
   connection("waiting", "connecting …");
 
   source = new EventSource(`/events?session_id=${encodeURIComponent(id)}`);
-  for (const kind of ["agent", "workflow", "step", "session", "approval", "model", "erased"]) {
+  for (const kind of ["agent", "workflow", "step", "session", "approval", "model", "tool", "erased"]) {
     source.addEventListener(kind, take);
   }
   source.addEventListener("stream", (message) => {

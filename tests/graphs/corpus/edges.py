@@ -206,6 +206,8 @@ def each(name: str, graph: Graph, given: Any = None, **more: Any) -> Case:
 
 
 SUM = {"log": [], "total": 1, "last": "given"}
+
+
 def an_error_handled_in_a_subgraph() -> Graph:
     def fail(state: Any) -> Any:
         happened("fail")
