@@ -27,7 +27,7 @@ async def backends(database_url: str, redis_url: str) -> AsyncIterator[Backends]
 @pytest.fixture
 async def claim(backends: Backends) -> Claim:
     session_id = await created(backends)
-    step = NewStep("node:writer", "writer", "default", "interrupt writer", None, 3, timedelta(hours=1))
+    step = NewStep("node:writer", "writer", "default", None, 3, timedelta(hours=1))
     await advance(backends, session_id, steps=[step])
     told: dict[str, Any] = {"agent": "writer", "lease": uuid4(), "worker": "w", "served": SERVED, "alone": False}
     claimed = await attempts.claim_step(backends, session_id, 1, 1, **told)
