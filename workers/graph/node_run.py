@@ -18,7 +18,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import Command, Interrupt, Send
 
 from app.errors import BadWorkflow, FoldMismatch, SnapshotVersionMismatch, UnstorableValue
-from workers.graph.copies import IDLE, RETURNED, Graph, place_of
+from workers.graph.copies import IDLE, RETURNED, Graph, TriedAgain, place_of
 from workers.graph.invocation import Invocation
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.message_ids import MessageIds
@@ -52,6 +52,8 @@ class World:
     callbacks: Sequence[BaseCallbackHandler] = ()
     on_stream: OnStream | None = None
     """Gets what the node gives to its stream writer."""
+    node_attempt: int = 1
+    """Which try of the node this is, as `runtime.execution_info` says it."""
 
 
 EMPTY_WORLD = World()
@@ -108,6 +110,10 @@ class _NodeRun:
             self._graph.store = world.store
         if world.cache is not None:
             self._graph.cache = world.cache
+        if world.node_attempt > 1:
+            tried = self._graph.nodes[node]
+            again = TriedAgain(tried.bound, world.node_attempt)
+            self._graph.nodes = {**self._graph.nodes, node: tried.copy({"bound": again})}
         self._superstep = snapshot.superstep + 1
 
     async def begun(self, *, is_streamed: bool) -> StepResult | NodeInterrupted:
