@@ -11,7 +11,7 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.managed import RemainingSteps
 from langgraph.types import Command, RetryPolicy, Send
@@ -303,6 +303,31 @@ async def test_messages_without_ids_get_the_same_ones_in_every_fold() -> None:
     assert [m.content for m in theirs.output["messages"]] == [m.content for m in first.output["messages"]]
     other = await fold.start(loaded(graph), question, session_id="another")
     assert other.values["messages"][0].id != ids[0], "ids are unique across sessions"
+
+
+async def test_the_inputs_messages_keep_the_ids_that_they_had_before_steps_completed_with_ids() -> None:
+    """A log of then names them: one that removes a message, or replaces it by its id, must be foldable for ever."""
+
+    async def forget(state: MessagesState) -> Any:
+        raise AssertionError("its result is in the log")
+
+    graph = graph_of(forget, schema=MessagesState)
+    graph.add_edge(START, "forget")
+    workflow = loaded(graph)
+    started = await fold.start(workflow, {"messages": [{"role": "user", "content": "hi"}]}, session_id="S")
+    removed = {"messages": [RemoveMessage("8de0b3c4-7f11-5c59-b45f-717a62693226")]}
+    ended = await folded_with(workflow, started.snapshot, {"node:forget": removed})
+    assert ended.values == {"messages": []}
+
+
+async def test_no_message_at_all_is_told_in_langgraphs_words() -> None:
+    async def nothing(state: MessagesState) -> Any:
+        return {"messages": None}
+
+    graph = graph_of(nothing, schema=MessagesState)
+    graph.add_edge(START, "nothing")
+    with pytest.raises(FoldFailed, match="Must specify non-null arguments"):
+        await drive(loaded(graph), {"messages": "hi"})
 
 
 async def test_siblings_that_write_one_channel_fail_the_fold_with_langgraphs_error() -> None:

@@ -199,6 +199,8 @@ def _repeatable(channel: Channel) -> Channel:
 
 def _with_ids(reducer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
     def add_messages_with_ids(left: Any, right: Any) -> Any:
+        if right is None:
+            return reducer(left, right)  # which has the words for that
         left, right = _messages(left), _messages(right)
         # All ids so far go in, so a new one cannot be an old one.
         seed = hashlib.sha256(_folding.get().session_id.encode())

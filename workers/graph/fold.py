@@ -132,7 +132,7 @@ async def start(
         snapshot, superstep = Snapshot.empty(workflow, session_id, stop=limit), BEFORE_THE_FIRST
     else:
         snapshot, superstep = Snapshot.after(workflow, session_id, start_state, limit=limit), start_state["step"]
-    ids = MessageIds(workflow.message_channels, session_id=session_id, superstep=0, path="input")
+    ids = MessageIds(workflow.message_channels.of_input(), session_id=session_id, superstep=0, path="input")
     run = _FoldRun(workflow, snapshot, invocation, {}, superstep=superstep)
     return await run.on(ids.in_returned(dict(graph_input)))
 

@@ -28,13 +28,24 @@ class MessageChannels:
 
     giving: frozenset[str]
     making: frozenset[str]
+    plain: frozenset[str] = frozenset()
+    """Those whose reducer is LangGraph's own."""
 
     @classmethod
     def of(cls, builder: Builder) -> "MessageChannels":
         channels = builder.channels.items()
-        giving = frozenset(name for name, channel in channels if adds_messages(channel) or gives_ids(channel))
+        plain = frozenset(name for name, channel in channels if adds_messages(channel))
+        giving = plain | {name for name, channel in channels if gives_ids(channel)}
         making = frozenset(name for name in giving if makes_messages(builder.channels[name]))
-        return cls(giving, making)
+        return cls(giving, making, plain)
+
+    def of_input(self) -> "MessageChannels":
+        """Those in which the input's messages need ids of ours.
+
+        In the others the fold gives them theirs, the same ones always: sessions that began before steps completed with
+        ids hold results that name them.
+        """
+        return MessageChannels(self.giving - self.plain, self.making - self.plain)
 
 
 class MessageIds:
