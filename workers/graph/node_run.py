@@ -160,6 +160,7 @@ class _NodeRun:
             if self._saver.writes is None:  # of a graph that the node runs
                 raise  # else the node has ended well, and the fold says that it was the last step
         if self._saver.writes is None:
+            await self._saver.settled()
             return self.interrupted()
         return self._result(self._saver.writes)
 

@@ -5,7 +5,9 @@ Only the latest checkpoint of each namespace is kept: a snapshot is a cache of t
 its namespace, and one with `checkpointer=True`, which goes on in later supersteps, has none.
 """
 
+import asyncio
 import copy
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
@@ -28,6 +30,8 @@ from workers.graph.serializer import ExactSerializer
 from workers.graph.snapshot import SENDS, Snapshot
 
 ROOT = ""
+QUIET_SECONDS = 0.01
+SETTLING_SECONDS = 1.0
 _ERROR, _INTERRUPT = "__error__", "__interrupt__"
 
 # (task, place in the task's writes) -> task path, channel, value
@@ -139,8 +143,20 @@ class AttemptSaver(LatestSaver):
         self._path = path
         self._namespaces: dict[str, _Namespace] = {ROOT: _Namespace()}
         self._before: dict[str, list[Any]] = {}
+        self._saved = 0
         self.writes: list[tuple[str, Any]] | None = None
         """What the task wrote, once it has ended well."""
+
+    async def settled(self) -> None:
+        """Waits until nothing is saved for a moment.
+
+        Where a node gathers graphs and one of them asks, the others go on beside it for a while, in LangGraph, too;
+        what they have done by then must not be done again after the answer.
+        """
+        saved, until = -1, time.monotonic() + SETTLING_SECONDS
+        while saved != self._saved and time.monotonic() < until:
+            saved = self._saved
+            await asyncio.sleep(QUIET_SECONDS)
 
     def dumps(self) -> bytes:
         """Where the attempt stands: what is pending, and its subgraphs."""
@@ -220,6 +236,7 @@ class AttemptSaver(LatestSaver):
         metadata: CheckpointMetadata,
         new_versions: ChannelVersions,
     ) -> RunnableConfig:
+        self._saved += 1
         name = config["configurable"].get("checkpoint_ns", ROOT)
         if name != ROOT:  # the graph's own next checkpoint is made by the fold
             held = self._namespaces.setdefault(name, _Namespace())
@@ -232,6 +249,7 @@ class AttemptSaver(LatestSaver):
     def put_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
+        self._saved += 1
         name = config["configurable"].get("checkpoint_ns", ROOT)
         if name == ROOT and task_path == self._path and any(channel == RETURNED for channel, _ in writes):
             self.writes = list(writes)
