@@ -47,7 +47,7 @@ class Invocation:
         return self._given_limit(graph) is not None
 
     def counts_steps(self, graph: Graph) -> bool:
-        """Says whether a run may come to its limit; LangGraph's own, if nobody has lowered it, is beyond all of ours."""
+        """Says whether a run may come to its limit; nobody comes to LangGraph's own, unless it was lowered."""
         return self.limits_steps(graph) or DEFAULT_RECURSION_LIMIT < OUT_OF_REACH
 
     def _given_limit(self, graph: Graph) -> Any:
