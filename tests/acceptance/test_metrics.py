@@ -92,6 +92,8 @@ async def test_the_page_names_what_is_shown_and_nothing_else(
     called = {"provider": "openai", "model": "a-model", "agent": "calls_model"}
     assert of_worker.value("stellwerk_model_calls_total", **called, outcome="answered") == 2
     assert of_worker.value("stellwerk_model_calls_total", **called, outcome="failed") == 1
+    tool = {"tool": "search", "agent": "calls_model"}
+    assert of_worker.value("stellwerk_tool_calls_total", **tool, outcome="answered") == 1
     assert of_worker.value("stellwerk_model_tokens_total", **called, direction="input") == 15
     assert of_worker.value("stellwerk_model_tokens_total", **called, direction="output") == 6
     assert of_worker.value("stellwerk_model_cost_dollars_total", **called) == 0.5

@@ -83,5 +83,23 @@ FOUND: Final = {
             routers=(Router(source="b", targets=(Goto(node="a"),)),),
         )
     ),
+    "two Sends of a called graph that ask the same, in turn": one_after_the_other(
+        Node(
+            name="a",
+            call=Call(
+                graph=Graph(
+                    nodes=(
+                        Node(name="a", returns="command", gotos=(Goto(node="b", times=2),)),
+                        Node(
+                            name="b",
+                            call=Call(graph=Graph(nodes=(Node(name="a", asks=1),), edges=(("__start__", "a"),))),
+                        ),
+                    ),
+                    edges=(("__start__", "a"),),
+                )
+            ),
+        ),
+        Node(name="b"),
+    ),
 }
 """Each by what was special about it."""

@@ -34,6 +34,8 @@ class Case:
     """A part of the error's text, where plain LangGraph raises; for the kind `refused`, of what loading says."""
     refuses: str | None = None
     """A part of the error's text, where plain LangGraph ends well and we may say that we cannot, having paid once."""
+    on_purpose: str | None = None
+    """On workers it ends otherwise, on purpose: the words of the table in workers/README.md that say so."""
     misfits: Sequence[Any] = ()
     """JSON; what is refused at the door, at every question, before its answer is given."""
     nodes: Mapping[str, Node] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from tests.graphs.cases import Case
 
 NOTHING: Final = "(nothing)"
 _RANDOM = re.compile(
-    r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"
+    r"(?:lc_run--)?[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}(?:-0)?|(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])"
 )
 _ELAPSED = re.compile(r"elapsed: [0-9.]+s")
 _PLACE = re.compile(r"at 0x[0-9a-f]+")

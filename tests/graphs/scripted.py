@@ -4,6 +4,7 @@ Which line of its script a model says follows from the messages that it reads al
 them), since each call of an agent may happen in another process.
 """
 
+import re
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -93,13 +94,13 @@ class StreamingModel(ScriptedModel):
 
 
 def _chunks(message: AIMessage) -> Iterator[ChatGenerationChunk]:
-    for word in message.text.split(" "):
-        yield _chunk(message, content=f"{word} ")
+    for word in re.findall(r" *[^ ]+", message.text):
+        yield _chunk(message, content=word)
     for index, call in enumerate(message.tool_calls):
         arguments = str(call["args"]).replace("'", '"')
         for name, call_id, part in ((call["name"], call["id"], arguments[:3]), (None, None, arguments[3:])):
             yield _chunk(message, tool_call_chunks=[tool_call_chunk(name=name, args=part, id=call_id, index=index)])
-    yield _chunk(message, response_metadata=message.response_metadata)
+    yield _chunk(message, response_metadata=message.response_metadata, usage_metadata=message.usage_metadata)
 
 
 def _chunk(message: AIMessage, content: str = "", **fields: Any) -> ChatGenerationChunk:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
-from app.progress import ModelCall, record_model_call, report_progress
+from app.progress import ModelCall, ToolCall, record_model_call, record_tool_call, report_progress
 from workers.children.guarded import run_guarded
 from workers.workflow import Node, Workflow
 
@@ -166,7 +166,11 @@ async def complains(state: State) -> State:
 
 
 async def calls_model(state: State) -> State:
-    """Says of three calls that it made them: one that cost something, one of unknown cost, one that failed."""
+    """Says of three calls that it made them: one that cost something, one of unknown cost, one that failed.
+
+    And of one call of a tool.
+    """
+    await record_tool_call(ToolCall("calls_model", "search", {"for": "it"}, "found", 2.5, None, None))
     for usage, cost, error in (
         ({"input_tokens": 12, "output_tokens": 5}, 0.5, None),
         ({"input_tokens": 3, "output_tokens": 1}, None, None),

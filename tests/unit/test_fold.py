@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
+from langgraph.errors import GraphRecursionError
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.managed import RemainingSteps
 from langgraph.types import Command, RetryPolicy, Send, interrupt
@@ -502,3 +503,16 @@ async def test_a_fold_runs_no_node_and_retries_nothing() -> None:
     assert end.finished
     assert ran == []
     assert workflow.builder.nodes["work"].retry_policy is not None, "the user's graph stays as it is"
+
+
+async def test_the_last_step_that_the_recursion_limit_allows_is_paid_for_and_kept() -> None:
+    graph = graph_of(a, b, c)
+    for edge in ((START, "a"), ("a", "b"), ("b", "c")):
+        graph.add_edge(*edge)
+    for limit in (1, 2):
+        limited = graph.compile().with_config(recursion_limit=limit)
+        with pytest.raises(GraphRecursionError) as plainly:
+            await limited.ainvoke({})
+        with pytest.raises(FoldFailed) as folded:
+            await drive(loaded(limited), {})
+        assert str(plainly.value) in str(folded.value)

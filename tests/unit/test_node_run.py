@@ -13,7 +13,7 @@ from langgraph.graph import START, StateGraph
 from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
 from langgraph.types import Command, RetryPolicy, Send, interrupt
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from app.errors import FoldMismatch, SnapshotVersionMismatch
 from tests.graphs.driving import loaded
@@ -257,3 +257,31 @@ async def test_a_snapshot_of_another_version_is_not_resumed() -> None:
     with pytest.raises(SnapshotVersionMismatch):
         other = loaded(workflow_of(ask_twice).builder, version="2")
         await run_node(other, {}, stands=asked.snapshot, answer=1)
+
+
+async def test_an_answer_that_only_the_node_finds_wrong_leaves_the_question_open() -> None:
+    class Even(BaseModel):
+        n: int
+
+        @field_validator("n")
+        @classmethod
+        def check(cls, n: int) -> int:
+            assert n % 2 == 0, "it is odd"
+            return n
+
+    async def node(state: State) -> State:
+        return {"answers": [interrupt("how many?", response_schema=Even).n]}
+
+    told: list[Any] = []
+
+    async def take(item: Any) -> None:
+        told.append(item)
+
+    workflow = workflow_of(node)
+    asked = await run_node(workflow, {})
+    assert isinstance(asked, NodeInterrupted)
+    again = await run_node(workflow, {}, stands=asked.snapshot, answer={"n": 1}, on_stream=take)
+    assert again == asked
+    assert "it is odd" in told[0]
+    assert await run_node(workflow, {}, stands=asked.snapshot, answer={"n": 2}) == StepResult({"answers": [2]})
+    assert await run_node(workflow, {}, answers=[{"n": 1}, {"n": 2}]) == StepResult({"answers": [2]})

@@ -108,7 +108,11 @@ def _part_by_part(value: Any, above: frozenset[int]) -> Any:
 
 
 def _readable_key(key: Any) -> str:
-    return printable(key) if type(key) is str else str(_readable(key, frozenset()))
+    if type(key) is str:
+        return printable(key)
+    shown = _readable(key, frozenset())
+    # What has no order of its own has another one in each process, and a key should be the same in all.
+    return str(sorted(shown, key=str) if isinstance(key, frozenset) and isinstance(shown, list) else shown)
 
 
 def _storable(value: Any, depth: int) -> Any:

@@ -19,8 +19,9 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from langchain_core.messages import convert_to_messages
-from langchain_core.runnables import RunnableConfig
-from langgraph._internal._constants import CONFIG_KEY_SEND, CONFIG_KEY_TASK_ID, PUSH
+from langchain_core.runnables import Runnable, RunnableConfig, ensure_config
+from langgraph._internal._config import patch_configurable
+from langgraph._internal._constants import CONFIG_KEY_RUNTIME, CONFIG_KEY_SEND, CONFIG_KEY_TASK_ID, PUSH
 from langgraph._internal._runnable import RunnableCallable
 from langgraph.channels import BinaryOperatorAggregate
 from langgraph.channels.base import BaseChannel
@@ -123,6 +124,25 @@ def place_of(path: str) -> int | None:
     """Among those that were sent, from 0; None for a node that reads the state."""
     kind, place, *_ = path.split(":", 2)
     return int(place) if kind == "send" else None
+
+
+class TriedAgain(Runnable[Any, Any]):
+    """A node that failed before: LangGraph, which runs each attempt for the first time, is told which one it is."""
+
+    def __init__(self, node: Runnable[Any, Any], attempt: int) -> None:
+        self._node = node
+        self._attempt = attempt
+
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        return self._node.invoke(input, self._told(config), **kwargs)
+
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:  # noqa: A002
+        return await self._node.ainvoke(input, self._told(config), **kwargs)
+
+    def _told(self, config: RunnableConfig | None) -> RunnableConfig:
+        given = ensure_config(config)
+        runtime = given["configurable"][CONFIG_KEY_RUNTIME].patch_execution_info(node_attempt=self._attempt)
+        return patch_configurable(given, {CONFIG_KEY_RUNTIME: runtime})
 
 
 def _give_result(node: str) -> RunnableCallable:

@@ -101,6 +101,10 @@ class LoadedWorkflow:
             return ()
         return self.compiled.nodes[name].retry_policy or self.compiled.retry_policy or ()
 
+    def ends_in_time(self, name: str) -> bool:
+        """Says whether the time limit of the node's steps is the graph's own, which LangGraph does not try again."""
+        return self.node(name).time_limit is None and self.compiled.step_timeout is not None
+
     def max_attempts(self, name: str) -> int | None:
         """None: the setting's."""
         return self.node(name).max_attempts or max((p.max_attempts for p in self.retry_policies(name)), default=None)

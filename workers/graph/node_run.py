@@ -13,12 +13,13 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langgraph._internal._constants import CONFIG_KEY_RESUMING, INTERRUPT, PULL, PUSH
 from langgraph.cache.base import BaseCache
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata
+from langgraph.errors import GraphRecursionError, is_invalid_resume
 from langgraph.pregel._algo import sanitize_untracked_values_in_send, task_path_str
 from langgraph.store.base import BaseStore
 from langgraph.types import Command, Interrupt, Send
 
-from app.errors import BadWorkflow, FoldMismatch, SnapshotVersionMismatch, UnstorableValue
-from workers.graph.copies import IDLE, RETURNED, Graph, place_of
+from app.errors import BadWorkflow, FoldMismatch, SnapshotVersionMismatch, UnstorableValue, describe
+from workers.graph.copies import IDLE, RETURNED, Graph, TriedAgain, place_of
 from workers.graph.invocation import Invocation
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.message_ids import MessageIds
@@ -52,6 +53,8 @@ class World:
     callbacks: Sequence[BaseCallbackHandler] = ()
     on_stream: OnStream | None = None
     """Gets what the node gives to its stream writer."""
+    node_attempt: int = 1
+    """Which try of the node this is, as `runtime.execution_info` says it."""
 
 
 EMPTY_WORLD = World()
@@ -84,7 +87,14 @@ async def run_node(
         if isinstance(outcome, StepResult):
             raise FoldMismatch(f"the node {run.node} asks fewer questions than were answered")
         answer = given.pop(0)
-        outcome = await run.answered(outcome.interrupt_id, answer, is_streamed=not given)
+        try:
+            outcome = await run.answered(outcome.interrupt_id, answer, is_streamed=not given)
+        except Exception as error:
+            if not is_invalid_resume(error):
+                raise
+            # What only the node finds wrong: as in LangGraph, the question can be answered again.
+            if world.on_stream is not None and not given:
+                await world.on_stream(f"the answer does not fit, and the question stays: {describe(error)}")
     return outcome
 
 
@@ -108,6 +118,10 @@ class _NodeRun:
             self._graph.store = world.store
         if world.cache is not None:
             self._graph.cache = world.cache
+        if world.node_attempt > 1:
+            tried = self._graph.nodes[node]
+            again = TriedAgain(tried.bound, world.node_attempt)
+            self._graph.nodes = {**self._graph.nodes, node: tried.copy({"bound": again})}
         self._superstep = snapshot.superstep + 1
 
     async def begun(self, *, is_streamed: bool) -> StepResult | NodeInterrupted:
@@ -138,9 +152,13 @@ class _NodeRun:
             interrupt_before=list(self._workflow.nodes),  # the next superstep is not ours
             durability="async",  # subgraphs that ended well must not run again after a question
         )
-        async for _, item in output:
-            if on_stream is not None and is_streamed:
-                await on_stream(item)
+        try:
+            async for _, item in output:
+                if on_stream is not None and is_streamed:
+                    await on_stream(item)
+        except GraphRecursionError:
+            if self._saver.writes is None:  # of a graph that the node runs
+                raise  # else the node has ended well, and the fold says that it was the last step
         if self._saver.writes is None:
             return self.interrupted()
         return self._result(self._saver.writes)

@@ -6,6 +6,7 @@ its namespace, and one with `checkpointer=True`, which goes on in later superste
 """
 
 import copy
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -169,17 +170,24 @@ class AttemptSaver(LatestSaver):
     def interrupts(self) -> list[Interrupt[Any]]:
         """All that stand in the pending writes, in an order that is the same in every run.
 
-        Sorted by the names in the namespace and by the task's path, not by ids.
+        A question of a subgraph stands in its namespace and in those around it. Sorted by the tasks' paths, the
+        outermost first, then by the names in the namespace; ids are another order in each session.
         """
-        found = [
-            (_place(name), path, interrupts)
-            for name, held in self._namespaces.items()
-            for path, channel, value in held.pending.values()
-            if channel == _INTERRUPT
-            for interrupts in [self._serializer.loads(value)]
-        ]
-        found.sort(key=lambda item: item[:2])
-        return [interrupt for _, _, interrupts in found for interrupt in interrupts]
+        places: dict[str, list[tuple[int, list[str], str]]] = defaultdict(list)
+        found: dict[str, Interrupt[Any]] = {}
+        for namespace, held in self._namespaces.items():
+            names = _names(namespace)
+            for path, channel, value in held.pending.values():
+                if channel == _INTERRUPT:
+                    for interrupt in self._serializer.loads(value):
+                        found[interrupt.id] = interrupt
+                        places[interrupt.id].append((len(names), names, path))
+
+        def order(interrupt_id: str) -> tuple[list[str], list[list[str]]]:
+            outermost_first = sorted(places[interrupt_id])
+            return [path for _, _, path in outermost_first], [names for _, names, _ in outermost_first]
+
+        return [found[interrupt_id] for interrupt_id in sorted(found, key=order)]
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         name = config["configurable"].get("checkpoint_ns", ROOT)
@@ -237,10 +245,9 @@ class AttemptSaver(LatestSaver):
                 stored[task_id, index] = (task_path, channel, self._serializer.dumps(value))
 
 
-def _place(namespace: str) -> tuple[int, list[str]]:
-    """Innermost first, where a question of a subgraph stands once; without the tasks' ids."""
-    names = [part.partition(":")[0] for part in namespace.split("|")] if namespace else []
-    return -len(names), names
+def _names(namespace: str) -> list[str]:
+    """Without the tasks' ids."""
+    return [part.partition(":")[0] for part in namespace.split("|")] if namespace else []
 
 
 def _address(config: RunnableConfig, namespace: str, checkpoint_id: str) -> RunnableConfig:

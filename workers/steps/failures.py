@@ -15,6 +15,8 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_r
 
 from app.database import DATABASE_AWAY, is_away
 from app.errors import GitFailed, StepTimeout, Unavailable
+from app.sessions.model import StepRow
+from workers.graph.loading import LoadedWorkflow
 
 T = TypeVar("T")
 
@@ -77,6 +79,13 @@ def next_try(error: BaseException, policies: Sequence[RetryPolicy], *, failures:
     seconds = min(policy.max_interval, policy.initial_interval * policy.backoff_factor ** (failures - 1))
     jitter = random.uniform(0, 1) if policy.jitter else 0  # noqa: S311  # no secret
     return NextTry(True, timedelta(seconds=seconds + jitter))
+
+
+def try_after(error: BaseException, workflow: LoadedWorkflow, step: StepRow) -> NextTry:
+    """After an attempt of this step has failed with the error."""
+    if isinstance(error, StepTimeout) and workflow.ends_in_time(step.agent):
+        return NextTry(may_be=False)
+    return next_try(error, workflow.retry_policies(step.agent), failures=step.failures + 1)
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:

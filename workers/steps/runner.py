@@ -37,7 +37,7 @@ from workers.models.langchain_calls import recording_calls
 from workers.models.limits import ModelLimits
 from workers.steps.advancer import Advancer, Served
 from workers.steps.claimed_node import run_claimed
-from workers.steps.failures import NextTry, next_try, patiently
+from workers.steps.failures import NextTry, patiently, try_after
 from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import Quarantine
 from workers.steps.recording import Unrecordable, record
@@ -188,9 +188,7 @@ class Runner:
             return
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=describe(error), exc_info=error)
-            policies = workflow.retry_policies(claim.step.agent)
-            try_again = next_try(error, policies, failures=claim.step.failures + 1)
-            await self._fail(claim, describe(error), try_again)
+            await self._fail(claim, describe(error), try_after(error, workflow, claim.step))
             return
         else:
             recorded = await self._record(workflow, claim, outcome, workspace)
@@ -212,6 +210,7 @@ class Runner:
             cache_for(workflow, self.own_loop, claim.session.project),
             callbacks,
             reporter.stream,
+            claim.step.failures + 1,
         )
 
     async def _record(

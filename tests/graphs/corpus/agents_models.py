@@ -93,6 +93,9 @@ def case(name: str, model: Any, *middleware: Any, tools: Any = (look_up, pay), *
     return Case(f"agent_{name}", "agents: models", agent(model, tools, *middleware), asks("go"), **options)
 
 
+PIECES = "its answer is put together from pieces"
+
+
 def streaming(*turns: Any, **options: Any) -> StreamingModel:
     return StreamingModel(turns=turns, **options)
 
@@ -110,11 +113,11 @@ reviewed = HumanInTheLoopMiddleware[Any, Any, Any](interrupt_on={"pay": True})
 EDITED = {"decisions": [{"type": "edit", "edited_action": {"name": "pay", "args": {"amount": 1}}}]}
 
 CASES = [
-    case("streaming", streaming("one two three")),
-    case("streaming_without_ids", streaming("one two three", ids=False)),
-    case("streaming_calls", streaming(TWO, heard)),
-    case("streaming_calls_without_ids", streaming(TWO, heard, ids=False)),
-    case("streaming_calls_reviewed", streaming(TWO, heard), reviewed, answers=[EDITED]),
+    case("streaming", streaming("one two three"), on_purpose=PIECES),
+    case("streaming_without_ids", streaming("one two three", ids=False), on_purpose=PIECES),
+    case("streaming_calls", streaming(TWO, heard), on_purpose=PIECES),
+    case("streaming_calls_without_ids", streaming(TWO, heard, ids=False), on_purpose=PIECES),
+    case("streaming_calls_reviewed", streaming(TWO, heard), reviewed, answers=[EDITED], on_purpose=PIECES),
     case("streaming_from_tools", says([call("tell", "a", word="x"), call("tell", "b", word="y")], heard), tools=[tell]),
     Case("streamed_in_a_node", "agents: models", streamed_in_a_node(), asks("go")),
     case("tools_selected", says(LOOK, heard), selected("look_up")),

@@ -151,7 +151,7 @@ def each(name: str, graph: Any, **more: Any) -> Case:
 CASES = [
     each("retried", with_policy(fails(3), quickly(5, ValueError))),
     each("retried-in-vain", with_policy(fails(9), quickly(3, ValueError)), raises="not yet, 3"),
-    each("no-policy", with_policy(fails(1, ConnectionError)), raises="not yet, 1"),
+    each("no-policy", with_policy(fails(1, ConnectionError)), raises="not yet, 1", on_purpose="an error that may pass"),
     each("another-error", with_policy(fails(2, TypeError), quickly(5, ValueError)), raises="not yet, 1"),
     each("a-list-of-errors", with_policy(fails(2, TypeError), quickly(5, (ValueError, TypeError)))),
     each("a-subclass", with_policy(fails(2, Busier), quickly(5, Busy))),
@@ -171,7 +171,7 @@ CASES = [
     each("timed-out-and-retried", with_policy(slow, RetryPolicy(initial_interval=0.01), timeout=0.3)),
     each("idle", with_policy(always_slow, timeout=TimeoutPolicy(idle_timeout=0.2)), raises="NodeTimeoutError"),
     each("sent-with-a-limit", sent_with_a_time_limit(), raises="NodeTimeoutError"),
-    each("step-timeout", limited_as_a_whole(), raises="TimeoutError"),
+    each("step-timeout", limited_as_a_whole(), raises="TimeoutError", refuses="StepTimeout"),
     each("cached", cached()),
     each("cached-by-a-key", cached(key_func=lambda state: str(state["n"]))),
     each("cached-for-a-while", cached(ttl=600)),
