@@ -58,7 +58,7 @@ async def answer_approval(
             work.db,
             row,
             attempt=row.attempt,
-            failures=row.failures,
+            failures=0,  # with an answer LangGraph runs the node anew, and counts its tries from there
             lost=row.lost,
             answer=repository.as_json(value),
         )

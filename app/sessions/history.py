@@ -27,7 +27,8 @@ class History:
     version: str
     input: Any
     supersteps: tuple[dict[str, Any], ...]
-    context: dict[str, Any]
+    context: dict[str, Any] | None
+    """None: none was given; a schema makes its own defaults of an empty one."""
     config: dict[str, Any]
     start_state: Any
     """The final state of the session that it continues, as the codec wrote it; None: it starts from its input alone."""
@@ -55,7 +56,7 @@ async def read_history(backends: Backends, session_id: SessionId) -> History:
         started["version"],
         given["input"],
         tuple(results[number] for number in sorted(results)),
-        context=given["context"] or {},
+        context=given["context"],
         config=given["config"] or {},
         start_state=given["state"],
     )

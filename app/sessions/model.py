@@ -111,7 +111,8 @@ class SessionRow:
     folded_superstep: int | None
     last_step: int
     base_commit: str | None
-    context: dict[str, Any]
+    context: dict[str, Any] | None
+    """None: none was given, which is another thing than an empty one."""
     config: dict[str, Any]
     """`tags`, `metadata`, `configurable`, `recursion_limit`: those that were given."""
     continues: UUID | None

@@ -48,7 +48,7 @@ async def insert_session(
             "key": idempotency_key,
             "digest": new.digest(),
             "project": project,
-            "context": repository.as_json(new.context or {}),
+            "context": repository.as_json(new.context),
             "config": repository.as_json(new.config or {}),
             "continues": new.continues,
             "base": parent.base_commit if parent else None,

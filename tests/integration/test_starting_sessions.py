@@ -71,8 +71,16 @@ async def test_what_is_not_given_is_not_told(served: Served) -> None:
     session_id = SessionId(UUID(made["session_id"]))
     row = await history.read_session(served.gateway.backends, session_id)
     logged = await history.read_history(served.gateway.backends, session_id)
-    assert (row.context, row.config, row.continues) == ({}, {}, None)
-    assert (logged.context, logged.config, logged.start_state) == ({}, {}, None)
+    assert (row.context, row.config, row.continues) == (None, {}, None)
+    assert (logged.context, logged.config, logged.start_state) == (None, {}, None)
+
+
+async def test_an_empty_context_is_not_none(served: Served) -> None:
+    """A schema makes its own defaults of it, as in LangGraph."""
+    session_id = SessionId(UUID((await post(served, context={})).json()["session_id"]))
+    row = await history.read_session(served.gateway.backends, session_id)
+    logged = await history.read_history(served.gateway.backends, session_id)
+    assert (row.context, logged.context) == ({}, {})
 
 
 async def test_large_ones_become_artifacts(served: Served) -> None:

@@ -15,13 +15,13 @@ from langchain_core.messages import AIMessage, HumanMessage, RemoveMessage
 from langgraph.errors import GraphRecursionError
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.managed import RemainingSteps
-from langgraph.types import Command, RetryPolicy, Send
+from langgraph.types import Command, RetryPolicy, Send, interrupt
 from pydantic import BaseModel
 
 from app.errors import FoldFailed, FoldMismatch, NoCurrentStep, SnapshotVersionMismatch, UnstorableValue
 from tests.graphs import everything
 from tests.graphs.driving import drive, loaded, plain
-from workers.graph import fold, node_run
+from workers.graph import fold, invocation, node_run
 from workers.graph.fold import Fold
 from workers.graph.loading import LoadedWorkflow
 from workers.graph.results import StepResult
@@ -127,6 +127,22 @@ async def test_a_loop_goes_beyond_langgraphs_recursion_limit() -> None:
     graph.add_conditional_edges("count", again)
     outcome = await assert_like_plain(graph, {"count": 0})
     assert outcome.supersteps == 40
+
+
+async def test_an_answer_gives_all_steps_anew_where_langgraphs_own_limit_is_lowered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By `LANGGRAPH_DEFAULT_RECURSION_LIMIT`, which is read when LangGraph is imported."""
+    monkeypatch.setattr(invocation, "DEFAULT_RECURSION_LIMIT", 2)
+
+    async def asks(state: Log) -> Log:
+        return {"last": interrupt("go on?")}
+
+    graph = graph_of(a, asks, b)
+    for source, target in ((START, "a"), ("a", "asks"), ("asks", "b"), ("b", END)):
+        graph.add_edge(source, target)
+    ended = await drive(loaded(graph), {}, {"asks": ["yes"]})
+    assert ended.output == {"last": "yes", "entries": ["a", "b"]}
 
 
 async def test_a_join_waits_for_both() -> None:

@@ -10,6 +10,9 @@ from langgraph._internal._config import DEFAULT_RECURSION_LIMIT
 from workers.graph.copies import Graph
 from workers.graph.step_limits import DefaultStepLimit, StepLimit
 
+OUT_OF_REACH = 10_007
+"""LangGraph's limit where `LANGGRAPH_DEFAULT_RECURSION_LIMIT` says no other."""
+
 
 @dataclass(frozen=True, slots=True)
 class Invocation:
@@ -42,6 +45,10 @@ class Invocation:
     def limits_steps(self, graph: Graph) -> bool:
         """Says whether the session or the graph has a limit of its own."""
         return self._given_limit(graph) is not None
+
+    def counts_steps(self, graph: Graph) -> bool:
+        """Says whether a run may come to its limit; nobody comes to LangGraph's own, unless it was lowered."""
+        return self.limits_steps(graph) or DEFAULT_RECURSION_LIMIT < OUT_OF_REACH
 
     def _given_limit(self, graph: Graph) -> Any:
         return self.config.get("recursion_limit") or (graph.config or {}).get("recursion_limit")

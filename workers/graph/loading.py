@@ -125,7 +125,7 @@ class LoadedWorkflow:
 
     def notices_answers(self, invocation: Invocation) -> bool:
         """Says whether it makes a difference to the graph that LangGraph begins its run anew with an answer."""
-        counts_steps = bool(self.builder.managed) or invocation.limits_steps(self.attempts)
+        counts_steps = bool(self.builder.managed) or invocation.counts_steps(self.attempts)
         return counts_steps or bool(self.untracked)
 
 

@@ -54,4 +54,4 @@ class Snapshots:
 
 def invocation_of(given: SessionRow | History) -> Invocation:
     """What the session gives to its graph beside the state: by its row, or by its log."""
-    return Invocation(given.context or None, given.config)
+    return Invocation(given.context, given.config)

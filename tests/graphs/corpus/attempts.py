@@ -96,6 +96,21 @@ def retried_with_a_question() -> Graph:
     return with_policy(work, quickly(4, Busy))
 
 
+def retried_before_and_after_a_question() -> Graph:
+    """With each answer the node has all its tries again."""
+
+    def work(state: Log, runtime: Runtime[Any]) -> Log:
+        if happened("before") < 3:
+            raise Busy("before")
+        answer = interrupt("go on?")
+        if happened("after") < 3:
+            raise Busy("after")
+        assert runtime.execution_info is not None
+        return {"log": [answer, runtime.execution_info.node_attempt]}
+
+    return with_policy(work, quickly(3, Busy))
+
+
 def retried_inside() -> Graph:
     """Of a subgraph only the node that fails is run again."""
     inner = row(Log, ("paid", says("paid")))
@@ -166,6 +181,7 @@ CASES = [
     each("knows-its-attempt", knows_its_attempt()),
     each("sends", retried_sends()),
     each("with-a-question", retried_with_a_question(), answers=["yes"]),
+    each("before-and-after-a-question", retried_before_and_after_a_question(), answers=["yes"]),
     each("inside-a-subgraph", retried_inside()),
     each("timed-out", with_policy(always_slow, timeout=0.2), raises="NodeTimeoutError"),
     each("timed-out-and-retried", with_policy(slow, RetryPolicy(initial_interval=0.01), timeout=0.3)),

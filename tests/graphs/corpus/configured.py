@@ -25,6 +25,11 @@ class Who:
     level: int = 1
 
 
+@dataclass
+class Usual:
+    user: str = "anyone"
+
+
 class Where(BaseModel):
     city: str
     streets: list[str] = []
@@ -151,6 +156,7 @@ CASES = [
     each("context-model", in_context(Where), context={"city": "Bern", "streets": ["a"]}),
     each("context-typed-dict", in_context(Settings), context={"color": "red"}),
     each("context-none", in_context(Who)),
+    each("context-empty", in_context(Usual), context={}),
     each("context-and-a-question", in_context_with_a_question(), context={"user": "u"}, answers=["yes"]),
     each("context-that-does-not-fit", in_context(Who), context={"nobody": 1}, raises="nobody"),
     each("routed-by-context", routed_by_context(), context={"user": "u", "level": 5}),
