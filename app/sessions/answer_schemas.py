@@ -41,6 +41,9 @@ UNUSED = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", 
 """Keywords whose cost jsonschema does not let us bound; models of pydantic have none of them."""
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+_UNUSABLE = "a question's response_schema cannot be used"
+_BAD_REFERENCE = (Unresolvable, ValueError, TypeError, AttributeError)
+"""The last three where one leads to what is no schema, such as a name in `required`."""
 _PROBES: tuple[Any, ...] = (None, {}, [], "", 0)
 
 
@@ -67,6 +70,9 @@ def check_answer(schema: Any, answer: Any) -> None:
         return
     try:
         errors = [best_match([error]) for error in islice(validator.iter_errors(answer), MAX_FAULTS)]
+    except Unresolvable as error:  # below an `$id` a reference may lead elsewhere
+        logger.warning(_UNUSABLE, error=_shortened(str(error)))
+        return
     except _TooLong:
         raise BadAnswer("the answer is too large to be checked against what the step asks for", schema=schema) from None
     except RecursionError:
@@ -87,12 +93,20 @@ def _validator(schema: Any) -> Validator | None:
         bounded = extend(draft, _bounded({**draft.VALIDATORS, **_OURS}))  # type: ignore[no-untyped-call]  # theirs
         own = {name: value for name, value in schema.items() if name != "$schema"}
         validator: Validator = bounded(own, registry=Registry(), format_checker=_FORMATS)
-        for probe in _PROBES:  # a reference that leads nowhere, or round in a circle
-            [*validator.iter_errors(probe)]
-    except (SchemaError, Unresolvable, RecursionError, _TooLong) as error:
-        logger.warning("a question's response_schema cannot be used", error=_shortened(str(error)))
+        for part in (own, *({"$ref": reference} for reference in _references(own))):
+            for probe in _PROBES:  # a reference that leads nowhere, or round in a circle, or to what is no schema
+                [*validator.evolve(schema=part).iter_errors(probe)]
+    except (SchemaError, *_BAD_REFERENCE, RecursionError, _TooLong) as error:
+        logger.warning(_UNUSABLE, error=_shortened(str(error)))
         return None
     return validator
+
+
+def _references(schema: Any) -> set[str]:
+    """All of them: what only some answers come to is tried, too."""
+    parts = schema if isinstance(schema, list) else schema.values() if isinstance(schema, dict) else ()
+    own = schema.get("$ref") if isinstance(schema, dict) else None
+    return ({own} if isinstance(own, str) else set[str]()).union(*map(_references, parts))
 
 
 def _is_simple(schema: Any) -> bool:
