@@ -52,7 +52,7 @@ StellwerkError
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -289,9 +289,9 @@ class EmbeddedServerError(StellwerkError):
 MAX_DESCRIPTION = 4000
 
 
-def describe(error: BaseException) -> str:
-    """One line for the log, with the error's type."""
-    text = one_line(str(error))
+def describe(error: BaseException, redact: Callable[[str], str] = str) -> str:
+    """One line for the log, with the error's type. What is cut short is redacted before: half a secret is none."""
+    text = one_line(redact(str(error)))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

@@ -5,6 +5,7 @@ patterns are matched in linear time, and what takes too long is refused. A schem
 nothing: the node says what it thinks of the answer.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, timedelta
@@ -41,6 +42,9 @@ UNUSED = frozenset({"unevaluatedProperties", "unevaluatedItems", "$dynamicRef", 
 """Keywords whose cost jsonschema does not let us bound; models of pydantic have none of them."""
 
 Keyword = Callable[[Any, Any, Any, Any], Iterator[ValidationError] | None]
+_UNUSABLE = "a question's response_schema cannot be used"
+_BAD_REFERENCE = (Unresolvable, ValueError, TypeError, AttributeError)
+"""The last three where one leads to what is no schema, such as a name in `required`."""
 _PROBES: tuple[Any, ...] = (None, {}, [], "", 0)
 
 
@@ -67,6 +71,9 @@ def check_answer(schema: Any, answer: Any) -> None:
         return
     try:
         errors = [best_match([error]) for error in islice(validator.iter_errors(answer), MAX_FAULTS)]
+    except Unresolvable as error:  # below an `$id` a reference may lead elsewhere
+        logger.warning(_UNUSABLE, error=_shortened(str(error)))
+        return
     except _TooLong:
         raise BadAnswer("the answer is too large to be checked against what the step asks for", schema=schema) from None
     except RecursionError:
@@ -87,12 +94,20 @@ def _validator(schema: Any) -> Validator | None:
         bounded = extend(draft, _bounded({**draft.VALIDATORS, **_OURS}))  # type: ignore[no-untyped-call]  # theirs
         own = {name: value for name, value in schema.items() if name != "$schema"}
         validator: Validator = bounded(own, registry=Registry(), format_checker=_FORMATS)
-        for probe in _PROBES:  # a reference that leads nowhere, or round in a circle
-            [*validator.iter_errors(probe)]
-    except (SchemaError, Unresolvable, RecursionError, _TooLong) as error:
-        logger.warning("a question's response_schema cannot be used", error=_shortened(str(error)))
+        for part in (own, *({"$ref": reference} for reference in _references(own))):
+            for probe in _PROBES:  # a reference that leads nowhere, or round in a circle, or to what is no schema
+                [*validator.evolve(schema=part).iter_errors(probe)]
+    except (SchemaError, *_BAD_REFERENCE, RecursionError, _TooLong) as error:
+        logger.warning(_UNUSABLE, error=_shortened(str(error)))
         return None
     return validator
+
+
+def _references(schema: Any) -> set[str]:
+    """All of them: what only some answers come to is tried, too."""
+    parts = schema if isinstance(schema, list) else schema.values() if isinstance(schema, dict) else ()
+    own = schema.get("$ref") if isinstance(schema, dict) else None
+    return ({own} if isinstance(own, str) else set[str]()).union(*map(_references, parts))
 
 
 def _is_simple(schema: Any) -> bool:
@@ -177,6 +192,19 @@ def _check_unique(validator: Any, wanted: bool, instance: Any, schema: Any) -> I
             yield ValidationError(f"{instance!r} has non-unique elements")
 
 
+def _check_multiple_of(validator: Any, divisor: float, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    """As pydantic does it, in whose eyes 0.3 is a multiple of 0.1."""
+    if not validator.is_type(instance, "number"):
+        return
+    if isinstance(divisor, int) and isinstance(instance, int):
+        is_one = instance % divisor == 0
+    else:
+        rest = abs(math.fmod(instance, divisor))
+        is_one = min(rest, abs(rest - divisor)) <= abs(instance) / 1e9
+    if not is_one:
+        yield ValidationError(f"{instance!r} is not a multiple of {divisor!r}")
+
+
 def _as_integer(value: Any) -> Any:
     match value:
         case float() if value.is_integer() and abs(value) < 2**53:
@@ -193,6 +221,7 @@ _OURS: Mapping[str, Keyword] = {
     "pattern": _check_pattern,
     "patternProperties": _check_pattern_properties,
     "additionalProperties": _check_additional_properties,
+    "multipleOf": _check_multiple_of,
     "uniqueItems": _check_unique,
 }
 

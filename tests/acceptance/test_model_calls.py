@@ -78,8 +78,11 @@ async def test_threads_errors_and_what_was_left(cluster: Cluster) -> None:
     cluster.start_worker(TALKING)
     (call,) = of(await run(cluster, "in_a_thread"), "model")
     assert call["response"]["content"] == "from a thread"
-    (failed,) = of(await run(cluster, "fails"), "model")
+    events = await run(cluster, "fails")
+    (failed,) = of(events, "model")
     assert failed["error"] == "ValueError: [redacted] is wrong" and failed["response"] is None
+    assert "[redacted] is wrong" in of(events, "session")[-1]["reason"]
+    assert CANARY not in str(events), "the error goes on to the step and its session"
     (mine,) = of(await run(cluster, "records_itself"), "model")
     assert mine["agent"] == "me"
     events = await run(cluster, "leaves")

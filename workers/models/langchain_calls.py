@@ -159,7 +159,10 @@ class Calls(BaseCallbackHandler):
 
     async def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         result = kwargs.get("response")
-        await self._model_ends(run_id, result if isinstance(result, LLMResult) else None, describe(error))
+        await self._model_ends(run_id, result if isinstance(result, LLMResult) else None, self._told(error))
+
+    def _told(self, error: BaseException) -> str:
+        return describe(error, self._recorder.redactor.text)
 
     async def _model_ends(self, run_id: UUID, result: LLMResult | None, error: str | None) -> None:
         begun = self._recorder.begun(run_id)
@@ -185,7 +188,7 @@ class Calls(BaseCallbackHandler):
         elif isinstance(error, GraphBubbleUp):  # it asked a question, and runs again with the answer
             self._recorder.forget(run_id)
         else:
-            await self._tool_ends(run_id, None, describe(error))
+            await self._tool_ends(run_id, None, self._told(error))
 
     async def _tool_ends(self, run_id: UUID, answer: Any, error: str | None) -> None:
         begun = self._recorder.begun(run_id)
@@ -201,7 +204,7 @@ class Calls(BaseCallbackHandler):
         await self._tool_ends(run_id, found, None)
 
     async def on_retriever_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        await self._tool_ends(run_id, None, describe(error))
+        await self._tool_ends(run_id, None, self._told(error))
 
 
 class StreamingCalls(Calls):

@@ -15,13 +15,7 @@ from uuid import UUID, uuid4
 import structlog
 from langchain_core.callbacks import BaseCallbackHandler
 
-from app.errors import (
-    LeaseLost,
-    NotFound,
-    NotNow,
-    StreamClosed,
-    describe,
-)
+from app.errors import LeaseLost, NotFound, NotNow, StreamClosed, describe
 from app.events.group_commit import GroupCommit
 from app.progress import SessionId, current_step
 from app.redaction import Redactor
@@ -169,7 +163,7 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        redactor = Redactor(self.backends.settings.secrets())
+        redactor = self._redactor
         reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop(), redactor)
         workspace = AttemptWorkspace(claim, self.workspaces)
         try:
@@ -187,8 +181,8 @@ class Runner:
             await self._postpone(claim, error)
             return
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
-            logger.warning("the attempt failed", error=describe(error), exc_info=error)
-            await self._fail(claim, describe(error), try_after(error, workflow, claim.step))
+            logger.warning("the attempt failed", error=self._told(error), exc_info=error)
+            await self._fail(claim, self._told(error), try_after(error, workflow, claim.step))
             return
         else:
             recorded = await self._record(workflow, claim, outcome, workspace)
@@ -227,16 +221,24 @@ class Runner:
         except LeaseLost:
             pass  # perhaps by ourselves: the connection died after the commit
         except Unrecordable as error:
-            logger.warning("what the attempt returned cannot be recorded", error=describe(error.cause))
-            await self._fail(claim, describe(error.cause), error.next_try, returned=error.shown)
+            logger.warning("what the attempt returned cannot be recorded", error=self._told(error.cause))
+            await self._fail(claim, self._told(error.cause), error.next_try, returned=self._redactor.value(error.shown))
             return None
         else:
             advance = partial(self.advancer.advance, owed)
         self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
         return advance
 
+    @property
+    def _redactor(self) -> Redactor:
+        return Redactor(self.backends.settings.secrets())
+
+    def _told(self, error: BaseException) -> str:
+        """For the log, where many may read what an agent's libraries say of their keys."""
+        return describe(error, self._redactor.text)
+
     async def _postpone(self, claim: Claim, error: NotNow) -> None:
-        await patiently(partial(attempts.postpone_step, self.backends, claim, describe(error), error.delay))
+        await patiently(partial(attempts.postpone_step, self.backends, claim, self._told(error), error.delay))
         self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
 
     async def _fail(self, claim: Claim, error: str, try_again: NextTry, *, returned: Any = None) -> None:
