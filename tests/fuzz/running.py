@@ -1,5 +1,6 @@
 """The two runs of a random graph, and a third that folds the log of the second again."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ MOST_SUPERSTEPS = 60
 
 Script = dict[tuple[int, str], list[str]]
 """The questions of a step, by superstep and path, in the order in which they were answered."""
+
+_PUSHED = re.compile(r"\('__pregel_push', \d+, False\)")
 
 
 def answer_to(question: Any) -> Any:
@@ -173,4 +176,9 @@ def path_of(task: PregelTask) -> str:
 
 
 def counted(calls: Iterable[Seen]) -> Counter[str]:
-    return Counter(without_ids(f"{call.node} at {call.place} saw {call.saw}") for call in calls)
+    return Counter(without_ids(f"{call.node} at {_place(call)} saw {call.saw}") for call in calls)
+
+
+def _place(call: Seen) -> str:
+    """Which of several `Send`s in one step is answered first is LangGraph's to choose where they ask the same."""
+    return _PUSHED.sub("sent", str(call.place)) if "." in call.node else str(call.place)
