@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from secrets import token_hex
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,7 @@ from langchain_core.messages import HumanMessage
 from langgraph.store.base import (
     BaseStore,
     GetOp,
+    InvalidNamespaceError,
     Item,
     ListNamespacesOp,
     MatchCondition,
@@ -88,6 +90,17 @@ async def test_a_value_that_cannot_be_kept_is_refused_and_nothing_is_written(our
 async def test_what_postgres_cannot_keep_or_count_is_refused(ours: PostgresStore, op: Any) -> None:
     with pytest.raises(ValueError, match=r"strings|surrogates|negative"):
         await ours.abatch([op])
+
+
+async def test_a_key_is_as_long_as_an_index_takes(ours: PostgresStore) -> None:
+    text = token_hex(1400)  # which does not get shorter when it is compressed
+    longest = text[: store_module.MOST_BYTES - 3 * store_module.PER_TEXT - 2]
+    await ours.aput(("a", "b"), longest, {})
+    assert await ours.aget(("a", "b"), longest)
+    with pytest.raises(InvalidNamespaceError, match=r"2,401 bytes with its namespace; 2,400 are possible"):
+        await ours.abatch([PutOp(("a", "b"), "first", {}), PutOp(("a", "b"), f"{longest}x", {})])
+    assert await ours.aget(("a", "b"), "first") is None
+    assert await ours.aget(("a", "b"), text) is None, "there is none, and asking is no fault"
 
 
 async def test_a_search_that_would_read_too_much_is_refused(home: OwnLoop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,9 @@ from workers.stores.seeds import Seeds
 
 NO_SEEDS = Seeds({})
 PAGE = 500
+MOST_BYTES = 2400
+"""Of a key with the labels of its namespace: an index of Postgres takes 2,704 with what it adds."""
+PER_TEXT = 8
 MOST_SCORED = 20_000
 """A search by meaning reads all items below its namespace, some 10 KB each, into memory."""
 
@@ -138,8 +141,11 @@ class PostgresStore(BaseStore):
 def _check(op: Any) -> None:
     """Raises ValueError for what Postgres cannot keep or count, and for what is no operation."""
     match op:
-        case GetOp() | PutOp():
+        case GetOp():
             _check_texts(*op.namespace, op.key)
+        case PutOp():
+            _check_texts(*op.namespace, op.key)
+            _check_length(*op.namespace, op.key)
         case SearchOp():
             _check_texts(*op.namespace_prefix)
             _check_numbers(limit=op.limit, offset=op.offset)
@@ -158,6 +164,15 @@ def _check_texts(*texts: Any) -> None:
             raise InvalidNamespaceError(
                 f"{text!r} cannot be a key or a label of a namespace: Postgres keeps neither NUL nor lone surrogates"
             )
+
+
+def _check_length(*texts: str) -> None:
+    length = sum(len(text.encode()) + PER_TEXT for text in texts)
+    if length > MOST_BYTES:
+        raise InvalidNamespaceError(
+            f"the key that begins with {texts[-1][:40]!r} has {length:,} bytes with its namespace; {MOST_BYTES:,} are"
+            f" possible, {PER_TEXT} of which each label and the key take for themselves. Use a digest of it"
+        )
 
 
 def _encodable(text: str) -> bool:
