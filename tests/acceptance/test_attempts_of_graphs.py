@@ -1,7 +1,10 @@
-"""How often a real worker tries a node: as its graph says, and never again for what cannot be recorded."""
+"""What a graph says of its attempts holds on a real worker, what cannot be recorded, and turns of one conversation."""
 
 from pathlib import Path
 
+from app.principals.model import OWNER
+from app.sessions import service
+from app.sessions.model import NewSession
 from tests.cluster import cluster_on
 
 UNKEPT = "tests.graphs.unkept"
@@ -29,3 +32,18 @@ async def test_a_policy_of_the_graph_says_how_often(database_url: str, redis_url
     assert view.status == "succeeded"
     assert view.result["log"] == ["at last"]
     assert view.steps[0].attempt == 4
+
+
+async def test_a_session_goes_on_from_the_end_of_another_one_and_is_rebuilt_without_it(
+    database_url: str, redis_url: str, home: Path
+) -> None:
+    async with cluster_on(database_url, redis_url, home) as cluster:
+        cluster.start_worker(UNKEPT)
+        session_id = await cluster.create("turns", log=["begun"])
+        for turn in (1, 2, 3):
+            view = await cluster.ended(session_id)
+            assert view.status == "succeeded", view.reason
+            new = NewSession(task="go on", workflow="turns", input={"log": [f"said {turn}"]}, continues=session_id)
+            session_id = (await service.create_session(cluster.backends, new, principal=OWNER))[0].session_id
+        view = await cluster.ended(session_id)
+    assert view.result["log"] == ["begun", "turn 1", "said 1", "turn 3", "said 2", "turn 5", "said 3", "turn 7"]

@@ -1,4 +1,4 @@
-"""Graphs whose steps return what no log can hold, and one whose policy says how often it is tried."""
+"""A graph whose step returns what no log can hold, one whose policy says how often it is tried, one for turns."""
 
 from typing import Any
 
@@ -29,7 +29,12 @@ def graph_of(node: Any, **said: Any) -> Workflow:
     return Workflow(graph)
 
 
+def say(state: Any) -> Any:
+    return {"log": [f"turn {len(state['log'])}"]}
+
+
 WORKFLOWS = {
+    "turns": graph_of(say),
     "unkept": graph_of(returns_a_generator),
     "flaky": graph_of(
         flaky, retry_policy=RetryPolicy(max_attempts=5, initial_interval=0.01, jitter=False, retry_on=ValueError)
