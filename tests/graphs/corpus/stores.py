@@ -164,6 +164,38 @@ def before_a_question() -> Any:
     return stored(row(Log, ask))
 
 
+def counted() -> Any:
+    """Each of five steps adds one to what the steps before have counted, wherever they ran."""
+
+    def count(name: str) -> Any:
+        async def add(state: Log, runtime: Runtime[Any]) -> Log:
+            found = await of(runtime).aget(("counted",), "n")
+            number = (found.value["n"] if found else 0) + 1
+            await of(runtime).aput(("counted",), "n", {"n": number})
+            return {"log": [f"{name} {number}"]}
+
+        return add
+
+    return stored(row(Log, *((name, count(name)) for name in "abcde")))
+
+
+def listed() -> Any:
+    async def fill(state: Log, runtime: Runtime[Any]) -> Log:
+        for user in ("u1", "u2", "u3"):
+            await of(runtime).aput(("listed", user), "profile", {"name": user})
+        return {"log": ["filled"]}
+
+    async def look(state: Log, runtime: Runtime[Any]) -> Log:
+        found = await of(runtime).asearch(("listed",), query=None, limit=2)
+        return {"log": [[item.value["name"] for item in found]]}
+
+    async def again(state: Log, runtime: Runtime[Any]) -> Log:
+        found = await of(runtime).asearch(("listed",), limit=10, offset=2)
+        return {"log": [[item.value["name"] for item in found]]}
+
+    return stored(row(Log, fill, look, again))
+
+
 def each(name: str, graph: Any, **more: Any) -> Case:
     return Case(f"store-{name}", "store", graph, {"log": []}, **more)
 
@@ -176,6 +208,8 @@ CASES = [
     each("namespaces", namespaces()),
     each("in-batches", in_batches()),
     each("in-sends", in_sends()),
+    each("counted", counted()),
+    each("listed", listed()),
     each("in-parallel", in_parallel()),
     each("in-a-subgraph", in_a_subgraph()),
     each("before-a-question", before_a_question(), answers=["yes"]),

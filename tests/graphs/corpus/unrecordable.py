@@ -57,6 +57,21 @@ def in_a_command() -> Graph:
     return row(Log, give)
 
 
+def nested_dicts(depth: int) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+def nested_in_a_command() -> Graph:
+    def give(state: Any) -> Any:
+        happened("paid")
+        return Command(update={"log": [nested(300)]})
+
+    return row(Log, give)
+
+
 def in_a_send() -> Graph:
     def give(state: Any) -> Any:
         happened("paid")
@@ -86,5 +101,7 @@ CASES = [
         each(f"nested-{depth}", returning(lambda depth=depth: nested(depth)), "nested")
         for depth in (254, 300, 340, 5000)
     ),
+    each("nested-dicts", returning(lambda: nested_dicts(300)), "nested"),
+    each("nested-in-a-command", nested_in_a_command(), "nested"),
     each("circular", returning(circular), "nested"),
 ]
