@@ -1,13 +1,13 @@
 """The two runs of a random graph, and a third that folds the log of the second again."""
 
-import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 from langchain_core.runnables import RunnableConfig
+from langgraph._internal._constants import INTERRUPT
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.types import Command, PregelTask
 
@@ -25,8 +25,6 @@ MOST_SUPERSTEPS = 60
 
 Script = dict[tuple[int, str], list[str]]
 """The questions of a step, by superstep and path, in the order in which they were answered."""
-
-_PUSHED = re.compile(r"\('__pregel_push', \d+, False\)")
 
 
 def answer_to(question: Any) -> Any:
@@ -147,7 +145,8 @@ async def plain(workflow: LoadedWorkflow, world: World, script: Script) -> Endin
             superstep = finished_supersteps(saver, config) + 1
             resume = {}
             for task in (task for task in state.tasks if task.interrupts):
-                asked = _next_question(task, open_script.get((superstep, path_of(task)), []))
+                open_now = in_order(saver, task.interrupts)
+                asked = _next_question(open_now, open_script.get((superstep, path_of(task)), []))
                 ending.questions[repr(asked.value)] += 1
                 resume[asked.id] = answer_to(asked.value)
             next_input = Command(resume=resume) if resume else None
@@ -165,9 +164,20 @@ def finished_supersteps(saver: InMemorySaver, config: RunnableConfig) -> int:
     return latest.metadata["step"] if latest else 0
 
 
-def _next_question(task: PregelTask, script: list[str]) -> Any:
+def _next_question(questions: Sequence[Any], script: list[str]) -> Any:
     wanted = script.pop(0) if script else None
-    return next((question for question in task.interrupts if question.value == wanted), task.interrupts[0])
+    return next((question for question in questions if question.value == wanted), questions[0])
+
+
+def in_order(saver: InMemorySaver, questions: Sequence[Any]) -> list[Any]:
+    """By the paths of the tasks that asked, the outermost first: two branches may ask the same."""
+    places: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for (_, namespace, _), writes in saver.writes.items():
+        for _, channel, value, path in writes.values():
+            if channel == INTERRUPT:
+                for question in saver.serde.loads_typed(value):
+                    places[question.id].append((namespace.count("|") + bool(namespace), path))
+    return sorted(questions, key=lambda question: sorted(places[question.id]))
 
 
 def path_of(task: PregelTask) -> str:
@@ -176,9 +186,4 @@ def path_of(task: PregelTask) -> str:
 
 
 def counted(calls: Iterable[Seen]) -> Counter[str]:
-    return Counter(without_ids(f"{call.node} at {_place(call)} saw {call.saw}") for call in calls)
-
-
-def _place(call: Seen) -> str:
-    """Which of several `Send`s in one step is answered first is LangGraph's to choose where they ask the same."""
-    return _PUSHED.sub("sent", str(call.place)) if "." in call.node else str(call.place)
+    return Counter(without_ids(f"{call.node} at {call.place} saw {call.saw}") for call in calls)

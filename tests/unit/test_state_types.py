@@ -93,7 +93,10 @@ graph.add_edge(START, "node")
 WORKFLOWS = {"flow": Workflow(graph)}
 """
 SHAPES = "from dataclasses import dataclass\n@dataclass\nclass Shape:\n    x: int\n"
-LOAD = "import sys, orjson\nfrom workers.graph.loading import load_workflows\nflow = load_workflows(['flow'])['flow']\n"
+LOAD = """import sys, orjson
+from workers.graph.loading import load_workflows
+flow = load_workflows(['flow']).served['flow']
+"""
 
 
 def _python(code: str, directory: Path, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
