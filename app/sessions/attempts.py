@@ -182,7 +182,7 @@ async def fail_step(
         if not retryable or failures >= row.max_attempts:
             await _fail_for_good(work, row, error)
             return None
-        delay = delay or retry_delay(failures, backends.settings.retry_delay)
+        delay = retry_delay(failures, backends.settings.retry_delay) if delay is None else delay
         await _next_attempt(work, row, failures=failures, lost=row.lost, delay=delay, error=error)
         return delay
 

@@ -141,7 +141,6 @@ class StepRow:
     lost: int
     max_attempts: int
     time_limit_ms: int
-    input: bytes | None
     lease_token: UUID | None
     node_snapshot: bytes | None
     answer: Any
@@ -155,7 +154,10 @@ class StepRow:
 
 @dataclass(frozen=True, slots=True)
 class NewStep:
-    """A step that a fold found pending. `input` is None when the node reads the state."""
+    """A step that a fold found pending. `input` is None when the node reads the state.
+
+    A worker reads it from the snapshot; the row has it for workers of before, which may run beside it in an upgrade.
+    """
 
     task_path: str
     agent: str

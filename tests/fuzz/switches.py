@@ -96,7 +96,6 @@ OCCURRING: Final = (
     "message: text",
     "message: several",
     "message: shared",
-    "message: shared",
     "message without a reducer",
     "untracked value",
     "managed input",

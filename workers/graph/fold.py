@@ -245,13 +245,8 @@ class _FoldRun:
             finished=not tasks,
             output=None if tasks else self._output(state),
             values=state.values,
-            final_state=None if tasks else self._final_state(),
+            final_state=None if tasks else self._snapshot.final_state(forgets=self._untracked),
         )
-
-    def _final_state(self) -> dict[str, Any]:
-        final = self._snapshot.final_state()
-        values = final["channel_values"].items()
-        return {**final, "channel_values": {name: value for name, value in values if name not in self._untracked}}
 
     def _steps(self, state: StateSnapshot, tasks: Mapping[str, PregelTask]) -> list[PendingStep]:
         return [

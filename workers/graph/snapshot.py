@@ -5,7 +5,7 @@ written one by one, so that a step that was sent need not read what its siblings
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from uuid import UUID
@@ -69,9 +69,11 @@ class Snapshot:
         snapshot.kept = state["kept"]
         return snapshot
 
-    def final_state(self) -> dict[str, Any]:
-        """What another session may go on from: nothing is open, and untracked values are forgotten."""
+    def final_state(self, *, forgets: Set[str]) -> dict[str, Any]:
+        """What another session may go on from, nothing being open; `forgets` are channels whose values end here."""
         checkpoint = self.checkpoint()
+        for name in forgets:
+            checkpoint["channel_values"].pop(name, None)
         state: dict[str, Any] = {part: checkpoint[part] for part in _STATE}
         return {**state, "step": self.superstep, "kept": self.kept}
 

@@ -1,13 +1,11 @@
 """A call of a model or a tool as it is recorded: readable, without secrets, or only its digest. Pure."""
 
 import hashlib
-import reprlib
 from dataclasses import replace
 from typing import Any, Literal
 
 import orjson
 
-from app.events.encoding import printable
 from app.progress import ModelCall, ToolCall
 from app.redaction import Redactor
 from workers.graph.codec import readable
@@ -38,7 +36,7 @@ def kept_tool_call(call: ToolCall, redactor: Redactor, how: RecordModels) -> Too
 def _kept(value: Any, redactor: Redactor, how: RecordModels) -> Any:
     if value is None:
         return None
-    told = _readable(value)
+    told = readable(value)
     return redactor.value(told) if how == "full" else digest(told)
 
 
@@ -46,11 +44,3 @@ def digest(told: Any) -> dict[str, Any]:
     """Of its JSON with sorted keys and without spaces, before anything was redacted: whoever has it can compare."""
     content = orjson.dumps(told, option=orjson.OPT_SORT_KEYS)
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-
-
-def _readable(value: Any) -> Any:
-    """A call that was made is recorded, whatever its values are."""
-    try:
-        return readable(value)
-    except (ValueError, RecursionError):  # it holds itself, or is nested without end
-        return printable(reprlib.repr(value))

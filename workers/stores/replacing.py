@@ -50,7 +50,7 @@ def store_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseStor
 
 def cache_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseCache[Any] | None:
     """Costs next to nothing: make one for each attempt."""
-    cache = _cache(workflow)
+    cache = workflow.compiled.cache
     if cache is None or type(cache) is not InMemoryCache:
         return cache
     # A serializer that the user chose may encrypt.
@@ -61,7 +61,7 @@ def cache_for(workflow: LoadedWorkflow, home: OwnLoop, project: str) -> BaseCach
 def tell_what_is_replaced(workflows: Iterable[LoadedWorkflow]) -> None:
     """Logs a line for each store or cache that is replaced, or should be and cannot be."""
     for workflow in workflows:
-        store, cache = workflow.store, _cache(workflow)
+        store, cache = workflow.store, workflow.compiled.cache
         for kept, known in ((store, InMemoryStore), (cache, InMemoryCache)):
             if type(kept) is known:
                 logger.info(
@@ -73,10 +73,6 @@ def tell_what_is_replaced(workflows: Iterable[LoadedWorkflow]) -> None:
                     f"its {type(kept).__name__} keeps what it has in memory, so each worker has another one",
                     workflow=workflow.name,
                 )
-
-
-def _cache(workflow: LoadedWorkflow) -> BaseCache[Any] | None:
-    return workflow.compiled.cache
 
 
 def _index(store: InMemoryStore) -> IndexConfig | None:
