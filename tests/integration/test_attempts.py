@@ -187,3 +187,10 @@ async def test_a_fold_is_committed_once_whether_in_one_call_or_with_artifacts(ba
     state = await history.read_session(backends, session_id)
     assert (state.snapshot, state.snapshot_version, state.folded_superstep) == (b"next", 2, 1)
     assert (state.last_step, state.base_commit, state.next_superstep) == (2, "c0ffee", 2)
+
+
+@pytest.mark.parametrize("delay", [timedelta(0), timedelta(seconds=7)])
+async def test_the_wait_of_a_policy_holds_also_where_it_is_none(backends: Backends, delay: timedelta) -> None:
+    session_id = await queued(backends, "a")
+    failed = await claimed(backends, session_id)
+    assert await attempts.fail_step(backends, failed, "not yet", retryable=True, delay=delay) == delay
