@@ -46,7 +46,7 @@ class LoneProcess:
 
     async def falls_silent(self) -> None:
         """Returns when it has said nothing for a while, as it did perhaps already."""
-        while (left := self._last_sign + SILENT_SECONDS - time.monotonic()) > 0:
+        while (left := self._last_sign + SILENT_SECONDS - time.monotonic()) > 0:  # noqa: ASYNC110 - there is no event
             await asyncio.sleep(left)
 
     def kill(self) -> None:
