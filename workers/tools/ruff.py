@@ -21,6 +21,7 @@ from workers.tools.sifting import sift
 TIME_LIMIT = timedelta(minutes=10)
 TRIAL_TIME_LIMIT = timedelta(seconds=20)
 MAX_TRIALS = 24
+ONLY_LOOK = ("--no-fix", "--no-fix-only")  # a project's `fix-only = true` wins over the former alone
 EXIT_CODES = (0, 1)  # 1: it found something; others: it could not do its work
 
 
@@ -53,7 +54,7 @@ class Ruff:
         return cls(worktree, isolated=True, problem=_said(done)) if _failed(done) else cls(worktree)
 
     async def check(self) -> list[Finding]:
-        done = await self._run_on_all("check", "--no-fix", "--output-format", "json-lines")
+        done = await self._run_on_all("check", *ONLY_LOOK, "--output-format", "json-lines")
         if _failed(done):
             raise ToolFailed(f"ruff check failed: {_said(done)}")
         return await asyncio.to_thread(self._findings, done.stdout)
@@ -89,7 +90,7 @@ class Ruff:
         return await self._run(*command, files=[file for file in files if file in kept])
 
     async def _is_survived(self, files: Sequence[str]) -> bool:
-        return not _failed(await self._run("check", "--no-fix", "--quiet", files=files, time_limit=TRIAL_TIME_LIMIT))
+        return not _failed(await self._run("check", *ONLY_LOOK, "--quiet", files=files, time_limit=TRIAL_TIME_LIMIT))
 
     async def _files(self) -> list[str] | None:
         """None, which means all; a list if a link leads outside, for ruff would write through it."""
