@@ -15,12 +15,15 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no typ
 from app.errors import ToolFailed
 from workers.children.guarded import Completed, project_environment, run_guarded
 from workers.children.scratch import scratch_directory
+from workers.reading.files import shown_name
 from workers.tools.files import leaves, links_that_leave
 from workers.tools.sifting import sift
 
 TIME_LIMIT = timedelta(minutes=10)
 TRIAL_TIME_LIMIT = timedelta(seconds=20)
 MAX_TRIALS = 24
+MAX_SAID_CHARACTERS = 500
+"""Of an error, which may quote the project at length."""
 ONLY_LOOK = ("--no-fix", "--no-fix-only")  # a project's `fix-only = true` wins over the former alone
 EXIT_CODES = (0, 1)  # 1: it found something; others: it could not do its work
 
@@ -164,4 +167,5 @@ def _said(done: Completed) -> str:
     if done.timed_out:
         return f"it took longer than {TIME_LIMIT}"
     text = " ".join(done.stderr.decode(errors="replace").split())
-    return text.removeprefix("ruff failed ").removeprefix("Cause: ") or f"it ended with {done.returncode}"
+    said = shown_name(text.removeprefix("ruff failed ").removeprefix("Cause: ")[:MAX_SAID_CHARACTERS])
+    return said or f"it ended with {done.returncode}"
