@@ -9,6 +9,8 @@ from typing import Final
 from uuid import UUID
 
 from app.errors import BadPath, GitFailed
+from workers.reading.files import LeftOut
+from workers.workspace.cloned import take_out_what_does_not_fit
 from workers.workspace.git import ATTRIBUTES, Git, clean_environment, execute
 from workers.workspace.importer import REF
 from workers.workspace.project import Limits
@@ -27,7 +29,7 @@ class Origin:
     base: str | None
 
 
-def clone(git: Git, repo: str, *, protocols: tuple[str, ...], limits: Limits) -> None:
+def clone(git: Git, repo: str, *, protocols: tuple[str, ...], limits: Limits, left_out: LeftOut) -> None:
     """Raises BadPath."""
     address = REPO_ADDRESS.fullmatch(repo)
     if not address or (address["scheme"] or "ssh") not in protocols:
@@ -45,11 +47,7 @@ def clone(git: Git, repo: str, *, protocols: tuple[str, ...], limits: Limits) ->
     except GitFailed as error:
         raise BadPath(f"{repo} cannot be cloned: {error}") from error
     set_attributes(git)
-    sizes = [line.split()[3] for line in git.text("ls-tree", "-r", "-l", REF).splitlines()]
-    if len(sizes) > limits.max_files:
-        raise BadPath(f"{repo} holds more than {limits.max_files:,} files.")
-    if sum(int(size) for size in sizes if size != "-") > limits.max_bytes:
-        raise BadPath(f"{repo} holds more than {limits.max_bytes:,} bytes.")
+    take_out_what_does_not_fit(git, repo, limits, left_out)
 
 
 def take_over(git: Git, parent: Path, commit: str) -> None:

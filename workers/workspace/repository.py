@@ -135,7 +135,7 @@ class Workspaces:
                 prefix, left_out = parent.prefix, read_left_out(parent.home)
                 take_over(git, parent.gitdir, origin.base or parent.initial)
             elif origin.repo is not None:
-                clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits)
+                clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits, left_out=left_out)
             else:
                 git.gitdir.mkdir()
                 git.run("init", "--quiet", "--bare", "--initial-branch=initial", "--template=")
