@@ -6,8 +6,8 @@ from app.progress import report_progress
 from workers.agents.state import RepairState
 from workers.agents.writing import write
 from workers.models.providers import choose
+from workers.reading.files import shown_name
 from workers.settings import current_settings
-from workers.tools.files import shown
 from workers.tools.ruff import Ruff
 from workers.workspace.checkout import Checkout
 from workers.workspace.current import current_worktree
@@ -39,7 +39,7 @@ async def apply_plan(state: RepairState) -> RepairState:
     await report_progress(0.6, f"📐 Formatting {len(targets)} file(s): {formatting['reason']}")
     await ruff.format(targets, formatting["options"])
 
-    files = [shown(file) for file in await asyncio.to_thread(checkout.changed)]
+    files = [shown_name(file) for file in await asyncio.to_thread(checkout.changed)]
     await report_progress(
         1.0, f"✅ Repaired {len(files)} file(s)", phase="result", details={"files": files[:MAX_SHOWN]}
     )

@@ -13,10 +13,11 @@ from workers.agents.architect import suite_result
 from workers.agents.reviewing import review
 from workers.agents.state import RepairState, SuiteResult
 from workers.models.providers import choose
+from workers.reading.files import shown_name
 from workers.settings import current_settings
-from workers.tools.files import shown
+from workers.tools.conventions import Suite, read_conventions
 from workers.tools.outcome import TestOutcome
-from workers.tools.project_tests import Suite, find_suite, run_suite
+from workers.tools.project_tests import run_suite
 from workers.tools.ruff import Ruff, findings_by_file
 from workers.tools.sifting import sift
 from workers.workspace.checkout import Checkout
@@ -49,7 +50,7 @@ async def sift_changes(state: RepairState) -> RepairState:
 
     findings_after = len(await ruff.check())
     before = state["findings_before"]
-    named = {shown(file): reason for file, reason in taken_back.items()}
+    named = {shown_name(file): reason for file, reason in taken_back.items()}
     await report_progress(
         1.0,
         f"✅ Findings: {before:,} before, {findings_after:,} after; took back {len(taken_back)} file(s)",
@@ -66,7 +67,7 @@ async def sift_changes(state: RepairState) -> RepairState:
         "findings_after": findings_after,
         "tests_after": tests["counts"],
         "taken_back": named,
-        "changed": [shown(file) for file in changed if file not in taken_back],
+        "changed": [shown_name(file) for file in changed if file not in taken_back],
         "reviewed": True,
     }
 
@@ -86,7 +87,7 @@ async def _judge_by_findings(ruff: Ruff, changed: Sequence[str], before: Counter
 
 async def _judge_by_tests(worktree: Path, before: SuiteResult, changed: Sequence[str]) -> tuple[SuiteResult, list[str]]:
     """What the tests give in the end, and the files without which they are no worse than before."""
-    suite = await asyncio.to_thread(find_suite, worktree)
+    suite = (await read_conventions(worktree)).suite
     if suite is None or before["counts"] is None or not changed:
         await report_progress(0.8, "🧪 No tests to judge by", phase="think")
         return before, []
