@@ -15,7 +15,7 @@ from workers.settings import current_settings
 from workers.tools.conventions import Agreement, Suite, read_conventions
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import run_suite
-from workers.tools.ruff import Finding, Ruff, findings_by_file
+from workers.tools.ruff import Finding, findings_by_file, ruff_on
 from workers.workspace.current import current_worktree
 
 MAX_FILES_LISTED = 5
@@ -27,20 +27,18 @@ MAX_TITLE = 300
 async def architect(state: RepairState) -> RepairState:
     worktree = await current_worktree()
     await report_progress(0.05, "📡 Running ruff check under the project's own configuration")
-    ruff = await Ruff.for_project(worktree)
-    found = await ruff.check()
-    remarks = []
+    conventions = await read_conventions(worktree)
+    formatting = _formatting(conventions.agreement)
+    async with ruff_on(worktree, current_settings()) as ruff:
+        found = await ruff.check()
+        await report_progress(0.3, f"🔎 ruff found {len(found):,} problem(s)", phase="think")
+        unformatted = await ruff.unformatted(formatting["options"]) if formatting["scope"] == "all" else []
+    remarks = list(conventions.remarks)
     if ruff.problem:
-        remarks.append(f"ruff refused the project's configuration and ran without it: {ruff.problem}")
+        remarks.insert(0, f"ruff refused the project's configuration and ran without it: {ruff.problem}")
     if ruff.left_out:
         named = "; ".join(shown_name(file[:MAX_NAME]) for file in sorted(ruff.left_out)[:MAX_SAID])
         remarks.append(f"{len(ruff.left_out)} file(s) were left out, since ruff cannot work on them: {named}")
-    await report_progress(0.3, f"🔎 ruff found {len(found):,} problem(s)", phase="think")
-
-    conventions = await read_conventions(worktree)
-    remarks += conventions.remarks
-    formatting = _formatting(conventions.agreement)
-    unformatted = await ruff.unformatted(formatting["options"]) if formatting["scope"] == "all" else []
     await report_progress(0.4, f"📐 Formatting: {formatting['reason']}", phase="think")
 
     tests = await _run_tests(worktree, conventions.suite)

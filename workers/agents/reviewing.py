@@ -11,7 +11,7 @@ from workers.settings import current_settings
 from workers.tools.conventions import read_conventions
 from workers.tools.outcome import TestOutcome
 from workers.tools.project_tests import run_suite
-from workers.tools.ruff import Ruff
+from workers.tools.ruff import ruff_on
 from workers.workspace.checkout import Checkout
 from workers.workspace.current import current_worktree
 
@@ -31,8 +31,8 @@ async def review(state: RepairState) -> RepairState:
     await report_progress(0.3, "📡 Calling Claude CLI for a review")
     done = await work(_prompt(state, written, found), instructions=ROLE, worktree=worktree)
     after = await _run_tests(worktree, 0.92, "🧪 Running the tests on what was repaired")
-    ruff = await Ruff.for_project(worktree)
-    findings_after = len(await ruff.check())
+    async with ruff_on(worktree, current_settings()) as ruff:
+        findings_after = len(await ruff.check())
     files = await changed_files(checkout)
     await report_progress(
         1.0,

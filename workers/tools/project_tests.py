@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app.config import Settings
 from app.errors import SandboxRequired
-from workers.children.guarded import Completed, run_project_code
-from workers.children.scratch import scratch_directory
+from workers.children.guarded import Completed
+from workers.children.project_room import ProjectRoom, project_room
 from workers.reading.files import shown_name
 from workers.tools.conventions import Suite
 from workers.tools.outcome import TestOutcome, read_report, read_unittest
@@ -28,12 +28,10 @@ async def run_suite(
     """
     if suite.style == "pytest" and importlib.util.find_spec("pytest") is None:
         return TestOutcome(problem="pytest, which the tests need, is not installed beside Stellwerk")
-    async with scratch_directory() as directory:
-        copy = await asyncio.to_thread(_copy, worktree, directory / "project", contents or {})
+    async with project_room(settings) as room:
+        copy = await asyncio.to_thread(_copy, worktree, room.files, contents or {})
         try:
-            if suite.style == "pytest":
-                return await _run_pytest(suite, copy, directory, settings)
-            return await _run_unittest(copy, settings)
+            return await (_run_pytest if suite.style == "pytest" else _run_unittest)(suite, copy, room)
         except SandboxRequired as error:
             return TestOutcome(problem=str(error))
 
@@ -48,17 +46,17 @@ def _copy(worktree: Path, directory: Path, contents: Mapping[str, bytes | None])
     return copy
 
 
-async def _run_pytest(suite: Suite, copy: Path, directory: Path, settings: Settings) -> TestOutcome:
-    (directory / "pytest.ini").touch()  # pytest looks upwards for configuration; not beyond this
-    report = directory / "report.xml"
+async def _run_pytest(suite: Suite, copy: Path, room: ProjectRoom) -> TestOutcome:
+    (room.directory / "pytest.ini").touch()  # pytest looks upwards for configuration; not beyond this
+    report = room.temporary / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--color=no", "--continue-on-collection-errors"]
     command += [f"--rootdir={copy}", f"--junitxml={report}", *(f"-p{plugin}" for plugin in suite.plugins)]
-    done = await _run(command, copy, settings)
+    done = await _run(command, copy, room)
     if done.returncode == USAGE_ERROR and b"unrecognized arguments" in done.stderr:
         # the project's own options are for plugins that are not here, such as coverage
-        done = await _run([*command, "-oaddopts="], copy, settings)
+        done = await _run([*command, "-oaddopts="], copy, room)
     if done.timed_out:
-        return _too_slow(settings)
+        return _too_slow(room.settings)
     if done.returncode == NO_TESTS:
         return TestOutcome(problem="pytest found no tests")
     if done.returncode in {0, 1, 2} and report.exists():
@@ -66,12 +64,12 @@ async def _run_pytest(suite: Suite, copy: Path, directory: Path, settings: Setti
     return TestOutcome(problem=f"pytest could not run the tests: {_reason(done)}")
 
 
-async def _run_unittest(copy: Path, settings: Settings) -> TestOutcome:
+async def _run_unittest(_: Suite, copy: Path, room: ProjectRoom) -> TestOutcome:
     start = next((name for name in ("tests", "test") if (copy / name).is_dir()), ".")
     top = ["-t", "."] if (copy / start / "__init__.py").is_file() else []
-    done = await _run([sys.executable, "-m", "unittest", "discover", "-s", start, *top], copy, settings)
+    done = await _run([sys.executable, "-m", "unittest", "discover", "-s", start, *top], copy, room)
     if done.timed_out:
-        return _too_slow(settings)
+        return _too_slow(room.settings)
     outcome = read_unittest(done.stderr.decode(errors="replace"))
     if outcome is None:
         return TestOutcome(problem=f"unittest could not run the tests: {_reason(done)}")
@@ -80,11 +78,11 @@ async def _run_unittest(copy: Path, settings: Settings) -> TestOutcome:
     return outcome
 
 
-async def _run(command: list[str], copy: Path, settings: Settings) -> Completed:
+async def _run(command: list[str], copy: Path, room: ProjectRoom) -> Completed:
     # as in a project that is not installed, with and without a src directory
     places = [str(place) for place in (copy / "src", copy) if place.is_dir()]
     variables = {"PYTHONPATH": ":".join(places), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    return await run_project_code(command, settings, cwd=copy, timeout=settings.test_time_limit, variables=variables)
+    return await room.run(command, cwd=copy, timeout=room.settings.test_time_limit, variables=variables)
 
 
 def _too_slow(settings: Settings) -> TestOutcome:
