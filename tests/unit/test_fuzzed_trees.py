@@ -24,7 +24,7 @@ from workers.workspace.checkout import Checkout
 from workers.workspace.project import Limits
 from workers.workspace.repository import Workspaces
 
-TREES, MANY_TREES = 60, 2_000
+TREES, MANY_TREES = 50, 2_000
 AT_A_TIME = 4
 HELD_UP_SECONDS = 2.0
 ROOMY = Limits(max_files=2_000, max_bytes=64 * 2**20)
