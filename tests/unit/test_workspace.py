@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,7 +30,7 @@ def git(directory: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stdout
 
 
-def write(directory: Path, files: dict[str, str | bytes]) -> Path:
+def write(directory: Path, files: Mapping[str, str | bytes]) -> Path:
     for name, content in files.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -377,7 +378,7 @@ async def test_a_new_attempt_gets_a_fresh_directory(workspaces: Workspaces, proj
 
 async def test_originals_and_restoring(workspaces: Workspaces, project: Path) -> None:
     found = {"- dash.py": b"\n" * 9, "a.py": b"a = 1\n", "in\ntwo lines.py": b"i = 1\n", "ü b.py": b"b = 1\r\n"}
-    write(project, dict(found))
+    write(project, found)
     (project / "a.py").chmod(0o755)
     _, worktree = await opened(workspaces, project)
     write(worktree, dict.fromkeys(found, "") | {"new.py": "n = 1\n"})
