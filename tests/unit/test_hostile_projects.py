@@ -156,6 +156,14 @@ async def test_directories_in_a_row_and_long_paths(project: Path) -> None:
     assert left_out.count == 2
 
 
+@pytest.mark.parametrize("rule", ["**/" * 300_000 + "x", "/**" * 300_000], ids=["before", "after"])
+async def test_ignore_rules_of_which_git_dies(project: Path, rule: str) -> None:
+    write(project, {".gitignore": rule, "sub/x.py": ""})
+    worktree = await taken_in(project)
+    write(worktree, {"a.py": "", "sub/new.py": ""})
+    assert await asyncio.to_thread(Checkout.at(worktree).changed) == ["a.py", "sub/new.py"]
+
+
 def of_git(project: Path) -> Path:
     return write(project, {".git/HEAD": "ref: refs/heads/main\n"}) / ".git"
 

@@ -6,13 +6,15 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from app.errors import GitFailed
 from workers.children.removal import remove_tree
 from workers.reading.files import LeftOut, Walk
-from workers.workspace.git import Git, split_paths
+from workers.workspace.git import TIME_LIMIT, Git, split_paths
 
+IGNORING_TIME_LIMIT = timedelta(minutes=2)
 FACTS_FILE = "checkout.json"
 LEFT_OUT_FILE = "left_out.json"
 """In the workspace, beside its repository."""
@@ -111,7 +113,12 @@ class Checkout:
 
     def _stage(self) -> None:
         self._drop_nested_repositories()
-        self._git("add", "--all", ".")
+        try:
+            self._git("add", "--all", ".", time_limit=IGNORING_TIME_LIMIT)
+        except GitFailed:
+            # git dies of some ignore files, and does not come to an end with others: without them all is added
+            (self.home / "index.lock").unlink(missing_ok=True)
+            self._git("add", "--all", "--force", ".")
 
     def _drop_nested_repositories(self) -> None:
         """git would look into them, configuration included, and commit a reference instead of their files."""
@@ -125,7 +132,13 @@ class Checkout:
                 else:
                     nested.unlink(missing_ok=True)
 
-    def _git(self, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None) -> bytes:
+    def _git(
+        self,
+        *arguments: str,
+        stdin: bytes = b"",
+        variables: Mapping[str, str] | None = None,
+        time_limit: timedelta = TIME_LIMIT,
+    ) -> bytes:
         return (
             Git(self.gitdir)
             .run(
@@ -134,6 +147,7 @@ class Checkout:
                 index=self.home / "index",
                 stdin=stdin,
                 variables=variables,
+                time_limit=time_limit,
             )
             .stdout
         )

@@ -59,6 +59,7 @@ class Git:
         stdin: bytes = b"",
         variables: Mapping[str, str] | None = None,
         accept: Sequence[int] = (0,),
+        time_limit: timedelta = TIME_LIMIT,
     ) -> subprocess.CompletedProcess[bytes]:
         """Runs in `worktree` if given, else in the gitdir; raises GitFailed for other exit codes."""
         environment = clean_environment() | COMMITTER | {"GIT_LITERAL_PATHSPECS": "1"} | dict(variables or {})
@@ -71,7 +72,7 @@ class Git:
             env=environment,
             stdin=stdin,
             accept=accept,
-            timeout=TIME_LIMIT,
+            timeout=time_limit,
         )
 
     def text(self, *arguments: str | Path) -> str:
