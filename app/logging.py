@@ -4,9 +4,10 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
 from app.config import Settings
+from app.terminal import clean_lines
 
 
 def configure_logging(settings: Settings) -> None:
@@ -27,20 +28,26 @@ def configure_logging(settings: Settings) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
+    on_terminal: list[Processor] = [
+        structlog.processors.format_exc_info,
+        _for_terminal,
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback),
+    ]
+    as_json: list[Processor] = [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                *(
-                    [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
-                    if as_text
-                    else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
-                ),
+                *(on_terminal if as_text else as_json),
             ],
         )
     )
     logging.basicConfig(level=settings.log_level.upper(), handlers=[handler], force=True)
     for chatty in ("httpx", "httpcore", "alembic.runtime.plugins", "celery.worker.strategy", "kombu"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+
+
+def _for_terminal(_logger: WrappedLogger, _method: str, line: EventDict) -> EventDict:
+    return {name: clean_lines(value) if isinstance(value, str) else value for name, value in line.items()}

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from app.terminal import clean, clean_lines, escaped
+
 # What comes from agents and projects is never markup. A pipe gets no colours, whatever FORCE_COLOR says.
 out = Console(force_terminal=sys.stdout.isatty(), highlight=False, markup=False, emoji=False)
 err = Console(force_terminal=sys.stderr.isatty(), highlight=False, markup=False, emoji=False, stderr=True)
@@ -18,23 +20,17 @@ err = Console(force_terminal=sys.stderr.isatty(), highlight=False, markup=False,
 WHOLE = frozenset({"session", "variable"})
 """Columns that cut no word: half an id is none, and half a name neither."""
 
-# A message must not move the cursor or change the title of a terminal.
-_CONTROL = dict.fromkeys((*range(32), *range(127, 160), 8232, 8233), " ")
-
-
-def clean(value: object) -> str:
-    """One line without control characters."""
-    return str(value).translate(_CONTROL)
-
 
 def say(message: str) -> None:
     """Tells the person something that is no result."""
-    err.print(Text(message), soft_wrap=True)
+    err.print(Text(clean_lines(message)), soft_wrap=True)
 
 
 def print_text(text: Text | str) -> None:
     """One line, which the terminal may fold but nothing cuts."""
-    out.print(text, soft_wrap=True)
+    shown = text if isinstance(text, Text) else Text(text)
+    shown.plain = clean_lines(shown.plain)  # a sign for each, so styles stay where they are
+    out.print(shown, soft_wrap=True)
 
 
 def print_json(value: Any) -> None:
@@ -42,8 +38,17 @@ def print_json(value: Any) -> None:
 
 
 def print_line(line: str) -> None:
-    """Writes a line at once, for a program that reads along."""
-    sys.stdout.write(line + "\n")
+    """Writes a line at once, for a program that reads along; on a terminal with control characters as JSON has them."""
+    sys.stdout.write((escaped(line) if sys.stdout.isatty() else line) + "\n")
+    sys.stdout.flush()
+
+
+def print_content(content: bytes) -> None:
+    """Writes a file's content to standard output, byte for byte unless a terminal shows it."""
+    if sys.stdout.isatty():
+        sys.stdout.write(clean_lines(content.decode(errors="replace")))
+    else:
+        sys.stdout.buffer.write(content)
     sys.stdout.flush()
 
 

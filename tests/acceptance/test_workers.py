@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import pytest
 
 from app.config import MIB, Settings
@@ -105,6 +106,33 @@ async def test_a_step_that_kills_its_worker_fails_its_session_and_leaves_the_wor
     # the first attempt killed one of the two; the second ran alone, in a process that does not register
     assert sorted(await workers_told(cluster)) == sorted([worker.pid, other.pid])
     assert [worker.poll() is None, other.poll() is None].count(True) == 1
+
+
+async def test_a_process_that_is_frozen_ends_when_its_attempt_is_lost_or_cancelled(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        cluster.start_worker(STEPS, STELLWERK_LEASE="3")
+    session_id = await cluster.create("freezing", directory=str(tmp_path))
+
+    async def frozen(attempt: int) -> psutil.Process:
+        said = tmp_path / f"frozen-{attempt}"
+        await cluster.until(session_id, lambda _: said.exists() and said.read_text())
+        return psutil.Process(int(said.read_text()))
+
+    first, second = await frozen(2), await frozen(3)
+    assert first.pid != second.pid
+    # Its lease was not renewed, and the attempt after it runs already: it has gone, or goes in a moment.
+    assert await ended(first)
+    assert second.is_running()
+    await control.cancel_session(cluster.backends, session_id, principal=OWNER)
+    assert await ended(second)
+    assert (await cluster.ended(session_id)).status == "cancelled"
+
+
+async def ended(process: psutil.Process) -> bool:
+    _, alive = await asyncio.to_thread(psutil.wait_procs, [process], timeout=30)
+    return not alive
 
 
 async def test_a_step_that_fills_memory_fails_its_session_and_its_neighbours_lose_one_attempt(

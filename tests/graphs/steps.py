@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import sys
 import time
 from datetime import timedelta
@@ -11,7 +12,7 @@ from typing import Annotated, Any, TypedDict
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import interrupt
 
-from app.progress import ModelCall, ToolCall, record_model_call, record_tool_call, report_progress
+from app.progress import ModelCall, ToolCall, current_step, record_model_call, record_tool_call, report_progress
 from workers.children.guarded import run_guarded
 from workers.workflow import Node, Workflow
 
@@ -109,6 +110,16 @@ async def endless(state: State) -> State:
 
 async def deadly(state: State) -> State:
     os.kill(os.getpid(), 9)
+    return {}
+
+
+async def freezing(state: State) -> State:
+    """Kills its worker once; then it keeps the interpreter to itself, as a pattern that goes back and forth does."""
+    attempt = current_step().attempt
+    if attempt == 1:
+        os.kill(os.getpid(), 9)
+    Path(state["directory"], f"frozen-{attempt}").write_text(str(os.getpid()))
+    re.fullmatch(r"(a|a)+", "a" * 60 + "b")
     return {}
 
 
@@ -259,6 +270,7 @@ WORKFLOWS = {
     "sleeps": Workflow(graph=graph_of(sleeps)),
     "stays": Workflow(graph=graph_of(stays)),
     "deadly": Workflow(graph=graph_of(deadly)),
+    "freezing": Workflow(graph=graph_of(freezing)),
     "greedy": Workflow(graph=graph_of(greedy)),
     "beside": Workflow(graph=beside()),
     "mended": Workflow(graph=mended()),

@@ -10,12 +10,12 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.client import Address
-from app.cli.console import clean
 from app.cli.main import app
 from app.cli.support.describe import describe, is_news
 from app.cli.support.durations import parse_duration
 from app.cli.support.result import top_of
 from app.errors import BadInput
+from app.terminal import clean
 
 ENVELOPE = {"offset": 1, "session_id": "s", "ts": "2026-11-22T10:00:00.000000Z"}
 

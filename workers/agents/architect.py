@@ -10,7 +10,7 @@ from app.progress import report_progress
 from workers.agents.designing import design
 from workers.agents.state import Design, Findings, Formatting, PlanItem, RepairState, SuiteResult
 from workers.models.providers import choose
-from workers.reading.files import shown_name
+from workers.reading.files import MAX_NAME, MAX_SAID, shown_name
 from workers.settings import current_settings
 from workers.tools.conventions import Agreement, Suite, read_conventions
 from workers.tools.outcome import TestOutcome
@@ -36,6 +36,9 @@ async def architect(state: RepairState) -> RepairState:
     remarks = list(conventions.remarks)
     if ruff.problem:
         remarks.insert(0, f"ruff refused the project's configuration and ran without it: {ruff.problem}")
+    if ruff.left_out:
+        named = "; ".join(shown_name(file[:MAX_NAME]) for file in sorted(ruff.left_out)[:MAX_SAID])
+        remarks.append(f"{len(ruff.left_out)} file(s) were left out, since ruff cannot work on them: {named}")
     await report_progress(0.4, f"📐 Formatting: {formatting['reason']}", phase="think")
 
     tests = await _run_tests(worktree, conventions.suite)

@@ -16,6 +16,7 @@ from app.logging import configure_logging
 from app.progress import SessionId
 from workers.graph.loading import load_workflows
 from workers.process.runtime import Runtime
+from workers.steps.lone_process import ALIVE, ALIVE_EVERY_SECONDS, DONE, READY
 
 
 def _end(signum: int, frame: FrameType | None) -> None:
@@ -23,7 +24,7 @@ def _end(signum: int, frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    answers = os.dup(1)
     os.dup2(2, 1)  # what an agent prints is no answer
     configured = settings()
     configure_logging(configured)
@@ -31,12 +32,14 @@ def main() -> None:
     workflows = load_workflows(configured.workflows, configured.allowed_state_types)
     runtime = Runtime(configured, workflows, alone=True)
     runtime.start()
-    answers.write("ready\n")
+    # Each line in one write: the loop's thread says that it is alive, between the lines of this one.
+    os.write(answers, b"%s %d\n" % (READY, os.getpid()))
+    runtime.tell_alive(lambda: os.write(answers, ALIVE + b"\n"), every_seconds=ALIVE_EVERY_SECONDS)
     try:
         for line in sys.stdin:
             session_id, step, lease = line.split()
             runtime.run_leased(SessionId(UUID(session_id)), int(step), UUID(lease))
-            answers.write("done\n")
+            os.write(answers, DONE + b"\n")
     except SystemExit:
         pass
     runtime.stop()

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -141,6 +141,19 @@ class Runtime:
 
     def advance_session(self, session_id: SessionId) -> None:
         self.call(patiently(partial(self.advancer.advance_session, session_id)))
+
+    def tell_alive(self, tell: Callable[[], object], *, every_seconds: float) -> None:
+        """Calls it again and again, as long as the event loop goes round."""
+
+        async def go_round() -> None:
+            while True:
+                tell()
+                await asyncio.sleep(every_seconds)
+
+        async def begin() -> None:
+            self._background.append(asyncio.create_task(go_round(), name="signs of life"))
+
+        self.call(begin())
 
     async def _start(self) -> None:
         settings, addresses = self._settings, self._addresses

@@ -13,6 +13,9 @@ from workers.reading.ignore import IgnoreRules
 CONFIGURATION = ("pyproject.toml", "ruff.toml", ".ruff.toml")
 """What a project below the top of its repository inherits from the directories above it."""
 
+NOT_NAMES = frozenset({"", ".", "..", ".git"})
+"""What is no name of a file of git's, in whatever case, but can stand in a made-up index."""
+
 FILE, EXECUTABLE, LINK = "100644", "100755", "120000"  # git's modes
 
 
@@ -95,7 +98,7 @@ class Listing:
         """Ignored or not."""
         for raw in self.tracked.split(b"\0"):
             path = os.fsdecode(raw)
-            if not path.startswith(self.prefix) or not path:
+            if not path.startswith(self.prefix) or not NOT_NAMES.isdisjoint(path.lower().split("/")):
                 continue
             if len(raw) > MAX_PATH_BYTES or path.count("/") > MAX_DEPTH:
                 self.left_out.add(path, "its path is too long")

@@ -2,12 +2,13 @@
 
 A process starts slowly, so it takes one attempt after the other as long as there is a line, and one starts at a
 time. The claim is made here, so that a doubled message starts nothing, and handed over by its lease. When the
-process dies, the attempt is lost at once, not when its lease expires.
+process dies, the attempt is lost at once, not when its lease expires. When the lease is gone, because the session was
+cancelled or the process did not renew it, and the process says nothing any more, it is killed from here: an attempt
+that keeps the interpreter to itself can neither renew nor hear anything.
 """
 
 import asyncio
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -18,18 +19,21 @@ from pathlib import Path
 import structlog
 
 from app.config import MIB
-from app.errors import LeaseLost, StreamClosed
+from app.errors import LeaseLost, NotFound, StreamClosed
 from app.progress import SessionId
 from app.sessions import attempts
 from app.sessions.attempts import Claim
 from app.unit_of_work import Backends
 from workers.children.guarded import Tail, guarded
 from workers.steps.failures import patiently
+from workers.steps.lone_process import LoneProcess
 
 logger = structlog.get_logger(__name__)
 
 GRACE = timedelta(seconds=8)
 """Enough for the process to give its attempt back."""
+START_SECONDS = 120.0
+"""For the process to import the workflows."""
 STDERR_BYTES = 2000
 TOO_LARGE_STATUS = 86
 """How the process of a step that ran alone says that it was too large; sysexits and shells use other numbers."""
@@ -48,6 +52,7 @@ class Quarantine:
     backends: Backends
     _line: dict[AttemptId, Claiming] = field(default_factory=dict)
     _processes: "set[asyncio.Task[None]]" = field(default_factory=set)
+    _bells: dict[AttemptId, asyncio.Event] = field(default_factory=dict)
     _starting: "asyncio.Task[None] | None" = None
     _is_closed: bool = False
 
@@ -56,6 +61,12 @@ class Quarantine:
         if not self._is_closed:
             self._line.setdefault(attempt, claiming)
             self._grow()
+
+    def check_leases(self, session_id: str) -> None:
+        """The session was cancelled: looks at once whether the leases of its attempts here still stand."""
+        for (session, _, _), bell in self._bells.items():
+            if str(session) == session_id:
+                bell.set()
 
     def close(self) -> None:
         """Takes nothing any more."""
@@ -94,8 +105,10 @@ class Quarantine:
             assert process.stderr is not None
             errors = Tail(STDERR_BYTES)
             reading = asyncio.create_task(errors.take(process.stderr))
-            if not await process.stdout.readline():
-                await reading
+            lone = LoneProcess(process)
+            if not await self._is_ready(lone):
+                if process.returncode is not None:
+                    await reading
                 last_words = errors.bytes().decode(errors="replace")
                 logger.error("the process for lost steps does not start", stderr=last_words)
                 self._line.clear()  # the rescuer rings again, with back-off
@@ -105,21 +118,57 @@ class Quarantine:
             while self._line and not process.stdout.at_eof():
                 claiming = self._line.pop(next(iter(self._line)))
                 if claim := await claiming():
-                    await self._run(process, claim)
+                    await self._run(lone, claim)
 
-    async def _run(self, process: Process, claim: Claim) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    async def _is_ready(self, lone: LoneProcess) -> bool:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                return await lone.is_ready()
+        except TimeoutError:
+            return False
+
+    async def _run(self, lone: LoneProcess, claim: Claim) -> None:
         step = claim.step
-        process.stdin.write(f"{step.session_id} {step.step} {claim.lease}\n".encode())
-        if not await process.stdout.readline():
-            status = await process.wait()
-            logger.warning("the process of a step that ran alone died", status=status, session=str(step.session_id))
-            if status == TOO_LARGE_STATUS:
-                error = f"the step, alone in its process, {too_large(self.backends.settings.worker_memory_bytes)}"
-                with suppress(LeaseLost, StreamClosed):
-                    await patiently(partial(attempts.fail_step, self.backends, claim, error, retryable=False))
-                self.backends.push.cancel(step.session_id)  # siblings elsewhere need not go on
+        lone.give(f"{step.session_id} {step.step} {claim.lease}")
+        ending = asyncio.create_task(self._end_without_lease(lone, claim))
+        try:
+            if await lone.is_done():
                 return
-            why = f"the process in which it ran alone died with status {status}"
-            await patiently(partial(attempts.lose_step, self.backends, step, dead=why))
+        finally:
+            ending.cancel()
+        status = await lone.process.wait()
+        logger.warning("the process of a step that ran alone died", status=status, session=str(step.session_id))
+        if status == TOO_LARGE_STATUS:
+            error = f"the step, alone in its process, {too_large(self.backends.settings.worker_memory_bytes)}"
+            with suppress(LeaseLost, StreamClosed):
+                await patiently(partial(attempts.fail_step, self.backends, claim, error, retryable=False))
+            self.backends.push.cancel(step.session_id)  # siblings elsewhere need not go on
+            return
+        why = f"the process in which it ran alone died with status {status}"
+        await patiently(partial(attempts.lose_step, self.backends, step, dead=why))
+
+    async def _end_without_lease(self, lone: LoneProcess, claim: Claim) -> None:
+        """One that is alive ends its attempt by itself, or goes on with the session after it; but not for ever."""
+        attempt = (claim.step.session_id, claim.step.step, claim.step.attempt)
+        bell = self._bells[attempt] = asyncio.Event()
+        settings = self.backends.settings
+        try:
+            while await self._has_lease(claim):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(settings.heartbeat_steps.total_seconds()):
+                        await bell.wait()
+                bell.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout((settings.lease + settings.fold_time_limit).total_seconds()):
+                    await lone.falls_silent()
+            logger.warning("a process is killed: its attempt has no lease", session=str(claim.step.session_id))
+            lone.kill()
+        finally:
+            del self._bells[attempt]
+
+    async def _has_lease(self, claim: Claim) -> bool:
+        read = partial(attempts.read_claim, self.backends, claim.step.session_id, claim.step.step, claim.lease)
+        try:
+            return await patiently(read) is not None
+        except NotFound:  # erased meanwhile
+            return False

@@ -279,6 +279,7 @@ class Runner:
         """The session was cancelled: ask the heartbeat at once whether our leases of it still stand."""
         if any(str(attempt.claim.session.session_id) == session_id for attempt in self._running):
             self.heartbeat.check_now()
+        self.quarantine.check_leases(session_id)
 
     async def lose_all(self, why: str) -> None:
         """This process dies in a moment. The steps run next alone, for it is not known which of them it was."""

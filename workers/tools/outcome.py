@@ -16,7 +16,7 @@ MAX_NAME = 200
 
 UNITTEST_RAN = re.compile(r"^Ran (\d{1,9}) tests? in ", re.MULTILINE)
 UNITTEST_RESULT = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$", re.MULTILINE)
-UNITTEST_COUNT = re.compile(r"([a-z ]{1,30})=(\d{1,9})(?:, |$)")
+UNITTEST_COUNT = re.compile(r"(?:^|, )([a-z ]{1,30})=(\d{1,9})(?=, |$)")
 UNITTEST_FAILING = re.compile(r"^(?:FAIL|ERROR|UNEXPECTED SUCCESS): (.+)$", re.MULTILINE)
 
 

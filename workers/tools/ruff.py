@@ -7,7 +7,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,19 @@ from app.config import MIB, Settings
 from app.errors import ToolFailed
 from workers.children.guarded import Completed
 from workers.children.project_room import ProjectRoom, project_room
+from workers.reading.files import shown_name
 from workers.tools.copies import ProjectCopy
+from workers.tools.sifting import sift
 
 TIME_LIMIT = timedelta(minutes=10)
+TRIAL_TIME_LIMIT = timedelta(seconds=20)
+MAX_TRIALS = 24
+MAX_SAID_CHARACTERS = 500
+"""Of an error, which may quote the project at length."""
+ONLY_LOOK = ("--no-fix", "--no-fix-only")  # a project's `fix-only = true` wins over the former alone
 MAX_OUTPUT_BYTES = 256 * MIB
 EXIT_CODES = (0, 1)  # 1: it found something; others: it could not do its work
+REFUSED = 2  # the configuration, say; with others it died
 _EXTENDED = re.compile(r"extended configuration `([^`\n]*)`")
 
 
@@ -50,12 +58,14 @@ async def ruff_on(worktree: Path, settings: Settings, *, isolated: bool | None =
 
 @dataclass(frozen=True, slots=True)
 class Ruff:
-    """`isolated`: without the project's configuration, which ruff refused for the reason in `problem`."""
+    """`isolated`: without the project's configuration, which ruff refused for the reason in `problem`. `left_out`:
+    files on which ruff cannot work, and which the copy has no more."""
 
     room: ProjectRoom
     copy: ProjectCopy
     isolated: bool = False
     problem: str | None = None
+    left_out: set[str] = field(default_factory=set)
 
     async def under_its_configuration(self) -> "Ruff":
         """Works under the project's configuration if ruff takes it."""
@@ -63,21 +73,21 @@ class Ruff:
         return replace(self, isolated=True, problem=self._said(done)) if _failed(done) else self
 
     async def check(self) -> list[Finding]:
-        done = await self._run("check", "--no-fix", "--output-format", "json-lines")
+        done = await self._run_on_all("check", *ONLY_LOOK, "--output-format", "json-lines")
         if _failed(done):
             raise ToolFailed(f"ruff check failed: {self._said(done)}")
         return await asyncio.to_thread(self._findings, done.stdout)
 
     async def fix(self) -> None:
         """Applies the safe fixes, whatever the configuration says about unsafe ones."""
-        done = await self._run("check", "--fix", "--no-unsafe-fixes", "--exit-zero", "--quiet")
+        done = await self._run_on_all("check", "--fix", "--no-unsafe-fixes", "--exit-zero", "--quiet")
         if _failed(done):
             raise ToolFailed(f"ruff check --fix failed: {self._said(done)}")
         await asyncio.to_thread(self.copy.bring_back)
 
     async def unformatted(self, options: Sequence[str] = ()) -> list[str]:
         """Files that `format` would change; those that do not parse are not among them."""
-        done = await self._run("format", "--check", "--output-format", "json-lines", *options)
+        done = await self._run_on_all("format", "--check", "--output-format", "json-lines", *options)
         try:
             return await asyncio.to_thread(self._unformatted, done.stdout)
         except ValueError:
@@ -85,20 +95,43 @@ class Ruff:
 
     async def format(self, files: Sequence[str], options: Sequence[str] = ()) -> None:
         """Formats these files; one that does not parse, is excluded or is named over two lines stays as it is."""
-        named = [b"./%s\n" % os.fsencode(file) for file in files if "\n" not in file]
+        named = [file for file in files if "\n" not in file and file not in self.left_out]
         if named:
-            # in a file, for a command line holds only so many
-            listed = self.room.directory / "files"
-            await asyncio.to_thread(listed.write_bytes, b"".join(named))
-            await self._run("format", "--quiet", *options, "--force-exclude", f"@{listed}")
+            await self._run("format", "--quiet", *options, files=named)
             await asyncio.to_thread(self.copy.bring_back)
 
-    async def _run(self, command: str, *arguments: str) -> Completed:
+    async def _run_on_all(self, *command: str) -> Completed:
+        """On all files but those that it dies of, or does not come to an end with: very deep Python is enough."""
+        done = await self._run(*command)
+        if not _died(done):
+            return done
+        shown = await self._run("check", "--show-files")
+        files = [file for file in map(os.fsdecode, shown.stdout.splitlines()) if self.copy.holds(file)]
+        kept = set(await sift(files, self._is_survived, trials=MAX_TRIALS))
+        left_out = [self.copy.relative(file) for file in files if file not in kept]
+        await asyncio.to_thread(self.copy.leave_out, left_out)
+        self.left_out.update(left_out)
+        return await self._run(*command)
+
+    async def _is_survived(self, files: Sequence[str]) -> bool:
+        return not _died(await self._run("check", *ONLY_LOOK, "--quiet", files=files, time_limit=TRIAL_TIME_LIMIT))
+
+    async def _run(
+        self, command: str, *arguments: str, files: Sequence[str] = (), time_limit: timedelta = TIME_LIMIT
+    ) -> Completed:
+        """On all files, or on these; no name of theirs has a newline."""
         isolated = ["--isolated"] if self.isolated else []
+        selected = []
+        if files:
+            # in a file, for a command line holds only so many
+            listed = self.room.directory / "files"
+            lines = b"".join(b"%s\n" % os.fsencode(self.copy.worktree / file) for file in files)
+            await asyncio.to_thread(listed.write_bytes, lines)
+            selected = ["--force-exclude", f"@{listed}"]
         return await self.room.run(
-            [find_ruff_bin(), command, "--no-cache", *isolated, *arguments],
+            [find_ruff_bin(), command, "--no-cache", *isolated, *arguments, *selected],
             cwd=self.copy.worktree,
-            timeout=TIME_LIMIT,
+            timeout=time_limit,
             stdout_limit=MAX_OUTPUT_BYTES,
             is_ours=True,
         )
@@ -123,14 +156,19 @@ class Ruff:
         text = done.stderr.decode(errors="replace")
         for extended in _EXTENDED.findall(text):
             if not Path(extended).is_relative_to(self.copy.worktree):
-                return f"its configuration extends {extended}, which lies outside of the project"
+                return f"its configuration extends {shown_name(extended)}, which lies outside of the project"
         causes = [line.strip().removeprefix("Cause: ") for line in text.splitlines() if "Cause: " in line]
         said = "; ".join(causes) or " ".join(text.split())
-        return said.replace(f"{self.copy.worktree}/", "") or f"it ended with {done.returncode}"
+        said = shown_name(said.replace(f"{self.copy.worktree}/", "")[:MAX_SAID_CHARACTERS])
+        return said or f"it ended with {done.returncode}"
 
 
 def findings_by_file(findings: Sequence[Finding]) -> Counter[str]:
     return Counter(finding.file for finding in findings)
+
+
+def _died(done: Completed) -> bool:
+    return done.returncode not in {*EXIT_CODES, REFUSED} or done.timed_out or done.truncated
 
 
 def _failed(done: Completed) -> bool:

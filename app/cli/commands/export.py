@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, BinaryIO
 import typer
 from rich.progress import Progress
 
-from app.cli.console import clean, err, examples, print_text, say
+from app.cli.console import err, examples, print_text, say
 from app.cli.support.background_stack import Home
 from app.cli.support.configured import read_settings, with_database
 from app.cli.support.lookup import Session, session_id_of
 from app.errors import BadInput, BadPath
 from app.progress import SessionId
+from app.terminal import clean
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine

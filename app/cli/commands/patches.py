@@ -2,17 +2,17 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from app.cli.client import GatewayClient, with_gateway
-from app.cli.console import clean, examples, print_line, say
+from app.cli.console import examples, print_content, print_line, say
 from app.cli.support.lookup import Session, find_session
 from app.cli.support.result import top_of
 from app.errors import BadInput, BadPath, PatchRefused
+from app.terminal import clean
 
 commands = typer.Typer()
 
@@ -31,8 +31,7 @@ def patch(
     if content is None:
         say("nothing was changed")
     elif output is None:
-        sys.stdout.buffer.write(content)
-        sys.stdout.buffer.flush()
+        print_content(content)
     else:
         try:
             output.write_bytes(content)

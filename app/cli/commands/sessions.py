@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli.client import GatewayClient, with_gateway
-from app.cli.console import clean, examples, local_time, print_json, print_line, print_table, print_text
+from app.cli.console import examples, local_time, print_json, print_line, print_table, print_text
 from app.cli.support.lookup import Session, find_session
 from app.cli.support.request import (
     DEFAULT_TASK,
@@ -19,6 +19,7 @@ from app.cli.support.request import (
     WorkflowOption,
     create_session,
 )
+from app.terminal import clean
 
 commands = typer.Typer()
 Json = Annotated[bool, typer.Option("--json", help="The gateway's answer as JSON.")]

@@ -12,6 +12,7 @@ from app.cli.support.background_stack import Home, stop_stack
 from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
 from app.redaction import without_passwords
+from app.terminal import clean_lines
 
 commands = typer.Typer()
 
@@ -57,7 +58,7 @@ def down(home: Home = None) -> None:
 
 
 def _say(message: str) -> None:
-    typer.echo(f"{time.strftime('%H:%M:%S')} {message}")
+    typer.echo(f"{time.strftime('%H:%M:%S')} {clean_lines(message)}")
 
 
 def _say_ready(info: StackInfo) -> None:

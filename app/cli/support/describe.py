@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
-from app.cli.console import clean
+from app.terminal import clean
 
 AGENT_WIDTH = 10
 PHASE_STYLES = {"decision": "bold magenta", "result": "green", "think": "dim"}

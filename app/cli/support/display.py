@@ -9,9 +9,10 @@ from typing import Any, Protocol, Self
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from app.cli.console import clean, err, out, print_line, print_text, say
+from app.cli.console import err, out, print_line, print_text, say
 from app.cli.support.describe import STATUS_STYLES, describe, is_news
 from app.cli.support.event_reader import Event
+from app.terminal import clean
 
 MESSAGE_WIDTH = 60
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from app.cli.console import clean
+from app.terminal import clean
 
 OK, WARN, FAIL = 0, 1, 2
 STYLES = {OK: ("ok", "green"), WARN: ("warn", "yellow"), FAIL: ("fail", "bold red")}

@@ -8,7 +8,8 @@ from typing import Any
 
 import orjson
 
-from app.cli.console import clean, print_text
+from app.cli.console import print_text
+from app.terminal import clean
 
 
 @dataclass(frozen=True, slots=True)
