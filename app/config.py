@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """Postgres is at this address, e.g. `postgresql://user:password@host:5432/name`; if unset, `stellwerk up` embeds
     one."""
+    migrate_url: Annotated[str | None, BeforeValidator(_set)] = None
+    """`stellwerk migrate`, and commands that only an operator may run, use the database at this address, as a role that
+    owns the schema or may make roles; if unset, as that of `database_url`. Gateway and workers never see it."""
     redis_url: str | None = None
     """Redis or Valkey is at this address, e.g. `redis://host:6379/0`; if unset, `stellwerk up` embeds one."""
     broker_url: str | None = None

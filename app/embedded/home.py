@@ -67,11 +67,21 @@ def keep_access(path: Path, *, port: int = 0, password: str | None = None) -> Ac
     and kept; a `password` that is given is used and not kept.
     """
     kept = read_private(path)
-    kept_password = kept.get("password") or secrets.token_urlsafe(24)
     port = port or _still_free(kept.get("port")) or free_port()
-    if kept != (content := {"port": port, "password": kept_password}):
-        write_private(path, content)
+    kept_password = keep(path, port=port, password=kept.get("password") or new_password())["password"]
     return Access(port, password or kept_password)
+
+
+def keep(path: Path, **content: Any) -> dict[str, Any]:
+    """Writes into a private file what it does not say yet; returns all that it says."""
+    kept = read_private(path)
+    if kept != (new := kept | content):
+        write_private(path, new)
+    return new
+
+
+def new_password() -> str:
+    return secrets.token_urlsafe(24)
 
 
 def free_port() -> int:

@@ -179,7 +179,7 @@ class Stack:
         for server in self._servers:
             self._start(server)
         if not self.is_stopping:
-            migrate(self.info.database_url)
+            self._migrate()
             if self._postgres in self._servers:  # this home's own: what its workers told before is over
                 asyncio.run(_forget_workers(self.info.database_url))
         for service in self._services:
@@ -187,6 +187,14 @@ class Stack:
         self._await_gateway()
         if not self.is_stopping:
             publish(self._home, self.info)
+
+    def _migrate(self) -> None:
+        if self._postgres in self._servers:
+            address = self._postgres.superuser_url
+        else:
+            address = self._settings.migrate_url or self.info.database_url
+        for statement in migrate(address, app=self.info.database_url):
+            self._say(f"warning: gateway and workers may rewrite history until a superuser has run: {statement}")
 
     def _start(self, part: Part) -> None:
         if not self.is_stopping:
