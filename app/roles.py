@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 from psycopg import Connection, errors
-from psycopg.sql import SQL, Composable, Composed, Identifier, Literal
+from psycopg.sql import SQL, Composed, Identifier, Literal
 from sqlalchemy import URL, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_random
@@ -56,9 +56,7 @@ def _open_schema(db: Database, refused: list[str]) -> None:
     schema = str(_value(db, "SELECT current_schema()"))
     for role, rights in ((OWNER, ("USAGE", "CREATE")), (APP, ("USAGE",))):
         for right in rights:
-            if not _exists(db, role) or not _value(
-                db, "SELECT has_schema_privilege(%s, %s, %s)", role, schema, right
-            ):
+            if not _exists(db, role) or not _value(db, "SELECT has_schema_privilege(%s, %s, %s)", role, schema, right):
                 _do(db, refused, SQL(f"GRANT {right} ON SCHEMA {{}} TO {{}}"), schema, role)
     open_to_all = (
         "SELECT EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) AS a"
@@ -135,7 +133,7 @@ def _do(db: Database, refused: list[str], statement: SQL, *names: str) -> None:
     _run(db, refused, filled, filled.as_string(db))
 
 
-def _run(db: Database, refused: list[str], statement: Composable, said: str) -> None:
+def _run(db: Database, refused: list[str], statement: Composed, said: str) -> None:
     try:
         db.execute(statement)
     except (errors.DuplicateObject, errors.UniqueViolation):
@@ -169,8 +167,8 @@ def _value(db: Database, query: str, *arguments: Any) -> Any:
 
 
 POWER = """
-SELECT current_user::text, rolsuper, coalesce(pg_has_role((SELECT relowner FROM pg_class WHERE oid = to_regclass('events')), 'USAGE'), false)
-FROM pg_roles WHERE rolname = current_user
+SELECT current_user::text, rolsuper, coalesce(pg_has_role(c.relowner, 'USAGE'), false)
+FROM pg_roles LEFT JOIN pg_class c ON c.oid = to_regclass('events') WHERE rolname = current_user
 """
 
 

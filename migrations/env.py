@@ -1,9 +1,11 @@
 """Runs migrations over psycopg 3; two processes that migrate at once take turns."""
 
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import psycopg
 from alembic import context
+from alembic.runtime.migration import MigrationContext, MigrationInfo
 from sqlalchemy import URL, Connection, create_engine, text
 from sqlalchemy.dialects.postgresql.base import ischema_names
 from sqlalchemy.pool import NullPool
@@ -48,8 +50,9 @@ def _works_as_owner(db: Connection) -> bool:
     return not refused
 
 
-def _grant(**told: Any) -> None:
-    grant(_driver(told["ctx"].connection))
+def _grant(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:
+    assert ctx.connection is not None
+    grant(_driver(ctx.connection))
 
 
 def run() -> None:

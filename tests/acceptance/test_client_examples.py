@@ -199,13 +199,13 @@ def restored_url(postgres: EmbeddedPostgres, database_url: str) -> Iterator[str]
     """Where `restore` puts its copy."""
     name = f"{database_url.rpartition('/')[2]}_restored"
     yield url_of(postgres, name)
-    execute(postgres.url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    execute(postgres.superuser_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def copy(postgres: EmbeddedPostgres, database_url: str, to: str) -> None:
     """As a dump that is restored: nobody is connected meanwhile."""
     names = [url.rpartition("/")[2] for url in (to, database_url)]
-    execute(postgres.url, "CREATE DATABASE {} TEMPLATE {}".format(*names))
+    execute(postgres.superuser_url, "CREATE DATABASE {} TEMPLATE {}".format(*names))
 
 
 @pytest.mark.parametrize("cut_after", [4, 8])

@@ -102,7 +102,7 @@ def sandbox() -> str:
 
 @pytest.fixture(scope="module")
 def deployment(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Deployment]:
-    execute(postgres.url, "CREATE DATABASE composed")
+    execute(postgres.superuser_url, "CREATE DATABASE composed")
     with temporary_home() as directory:
         declared = composition(SECRETS | {"STELLWERK_PATHS": str(directory / "projects")})["services"]
         changes = {
@@ -112,7 +112,7 @@ def deployment(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[D
             "STELLWERK_SANDBOX": sandbox(),
         }
         yield Deployment(declared, directory, changes)
-    execute(postgres.url, "DROP DATABASE composed WITH (FORCE)")
+    execute(postgres.superuser_url, "DROP DATABASE composed WITH (FORCE)")
 
 
 @dataclass

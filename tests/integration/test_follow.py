@@ -36,13 +36,14 @@ from tests.following import (
     state_of,
     stored_frames,
 )
+from tests.roles import as_app
 
 
 async def test_cut_and_resumed_under_concurrent_appends(database_url: str, redis_url: str) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
         push = Push(redis_url)
-        group_commit = GroupCommit(database_url, push.publish)
+        group_commit = GroupCommit(as_app(database_url), push.publish)
 
         async def produce(producer: int) -> None:
             for number in range(100):
@@ -274,7 +275,7 @@ async def test_a_filter_moves_the_cursor(database_url: str, redis_url: str) -> N
 async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
-        await close(engine, stream_id)
+        await close(engine, stream_id, status="failed")
         first = Reader(follower, await state_of(engine, stream_id))
         assert (await first.read_all()).state.head == 1
         async with transaction(engine) as db:

@@ -22,8 +22,9 @@ from app.schema import migrate
 from app.sessions import service
 from app.sessions.model import NewSession, NewStep
 from tests.acceptance.faults.proxy import Proxy
-from tests.following import NO_SERVER, append, new_stream
+from tests.following import NO_SERVER, append, engine_of, new_stream
 from tests.populating import advance, populate, running, waiting
+from tests.roles import tampering
 from tests.scraping import Scrape, scrape
 from tests.serving import BEARER, Served, serving
 
@@ -74,7 +75,7 @@ async def test_sessions_steps_and_approvals_are_counted(served: Served) -> None:
     for what in ("turn", "answer"):
         age = found.value("stellwerk_oldest_waiting_session_seconds", project="default", waits_for=what)
         assert age is not None and 0 <= age < 60, what
-    async with transaction(served.gateway.engine) as db:  # one whose turn has not come
+    async with tampering(served.gateway.engine) as db:  # one whose turn has not come
         await db.execute(
             text(
                 "UPDATE sessions SET admitted_at = NULL, created_at = created_at - interval '1 hour'"
@@ -93,7 +94,7 @@ async def test_ages_are_the_oldest_ones(served: Served) -> None:
     asked = [await waiting(backends) for _ in range(2)]
     await submit(served, "default", agent="a", queue="q")
     await submit(served, "default", agent="b", queue="q")
-    async with transaction(backends.engine) as db:
+    async with tampering(backends.engine) as db:
         for statement in (
             "UPDATE steps SET ended_at = ended_at - interval '1 hour' WHERE session_id = :id",
             "UPDATE steps SET available_at = available_at - interval '2 hours' WHERE agent = 'a'",
@@ -111,14 +112,15 @@ async def test_ages_are_the_oldest_ones(served: Served) -> None:
     assert found.value("stellwerk_approvals_waiting", project="default") == 2
 
 
-async def test_readers_resets_and_appends_are_counted(served: Served) -> None:
+async def test_readers_resets_and_appends_are_counted(served: Served, database_url: str) -> None:
     before = await scrape(served.client)
     session_id = (await running(served.gateway.backends)).session.session_id
     async with served.client.stream("GET", f"/events?session_id={session_id}&after=99") as answer:
         lines = answer.aiter_lines()  # kept: what is collected closes the connection
         await anext(lines)
         found = await until(served, "stellwerk_readers", is_=1)
-        await bump_epoch(served.gateway.engine, "a failover")
+        async with engine_of(database_url) as owner:
+            await bump_epoch(owner, "a failover")
         risen = before.total("stellwerk_resets_total", reason="other_epoch") + 1
         await until(served, "stellwerk_resets_total", is_=risen, reason="other_epoch")
     await until(served, "stellwerk_readers", is_=0)
