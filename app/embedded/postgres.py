@@ -10,8 +10,8 @@ from types import MappingProxyType
 
 import psycopg
 
-from app.embedded.home import keep, keep_access, make_directory, new_password, read_private
-from app.embedded.installation import SHARED, others_pass, postgres_binary, runner
+from app.embedded.home import keep, keep_access, let_nobody_pass, make_directory, new_password, read_private
+from app.embedded.installation import SHARED, nobody_reaches, postgres_binary, runner
 from app.embedded.process import ChildProcess, open_log
 from app.embedded.server import EmbeddedServer
 from app.embedded.strays import end_postgres
@@ -129,16 +129,20 @@ class EmbeddedPostgres(EmbeddedServer):
         """`home/postgres`; where nobody could not reach it, a link to a directory elsewhere."""
         directory = self._home / "postgres"
         if not directory.is_dir():
-            if runner().user is None:
+            if runner().user is None or nobody_reaches(self._home):
                 make_directory(directory)
-            elif others_pass(self._home):
-                make_directory(directory, mode=0o711)
             else:
                 elsewhere = Path(tempfile.mkdtemp(dir=make_directory(SHARED, mode=0o755), prefix="postgres-"))
-                elsewhere.chmod(0o711)
                 directory.unlink(missing_ok=True)  # a link to data that was removed
                 directory.symlink_to(elsewhere)
-        return directory.resolve()
+        place = directory.resolve()
+        if runner().user is None:
+            place.chmod(0o700)
+        else:
+            let_nobody_pass(place)
+            if place.parent == self._home:
+                let_nobody_pass(self._home)
+        return place
 
     def _initialise(self, data: Path) -> None:
         """Makes the cluster beside its place and moves it there, so that a half-made one is never used."""
