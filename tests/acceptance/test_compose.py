@@ -22,6 +22,7 @@ from app.embedded.valkey import EmbeddedValkey
 from tests.composition import NGINX, ROOT, SECRETS, composition, duration
 from tests.conftest import execute, temporary_home, url_of
 from tests.processes import wait_until
+from tests.roles import as_app
 from tests.surroundings import optional_program
 from workers.workflows.sample import write_sample
 
@@ -106,7 +107,8 @@ def deployment(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[D
     with temporary_home() as directory:
         declared = composition(SECRETS | {"STELLWERK_PATHS": str(directory / "projects")})["services"]
         changes = {
-            "STELLWERK_DATABASE_URL": url_of(postgres, "composed"),
+            "STELLWERK_DATABASE_URL": as_app(url_of(postgres, "composed")),
+            "STELLWERK_MIGRATE_URL": url_of(postgres, "composed"),
             "STELLWERK_REDIS_URL": valkey.url,
             "STELLWERK_WORKSPACES": str(directory / "workspaces"),
             "STELLWERK_SANDBOX": sandbox(),
