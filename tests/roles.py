@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import create_engine, transaction
 from app.embedded.postgres import EmbeddedPostgres
+from app.events import epochs
 
 _servers: list[EmbeddedPostgres] = []
 
@@ -32,12 +33,24 @@ def as_app(url: str) -> str:
 @asynccontextmanager
 async def tampering(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
     """A transaction on the engine's database in which everything is allowed."""
+    async with operator_of(engine) as superuser, transaction(superuser) as db:
+        yield db
+
+
+@asynccontextmanager
+async def operator_of(engine: AsyncEngine) -> AsyncIterator[AsyncEngine]:
+    """One on the same database that may do what only the owner may."""
     superuser = create_engine(as_superuser(engine.url).render_as_string(hide_password=False), pool_size=1)
     try:
-        async with transaction(superuser) as db:
-            yield db
+        yield superuser
     finally:
         await superuser.dispose()
+
+
+async def bump_epoch(engine: AsyncEngine, reason: str) -> int:
+    """As an operator does."""
+    async with operator_of(engine) as operator:
+        return await epochs.bump_epoch(operator, reason)
 
 
 def as_superuser(url: URL) -> URL:

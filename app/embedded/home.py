@@ -57,7 +57,7 @@ def close_home(home: Path) -> None:
         if path.is_symlink() or not path.exists():
             continue
         # Of root's home the group is Postgres', which may pass.
-        kept = 0o710 if path == home and lets_nobody_pass(home) else 0o700
+        kept = 0o710 if path == home and os.geteuid() == 0 and lets_nobody_pass(home) else 0o700
         mode = stat.S_IMODE(path.stat().st_mode)
         try:
             if mode != mode & kept:

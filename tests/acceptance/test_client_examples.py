@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.embedded.postgres import EmbeddedPostgres
-from app.events.epochs import bump_epoch
 from app.events.read import read_page, stream_state
 from app.events.types import AnyStreamId
 from app.gateway.streaming import frames
@@ -26,6 +25,7 @@ from tests.cutting import Cut, CuttingProxy, Lose, Say, cutting_proxy
 from tests.following import append, close, engine_of, new_stream, quick
 from tests.guide import clients
 from tests.populating import advance, begun, report
+from tests.roles import bump_epoch
 from tests.serving import TOKEN, Served, serving, serving_app
 from tests.surroundings import optional_program
 

@@ -345,7 +345,7 @@ async def test_postgres_restarts(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         settings = quick(ring_frames=1)
         async with engine_of(server.url) as engine, Follower(engine, redis_url, settings) as follower:
             stream_id = await new_stream(engine)

@@ -14,7 +14,6 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from app.events.epochs import bump_epoch
 from app.events.feed import feed_lag
 from app.gateway import access, figures
 from app.principals.model import EVERY_SCOPE, Principal, Scope
@@ -22,9 +21,9 @@ from app.schema import migrate
 from app.sessions import service
 from app.sessions.model import NewSession, NewStep
 from tests.acceptance.faults.proxy import Proxy
-from tests.following import NO_SERVER, append, engine_of, new_stream
+from tests.following import NO_SERVER, append, new_stream
 from tests.populating import advance, populate, running, waiting
-from tests.roles import tampering
+from tests.roles import bump_epoch, tampering
 from tests.scraping import Scrape, scrape
 from tests.serving import BEARER, Served, serving
 
@@ -112,15 +111,14 @@ async def test_ages_are_the_oldest_ones(served: Served) -> None:
     assert found.value("stellwerk_approvals_waiting", project="default") == 2
 
 
-async def test_readers_resets_and_appends_are_counted(served: Served, database_url: str) -> None:
+async def test_readers_resets_and_appends_are_counted(served: Served) -> None:
     before = await scrape(served.client)
     session_id = (await running(served.gateway.backends)).session.session_id
     async with served.client.stream("GET", f"/events?session_id={session_id}&after=99") as answer:
         lines = answer.aiter_lines()  # kept: what is collected closes the connection
         await anext(lines)
         found = await until(served, "stellwerk_readers", is_=1)
-        async with engine_of(database_url) as owner:
-            await bump_epoch(owner, "a failover")
+        await bump_epoch(served.gateway.engine, "a failover")
         risen = before.total("stellwerk_resets_total", reason="other_epoch") + 1
         await until(served, "stellwerk_resets_total", is_=risen, reason="other_epoch")
     await until(served, "stellwerk_readers", is_=0)
@@ -277,7 +275,7 @@ async def test_the_database_away(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         async with serving(server.url, redis_url, metrics_token=METRICS_TOKEN) as served:
             await asyncio.to_thread(server.stop)
             found = await scrape(served.client, headers=BY_TOKEN)

@@ -339,7 +339,7 @@ async def test_postgres_away_is_told(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         async with serving(server.url, redis_url) as served:
             session_id = (await served.create_session())["session_id"]
             await asyncio.to_thread(server.stop)

@@ -23,7 +23,6 @@ from sqlalchemy import text
 from app.database import transaction
 from app.events import encoding
 from app.events.append import append as append_items
-from app.events.epochs import bump_epoch
 from app.events.proof.entries import verify_stream
 from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
@@ -35,7 +34,7 @@ from app.metrics import REGISTRY
 from app.principals.model import OWNER
 from tests.cluster import OF_TOMORROW
 from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
-from tests.roles import as_app, tampering
+from tests.roles import as_app, bump_epoch, tampering
 from tests.serving import BEARER, TOKEN, Served, serving
 
 
