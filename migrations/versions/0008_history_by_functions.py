@@ -8,11 +8,13 @@ revision = "0008"
 down_revision = "0011"
 
 _SQL = Path(__file__).parent.parent / "sql"
+_FUNCTIONS = ("create_stream", "reopen_stream", "put_artifact", "begin_epoch", "observe_cluster")
 
 
 def upgrade() -> None:
-    op.execute((_SQL / "0008_functions.sql").read_text())
+    for name in _FUNCTIONS:
+        op.execute((_SQL / f"0008_{name}.sql").read_text())
 
 
 def downgrade() -> None:
-    op.execute("DROP FUNCTION create_stream, reopen_stream, put_artifact, observe_cluster, begin_epoch")
+    op.execute(f"DROP FUNCTION {', '.join(_FUNCTIONS)}")
