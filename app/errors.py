@@ -49,6 +49,7 @@ StellwerkError
 ├── BudgetExhausted          raising it was refused
 ├── TooManyItems             a search in a store would have to read all of them
 ├── SchemaTooNew             a database does not go back
+├── MissingRight             only the owner of the database may
 └── EmbeddedServerError      carries what to do
 """
 
@@ -285,6 +286,10 @@ class TooManyItems(StellwerkError):
 
 class SchemaTooNew(StellwerkError):
     """A newer Stellwerk has migrated this database: start that version, or put back a backup from before."""
+
+
+class MissingRight(StellwerkError):
+    """The database allows this to its owner alone: set STELLWERK_MIGRATE_URL to the owner's address."""
 
 
 class EmbeddedServerError(StellwerkError):

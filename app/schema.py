@@ -16,18 +16,28 @@ def _alembic(address: str) -> Config:
     return config
 
 
-def migrate(address: str, revision: str = "head") -> None:
-    """Upgrades the schema; safe to call from several processes at once. Raises SchemaTooNew."""
+def migrate(address: str, revision: str = "head", *, app: str | None = None) -> list[str]:
+    """Upgrades the schema; safe to call from several processes at once. Raises SchemaTooNew.
+
+    Also makes the two roles and grants what they need (see roles.py), where the role of the address may do so;
+    returns the statements that it may not run. `app` is the address at which gateway and workers come.
+    """
+    config = _alembic(address)
+    config.attributes["refused"] = refused = list[str]()
+    config.attributes["app"] = None if app is None else sqlalchemy_url(app)
     try:
-        command.upgrade(_alembic(address), revision)
+        command.upgrade(config, revision)
     except CommandError as error:
         if isinstance(error.__cause__, ResolutionError):
             raise SchemaTooNew from error
         raise
+    return refused
 
 
 def downgrade(address: str, revision: str) -> None:
-    command.downgrade(_alembic(address), revision)
+    config = _alembic(address)
+    config.attributes["refused"] = list[str]()
+    command.downgrade(config, revision)
 
 
 def check_schema(address: str) -> None:

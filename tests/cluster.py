@@ -27,6 +27,7 @@ from app.sessions.dispatch import Dispatch
 from app.sessions.model import NewSession, SessionView
 from app.unit_of_work import Backends
 from tests.processes import is_alive
+from tests.roles import as_app
 from workers.process.rebuild import rebuild
 
 QUICK = {
@@ -164,14 +165,14 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
     environment = {
         **os.environ,
         **QUICK,
-        "STELLWERK_DATABASE_URL": database_url,
+        "STELLWERK_DATABASE_URL": as_app(database_url),
         "STELLWERK_REDIS_URL": redis_url,
         "STELLWERK_HOME": str(directory),
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
-    engine = create_engine(database_url)
+    engine = create_engine(as_app(database_url))
     push, dispatch = Push(redis_url, SealKeys(engine)), Dispatch(redis_url)
-    pool = DriverPool(database_url)
+    pool = DriverPool(as_app(database_url))
     cluster = Cluster(Backends(Settings(), engine, pool, push, dispatch), environment, directory)
     try:
         yield cluster

@@ -13,6 +13,7 @@ FILE = ROOT / "docker-compose.yml"
 NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
 SECRETS = {
     "POSTGRES_PASSWORD": "the-database's-password",
+    "STELLWERK_APP_PASSWORD": "the-application's-password",
     "REDIS_PASSWORD": "the-broker's-password",
     "STELLWERK_TOKEN": "the-deployment's-token",
 }

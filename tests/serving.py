@@ -16,6 +16,7 @@ from app.gateway.main import create_app, guarded
 from app.gateway.server import Http, Server, streams_for
 from app.gateway.wiring import Gateway
 from tests.following import quick
+from tests.roles import as_app
 
 TOKEN = "the-owner's-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -42,7 +43,7 @@ class Served:
 async def serving(
     database_url: str, redis_url: str, *, http: Http = "httptools", **changes: Any
 ) -> AsyncIterator[Served]:
-    settings = quick(database_url=database_url, redis_url=redis_url, token=TOKEN, **changes)
+    settings = quick(database_url=as_app(database_url), redis_url=redis_url, token=TOKEN, **changes)
     async with serving_app(settings, http) as served:
         async with transaction(served.gateway.engine) as db:
             await db.execute(

@@ -100,4 +100,6 @@ class ChildProcess:
 
 def open_log(home: Path, name: str) -> Path:
     """The log file of the part called `name`."""
-    return make_directory(home / "logs") / f"{name}.log"
+    path = make_directory(home / "logs") / f"{name}.log"
+    path.touch(mode=0o600)
+    return path

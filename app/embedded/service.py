@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.embedded.process import ChildProcess, open_log
+from app.embedded.strays import marked
 from app.errors import EmbeddedServerError
 
 FIRST_DELAY = 0.5
@@ -30,7 +31,7 @@ class Part(Protocol):
 
 
 class Service:
-    """A command of ours that runs as long as the stack does."""
+    """A command of ours, of Python, that runs as long as the stack does."""
 
     def __init__(
         self, name: str, command: Sequence[str], home: Path, environment: Callable[[], Mapping[str, str]]
@@ -46,7 +47,7 @@ class Service:
 
     def start(self) -> None:
         self._process = ChildProcess(
-            self._command, log=open_log(self._home, self.name), environment=self._environment()
+            marked(self._command, self._home), log=open_log(self._home, self.name), environment=self._environment()
         )
 
     def last_words(self) -> str:

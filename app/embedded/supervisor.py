@@ -10,13 +10,14 @@ import json
 import os
 import sys
 import time
+from collections.abc import Collection
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple
 
-from app.config import PROVIDER_KEYS, Settings
+from app.config import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, PROVIDER_KEYS, Settings
 from app.database import create_engine, transaction
-from app.embedded.home import keep_access, make_home
+from app.embedded.home import close_home, keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.running import StackInfo, StackLock, publish, withdraw
 from app.embedded.sentinel import Sentinel
@@ -121,6 +122,7 @@ class Stack:
         self._lock.take()
         try:
             self._lock.sign()
+            close_home(self._home)
             self._start_all()
         except BaseException:
             self.stop()
@@ -146,11 +148,11 @@ class Stack:
         options = [f"--hostname=worker{number}@%h", f"--loglevel={self._settings.log_level}"]
         quiet = ["--without-gossip", "--without-mingle"]  # workers need not know each other
         name = "worker" if number == 1 else f"worker{number}"
-        return Service(name, [*self._commands.worker, *options, *quiet], self._home, self._environment)
+        return Service(name, [*self._commands.worker, *options, *quiet], self._home, self._worker_environment)
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, *, without: Collection[str]) -> dict[str, str]:
         info = self.info
-        return {
+        variables = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",  # a log line that waits in a buffer is lost with its process
             MARK: str(self._home),
@@ -163,10 +165,15 @@ class Stack:
             "STELLWERK_TOKEN": self._token,
             "STELLWERK_URL": info.url,
         }
+        return {name: value for name, value in variables.items() if name not in without}
 
     def _gateway_environment(self) -> dict[str, str]:
         """It calls no model."""
-        return {name: value for name, value in self._environment().items() if name not in PROVIDER_KEYS}
+        return self._environment(without=(*PROVIDER_KEYS, *NOT_FOR_GATEWAYS))
+
+    def _worker_environment(self) -> dict[str, str]:
+        """It asks nothing of the gateway, and what it starts has a token for its step."""
+        return self._environment(without=NOT_FOR_WORKERS)
 
     def _start_all(self) -> None:
         """Returns when the gateway is ready and a worker has registered, or when it was asked to stop meanwhile."""
@@ -179,7 +186,7 @@ class Stack:
         for server in self._servers:
             self._start(server)
         if not self.is_stopping:
-            migrate(self.info.database_url)
+            self._migrate()
             if self._postgres in self._servers:  # this home's own: what its workers told before is over
                 asyncio.run(_forget_workers(self.info.database_url))
         for service in self._services:
@@ -187,6 +194,14 @@ class Stack:
         self._await_gateway()
         if not self.is_stopping:
             publish(self._home, self.info)
+
+    def _migrate(self) -> None:
+        if self._postgres in self._servers:
+            address = self._postgres.superuser_url
+        else:
+            address = self._settings.migrate_url or self.info.database_url
+        for statement in migrate(address, app=self.info.database_url):
+            self._say(f"warning: gateway and workers may rewrite history until a superuser has run: {statement}")
 
     def _start(self, part: Part) -> None:
         if not self.is_stopping:

@@ -1,6 +1,5 @@
 """Contents too large for an event, by their SHA-256, kept with the stream whose events name them."""
 
-import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,15 +23,12 @@ class Artifact:
 
 async def put_artifact(db: AsyncConnection, stream_id: AnyStreamId, content: bytes, *, media_type: str) -> str:
     """Stores it in the caller's transaction; returns its SHA-256 in hexadecimal."""
-    digest = hashlib.sha256(content)
-    await db.execute(
-        text(
-            "INSERT INTO artifacts (stream_id, digest, media_type, content)"
-            " VALUES (:stream_id, :digest, :media_type, :content) ON CONFLICT DO NOTHING"
-        ),
-        {"stream_id": stream_id, "digest": digest.digest(), "media_type": media_type, "content": content},
+    digest: bytes | None = await db.scalar(
+        text("SELECT put_artifact(:stream_id, :media_type, :content)"),
+        {"stream_id": stream_id, "media_type": media_type, "content": content},
     )
-    return digest.hexdigest()
+    assert digest is not None
+    return digest.hex()
 
 
 async def get_artifact(db: AsyncConnection, stream_id: AnyStreamId, digest: bytes) -> Artifact:

@@ -1,13 +1,14 @@
 """The epoch: the life of a database's offsets. A cursor of another life is answered with `reset`."""
 
 import structlog
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 from app.database import transaction
+from app.errors import MissingRight
 
 logger = structlog.get_logger(__name__)
 
@@ -51,12 +52,11 @@ async def observe_cluster(engine: AsyncEngine) -> int:
 async def _observe(engine: AsyncEngine) -> int:
     # A new transaction: two processes that had both read the table would wait for each other's lock.
     async with transaction(engine) as db:
-        await _lock(db)
-        if await _is_known(db):  # another process that started together with this one has raised it
-            return await current_epoch(db)
-        epoch = await _raise(db, "the database is on another cluster than before: it was restored")
-    logger.warning("a restored database: the epoch rises, and cursors of before are reset", epoch=epoch)
-    return epoch
+        await _be_patient(db)
+        epoch, is_new = (await db.execute(text("SELECT epoch, is_new FROM observe_cluster()"))).one()
+    if is_new:  # else another process that started together with this one has raised it
+        logger.warning("a restored database: the epoch rises, and cursors of before are reset", epoch=epoch)
+    return int(epoch)
 
 
 async def _is_known(db: AsyncConnection) -> bool:
@@ -73,30 +73,20 @@ async def _known(db: AsyncConnection) -> int | None:
 
 @_until_nothing_writes
 async def bump_epoch(engine: AsyncEngine, reason: str) -> int:
-    """Begins a new epoch for an operator, after a failover that lost commits. Returns it."""
-    async with transaction(engine) as db:
-        await _lock(db)
-        return await _raise(db, reason)
+    """Begins a new epoch for an operator, after a failover that lost commits. Returns it.
 
-
-async def _lock(db: AsyncConnection) -> None:
-    """Waits for all transactions that write under the present epoch. It must be the transaction's first statement.
-
-    An append reads the epoch, and so holds the weakest lock on the table to its end; this one excludes even that.
-    Otherwise its events would appear in an epoch that readers had left. Whatever reads the epoch waits meanwhile,
-    so each try is short.
+    Only the owner of the database may. Raises MissingRight.
     """
+    try:
+        async with transaction(engine) as db:
+            await _be_patient(db)
+            return int(await db.scalar(text("SELECT begin_epoch(:reason)"), {"reason": reason}) or 0)
+    except ProgrammingError as error:
+        if isinstance(error.orig, InsufficientPrivilege):
+            raise MissingRight from error
+        raise
+
+
+async def _be_patient(db: AsyncConnection) -> None:
+    """Whatever reads the epoch waits while a new one waits for what writes under the old one; so each try is short."""
     await db.execute(text("SET LOCAL lock_timeout = '1s'"))
-    await db.execute(text("LOCK TABLE epochs IN ACCESS EXCLUSIVE MODE"))
-
-
-async def _raise(db: AsyncConnection, reason: str) -> int:
-    raised = await db.scalar(
-        text(
-            "INSERT INTO epochs (epoch, system_identifier, reason)"
-            " SELECT max(epoch) + 1, (SELECT system_identifier FROM pg_control_system()), :reason FROM epochs"
-            " RETURNING epoch"
-        ),
-        {"reason": reason},
-    )
-    return int(raised or 0)

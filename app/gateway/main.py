@@ -28,6 +28,7 @@ from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.fast_path import FastPath
 from app.gateway.wiring import Gateway
 from app.principals.key_ring import KeyRing
+from app.roles import warn_of_power
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
 
@@ -106,6 +107,7 @@ async def _gateway(
     try:
         try:
             await observe_cluster(engine)
+            await warn_of_power(engine)
         except DATABASE_AWAY as error:
             logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:

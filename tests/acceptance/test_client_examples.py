@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.embedded.postgres import EmbeddedPostgres
-from app.events.epochs import bump_epoch
 from app.events.read import read_page, stream_state
 from app.events.types import AnyStreamId
 from app.gateway.streaming import frames
@@ -26,6 +25,7 @@ from tests.cutting import Cut, CuttingProxy, Lose, Say, cutting_proxy
 from tests.following import append, close, engine_of, new_stream, quick
 from tests.guide import clients
 from tests.populating import advance, begun, report
+from tests.roles import bump_epoch
 from tests.serving import TOKEN, Served, serving, serving_app
 from tests.surroundings import optional_program
 
@@ -199,13 +199,13 @@ def restored_url(postgres: EmbeddedPostgres, database_url: str) -> Iterator[str]
     """Where `restore` puts its copy."""
     name = f"{database_url.rpartition('/')[2]}_restored"
     yield url_of(postgres, name)
-    execute(postgres.url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    execute(postgres.superuser_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 def copy(postgres: EmbeddedPostgres, database_url: str, to: str) -> None:
     """As a dump that is restored: nobody is connected meanwhile."""
     names = [url.rpartition("/")[2] for url in (to, database_url)]
-    execute(postgres.url, "CREATE DATABASE {} TEMPLATE {}".format(*names))
+    execute(postgres.superuser_url, "CREATE DATABASE {} TEMPLATE {}".format(*names))
 
 
 @pytest.mark.parametrize("cut_after", [4, 8])

@@ -21,6 +21,7 @@ from app.embedded.valkey import EmbeddedValkey
 from tests.composition import NGINX, SECRETS, composition, duration
 from tests.conftest import execute, temporary_home, url_of
 from tests.processes import wait_until
+from tests.roles import as_app
 from tests.sandboxed import sandbox
 from tests.surroundings import optional_program
 from workers.workflows.sample import write_sample
@@ -91,17 +92,18 @@ def _base_environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def deployment(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Deployment]:
-    execute(postgres.url, "CREATE DATABASE composed")
+    execute(postgres.superuser_url, "CREATE DATABASE composed")
     with temporary_home() as directory:
         declared = composition(SECRETS | {"STELLWERK_PATHS": str(directory / "projects")})["services"]
         changes = {
-            "STELLWERK_DATABASE_URL": url_of(postgres, "composed"),
+            "STELLWERK_DATABASE_URL": as_app(url_of(postgres, "composed")),
+            "STELLWERK_MIGRATE_URL": url_of(postgres, "composed"),
             "STELLWERK_REDIS_URL": valkey.url,
             "STELLWERK_WORKSPACES": str(directory / "workspaces"),
             "STELLWERK_SANDBOX": sandbox(),
         }
         yield Deployment(declared, directory, changes)
-    execute(postgres.url, "DROP DATABASE composed WITH (FORCE)")
+    execute(postgres.superuser_url, "DROP DATABASE composed WITH (FORCE)")
 
 
 @dataclass

@@ -425,7 +425,7 @@ async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redi
         server = EmbeddedPostgres(home)
         server.start()
         try:
-            migrate(server.url)
+            migrate(server.superuser_url)
             async with cluster_on(server.url, redis_url, tmp_path) as cluster:
                 cluster.start_worker(STEPS)
                 session_id = await cluster.create("patient", directory=str(tmp_path))

@@ -18,6 +18,7 @@ from app.principals.control import operators_stream
 from app.progress import SessionId
 from app.sessions import history
 from tests.populating import Population, populate
+from tests.roles import tampering
 from tests.serving import Served, serving
 from tests.stacks import stellwerk
 
@@ -38,7 +39,7 @@ async def faults(served: Served, stream_id: SessionId) -> list[str]:
 
 
 async def change(served: Served, statement: str, **parameters: Any) -> None:
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         result = await db.execute(text(statement), parameters)
         assert result.rowcount == 1
 

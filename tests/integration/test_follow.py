@@ -37,13 +37,14 @@ from tests.following import (
     state_of,
     stored_frames,
 )
+from tests.roles import as_app
 
 
 async def test_cut_and_resumed_under_concurrent_appends(database_url: str, redis_url: str) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
         push = Push(redis_url, SealKeys(engine))
-        group_commit = GroupCommit(database_url, push.publish)
+        group_commit = GroupCommit(as_app(database_url), push.publish)
 
         async def produce(producer: int) -> None:
             for number in range(100):
@@ -275,7 +276,7 @@ async def test_a_filter_moves_the_cursor(database_url: str, redis_url: str) -> N
 async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
-        await close(engine, stream_id)
+        await close(engine, stream_id, status="failed")
         first = Reader(follower, await state_of(engine, stream_id))
         assert (await first.read_all()).state.head == 1
         async with transaction(engine) as db:
@@ -344,7 +345,7 @@ async def test_postgres_restarts(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         settings = quick(ring_frames=1)
         async with engine_of(server.url) as engine, Follower(engine, redis_url, settings) as follower:
             stream_id = await new_stream(engine)

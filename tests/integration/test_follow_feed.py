@@ -16,7 +16,6 @@ from app.embedded.valkey import EmbeddedValkey
 from app.events import feed
 from app.events.cursors import FeedCursor
 from app.events.encoding import Recorded
-from app.events.epochs import bump_epoch
 from app.events.feed import FeedFilter, feed_head, read_feed
 from app.events.follow import feed_tail, follower
 from app.events.follow.follower import Follower
@@ -26,6 +25,7 @@ from app.events.read import Filter
 from app.events.seals import SealKeys
 from tests.feeding import FeedReader, stored, write
 from tests.following import NO_SERVER, Reader, append, engine_of, new_stream, progress, quick, state_of
+from tests.roles import bump_epoch
 
 NEVER = 3600.0
 

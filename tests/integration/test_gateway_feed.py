@@ -22,7 +22,6 @@ from app.events import feed as events_of_feed
 from app.events.append import append as append_items
 from app.events.append import create_stream
 from app.events.cursors import FeedCursor
-from app.events.epochs import bump_epoch
 from app.events.feed import ALL_STREAMS, FeedFilter
 from app.events.follow.updates import Frames
 from app.events.types import StreamId, StreamKind
@@ -32,6 +31,7 @@ from app.gateway.streaming.feed import feed_page
 from app.gateway.streaming.feed_start import FeedStart, visible
 from app.principals.model import Principal, Scope
 from tests.following import NO_SERVER, append, close, engine_of, new_stream
+from tests.roles import bump_epoch, tampering
 from tests.serving import Served, serving
 
 SSE = {"Accept": "text/event-stream"}
@@ -341,7 +341,7 @@ async def test_a_dump_with_higher_numbers_was_restored(database_url: str, redis_
                 push.publish(await append(engine, streams[0], [100]))
                 (new,) = await take(events, 1)
                 assert numbers([new]) == [100] and new.id.startswith("2-")
-            async with transaction(engine) as db:
+            async with tampering(engine) as db:
                 await db.execute(text("DELETE FROM events WHERE epoch = 2"))
                 await db.execute(text("UPDATE streams SET head = 3"))
             old = await page(served, after=cursor)

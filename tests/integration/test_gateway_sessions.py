@@ -20,6 +20,7 @@ from app.sessions.admission import ADMISSION_LOCK, admit_sessions
 from app.sessions.model import StepToken
 from app.unit_of_work import unit_of_work
 from tests.following import NO_SERVER
+from tests.roles import tampering
 from tests.serving import Served, serving
 
 ADMITTED = text("SELECT count(*) FROM sessions WHERE admitted_at IS NOT NULL")
@@ -118,7 +119,7 @@ async def test_paths(database_url: str, redis_url: str, tmp_path: Path) -> None:
 async def test_a_report_by_step_token(served: Served) -> None:
     session_id = (await served.create_session())["session_id"]
     token = StepToken(SessionId(UUID(session_id)), 1, 1, "codesmith", uuid4())
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         await db.execute(
             text(
                 "INSERT INTO steps (session_id, step, superstep, task_path, agent, queue, status, lease_token,"
@@ -226,7 +227,7 @@ async def test_redis_away_is_told_and_borne(database_url: str) -> None:
 
 async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_so(served: Served) -> None:
     async def worker(statement: str) -> None:
-        async with transaction(served.gateway.engine) as db:
+        async with tampering(served.gateway.engine) as db:
             await db.execute(text(statement))
 
     await worker("WITH none AS (DELETE FROM workflows) DELETE FROM workers")
@@ -255,7 +256,7 @@ async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_
 
 async def test_what_workers_refuse_is_told_to_those_who_show_a_key(served: Served) -> None:
     async def worker(statement: str) -> None:
-        async with transaction(served.gateway.engine) as db:
+        async with tampering(served.gateway.engine) as db:
             await db.execute(text(statement))
 
     told = (
@@ -293,11 +294,11 @@ async def test_sessions_that_came_without_a_worker_begin_only_as_there_is_room(
 ) -> None:
     async with serving(database_url, redis_url, max_active_sessions=1) as served:
         engine = served.gateway.engine
-        async with transaction(engine) as db:
+        async with tampering(engine) as db:
             await db.execute(text("UPDATE workflows SET last_seen = now() - interval '10 minutes'"))
         made = [await served.create_session() for _ in range(3)]
         assert {session["status"] for session in made} == {"waiting"}
-        async with transaction(engine) as db:
+        async with tampering(engine) as db:
             assert not await db.scalar(ADMITTED)
             await db.execute(text("UPDATE workflows SET last_seen = now()"))
         for _ in range(2):
@@ -338,7 +339,7 @@ async def test_postgres_away_is_told(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         async with serving(server.url, redis_url) as served:
             session_id = (await served.create_session())["session_id"]
             await asyncio.to_thread(server.stop)

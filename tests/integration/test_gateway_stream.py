@@ -23,7 +23,6 @@ from sqlalchemy import text
 from app.database import transaction
 from app.events import encoding
 from app.events.append import append as append_items
-from app.events.epochs import bump_epoch
 from app.events.proof.entries import verify_stream
 from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
@@ -35,6 +34,7 @@ from app.metrics import REGISTRY
 from app.principals.model import OWNER
 from tests.cluster import OF_TOMORROW
 from tests.following import append, close, engine_of, new_stream, state_of, stored_frames
+from tests.roles import as_app, bump_epoch, tampering
 from tests.serving import BEARER, TOKEN, Served, serving
 
 
@@ -252,7 +252,7 @@ async def test_readers_of_a_stream_that_a_restore_took_away_are_sent_away(served
     async with sse(served, stream_id) as events:
         while (await anext(events)).id != "10":
             pass
-        async with transaction(served.gateway.engine) as db:  # as the copy was made before the stream was
+        async with tampering(served.gateway.engine) as db:  # as the copy was made before the stream was
             await db.execute(text("DELETE FROM events"))
             await db.execute(text("DELETE FROM streams"))
         async with asyncio.timeout(20):
@@ -390,7 +390,7 @@ async def test_sigterm_ends_streams_cleanly(database_url: str, redis_url: str) -
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     environment = os.environ | {
-        "STELLWERK_DATABASE_URL": database_url,
+        "STELLWERK_DATABASE_URL": as_app(database_url),
         "STELLWERK_REDIS_URL": redis_url,
         "STELLWERK_TOKEN": TOKEN,
         "STELLWERK_PORT": str(port),
@@ -424,7 +424,7 @@ async def test_sigterm_ends_streams_cleanly(database_url: str, redis_url: str) -
 
 async def test_without_a_token_it_does_not_start(database_url: str, redis_url: str) -> None:
     environment = {k: v for k, v in os.environ.items() if k != "STELLWERK_TOKEN"} | {
-        "STELLWERK_DATABASE_URL": database_url,
+        "STELLWERK_DATABASE_URL": as_app(database_url),
         "STELLWERK_REDIS_URL": redis_url,
     }
     process = await asyncio.create_subprocess_exec(

@@ -25,11 +25,12 @@ from app.schema import check_schema, downgrade, migrate
 from app.sessions.facts import agent_event
 from app.sessions.model import new_session_id
 from tests.following import set_closed
+from tests.roles import as_app, tampering
 
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    created = create_engine(database_url, pool_size=12)
+    created = create_engine(as_app(database_url), pool_size=12)
     yield created
     await created.dispose()
 
@@ -88,7 +89,7 @@ async def test_what_is_stored_is_what_was_given_and_the_chain_holds(engine: Asyn
 
 async def test_one_item_that_is_refused_does_not_touch_the_others(engine: AsyncEngine) -> None:
     first, second, closed = [await new_stream(engine) for _ in range(3)]
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await set_closed(db, closed, True)
     broken = encoding.Item(first, "session", '{"x":1}', "agent_event")
     answers = await call(
@@ -140,7 +141,7 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
 ) -> None:
     streams = [await new_stream(engine) for _ in range(5)]
     published: list[Recorded] = []
-    appends = GroupCommit(database_url, published.extend)
+    appends = GroupCommit(as_app(database_url), published.extend)
     acknowledged: dict[SessionId, list[tuple[int, str]]] = defaultdict(list)
     kills = 0
 
@@ -179,9 +180,9 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
 
 async def test_group_commit_tells_each_producer_its_own_fate(database_url: str, engine: AsyncEngine) -> None:
     stream_id, closed = await new_stream(engine), await new_stream(engine)
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await set_closed(db, closed, True)
-    appends = GroupCommit(database_url)
+    appends = GroupCommit(as_app(database_url))
     results = await asyncio.gather(
         appends.append(entry(stream_id)),
         appends.append(entry(closed)),
@@ -256,7 +257,7 @@ async def heads(engine: AsyncEngine, streams: list[SessionId]) -> list[int]:
 
 async def test_time_never_runs_backwards_within_a_stream(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await db.execute(
             text("UPDATE streams SET last_ts = clock_timestamp() + interval '1 hour' WHERE stream_id = :id"),
             {"id": stream_id},
@@ -275,7 +276,7 @@ async def test_the_table_refuses_what_is_no_event(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
     for data in ('{"a":1}', '{"t":"x"\n}', "no json"):
         with pytest.raises(Exception, match=r"events_|invalid input syntax"):
-            async with transaction(engine) as db:
+            async with tampering(engine) as db:
                 await db.execute(
                     text(
                         'INSERT INTO events (stream_id, "offset", epoch, ts, t, data, salt, digest, chain)'

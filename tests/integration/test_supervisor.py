@@ -143,13 +143,13 @@ def test_after_the_supervisor_was_killed_nothing_is_left_and_the_next_one_has_al
         info = running_stack(home)
         assert info is not None
         with psycopg.connect(info.database_url) as db:
-            db.execute("CREATE TABLE kept (n int)")
+            db.execute("SELECT create_stream(gen_random_uuid(), 'session', 'kept')")
         left = psutil.Process(victim.pid).children(recursive=True)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
     assert running_stack(home) is None
     with watched(home) as (stack, _):
         with psycopg.connect(stack.info.database_url) as db:
-            db.execute("TABLE kept")
+            assert db.execute("SELECT kind FROM streams WHERE project = 'kept'").fetchone() == ("session",)
         assert stack.info.url == info.url
         assert not [process for process in left if is_alive(process)]

@@ -13,6 +13,7 @@ from app.database import transaction
 from app.errors import describe
 from app.events.epochs import observe_cluster
 from app.redaction import Redactor
+from app.roles import warn_of_power
 from app.sessions import overdue, worker_repository
 from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 from app.unit_of_work import Backends
@@ -43,6 +44,7 @@ class Registration:
         while True:
             try:
                 await observe_cluster(self.backends.engine)
+                await warn_of_power(self.backends.engine)
                 await self._register(starts=True)
                 async with transaction(self.backends.engine) as db:
                     await overdue.wake_waiting(db, served=tuple(self.served))

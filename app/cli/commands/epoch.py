@@ -21,9 +21,15 @@ def bump(
     reason: Annotated[str, typer.Option("--reason", help="Kept with the epoch.")],
     home: Home = None,
 ) -> None:
-    """Raises the epoch after a failover that lost commits: clients' older cursors are answered with a reset."""
-    database_url = with_database(read_settings(home)).database_url or ""
-    print_line(f"epoch {asyncio.run(_bump(database_url, reason))}")
+    """Raises the epoch after a failover that lost commits: clients' older cursors are answered with a reset.
+
+    Only the owner of the database may: for one that is not embedded, set STELLWERK_MIGRATE_URL.
+    """
+    # Imported here: psycopg takes a while, and --help needs none of it.
+    from app.cli.support.database_roles import owner_url  # noqa: PLC0415
+
+    address = owner_url(with_database(read_settings(home)))
+    print_line(f"epoch {asyncio.run(_bump(address, reason))}")
 
 
 async def _bump(database_url: str, reason: str) -> int:

@@ -11,6 +11,7 @@ from app.cli.console import examples
 from app.cli.support.background_stack import Home, stop_stack
 from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
+from app.privacy import be_private
 from app.redaction import without_passwords
 from app.terminal import clean_lines
 
@@ -27,6 +28,7 @@ def up(
     # Imported here: it imports Alembic, which would slow down every other command.
     from app.embedded.supervisor import Stack  # noqa: PLC0415
 
+    be_private()
     settings = read_settings(home)
     if port is not None:
         settings = settings.model_copy(update={"port": port})
