@@ -30,6 +30,7 @@ from app.unit_of_work import Backends
 from workers.graph.loading import Workflows
 from workers.maintenance.admission import Admission
 from workers.maintenance.cache_pruner import CachePruner
+from workers.maintenance.heads_recorder import HeadsRecorder
 from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
 from workers.maintenance.room import Room
@@ -183,8 +184,8 @@ class Runtime:
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
             rescuer = Rescuer(self.backends, tuple(self._served))
-            maintainers = (self._registration, rescuer, Admission(self.backends), CachePruner(pool))
-            room = Room(self.backends, maintainers)
+            others = (Admission(self.backends), CachePruner(pool), HeadsRecorder(self.backends))
+            room = Room(self.backends, (self._registration, rescuer, *others))
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))
 
     async def _hear_cancellations(self) -> None:
