@@ -85,9 +85,11 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
 
 
-OUTSOURCED = (
-    *("input", "context", "config", "state", "delta", "update", "returned", "result"),
-    *("question", "answer_schema", "answer", "request", "response", "arguments"),
+OUTSOURCED = frozenset(
+    [
+        *("input", "context", "config", "state", "delta", "update", "returned", "result"),
+        *("question", "answer_schema", "answer", "request", "response", "arguments"),
+    ]
 )
 """The fields of events whose values may be references."""
 
@@ -99,7 +101,7 @@ def named_by(event: Mapping[str, Any]) -> list[str]:
 
 def media_types_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The digests of the artifacts that an event names, each with the media type that it has there."""
-    values: list[Any] = [event[name] for name in OUTSOURCED if name in event]
+    values: list[Any] = [event[name] for name in event.keys() & OUTSOURCED]
     if isinstance(result := event.get("result"), dict):
         values += result.values()  # of a large result, each large value may be one
     named = [(value["$artifact"], JSON) for value in values if is_reference(value)]

@@ -29,7 +29,7 @@ _SESSION = """
 SELECT x.status, x.reason, x.task, x.workflow, x.workflow_version, x.langgraph_version, x.path, x.repo, x.priority,
        x.project, x.principal, x.continues::text, x.created_at, x.ended_at, x.result::text AS result,
        x.folded_superstep, x.last_step, {hashed},
-       s.workflow_name, s.last_ts, e.epoch, e.xid::text AS xid
+       s.workflow_name, e.epoch, e.xid::text AS xid
 FROM streams s JOIN sessions x ON x.session_id = s.stream_id
 LEFT JOIN events e ON e.stream_id = s.stream_id AND e."offset" = 1 WHERE s.stream_id = :id
 """.format(hashed=_hashed("input", "context", "config", "options"))
@@ -104,8 +104,10 @@ def _compare_session(told: ToldSession, row: Mapping[Any, Any], state: StreamSta
 async def _compare_steps(
     db: AsyncConnection, state: StreamState, told: ToldSession, reason: str | None
 ) -> AsyncIterator[Fault]:
-    missing, after = set(told.steps), 0
-    while rows := (await db.execute(text(_STEPS), {"id": state.stream_id, "after": after})).mappings().all():
+    missing, after, is_last = set(told.steps), 0, False
+    while not is_last:
+        rows = (await db.execute(text(_STEPS), {"id": state.stream_id, "after": after})).mappings().all()
+        is_last = len(rows) < PAGE
         for row in rows:
             after = row["step"]
             step = told.steps.get(after)

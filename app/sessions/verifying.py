@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from app.events.proof.entries import Told, stream_ids, verify_stream
+from app.database import transaction
+from app.events.proof.entries import Told, read_epochs, stream_ids, verify_stream
 from app.events.proof.fault import Fault
 from app.events.proof.heads_check import check_heads
+from app.events.proof.order import Epochs
 from app.events.read import StreamState
 from app.events.types import HEADS_STREAM, AnyStreamId, StreamId
 from app.principals.operators_check import OperatorsCheck
@@ -32,12 +34,13 @@ async def verify(
     checked: Callable[[], object] = lambda: None,
     *,
     kept: bytes | None = None,
+    epochs: Epochs | None = None,
 ) -> AsyncIterator[Fault]:
     """Verifies a stream, and that the rows beside it say what it says. Raises NotFound.
 
     Calls `checked` after each event. `kept` is a chain that was kept from an earlier head.
     """
-    async for fault in verify_stream(engine, stream_id, checked, kept=kept, told_by=told_by):
+    async for fault in verify_stream(engine, stream_id, checked, kept=kept, told_by=told_by, epochs=epochs):
         yield fault
 
 
@@ -53,9 +56,11 @@ async def verify_all(
 ) -> AsyncIterator[Found]:
     """One answer for each stream, then one for what no stream holds. `kept` is a chain of the stream of heads."""
     faults = []
+    async with transaction(engine) as db:
+        epochs = await read_epochs(db)
     async for stream_id in stream_ids(engine):
         of_heads, kept = (kept, None) if stream_id == HEADS_STREAM else (None, kept)
-        yield Found(stream_id, [fault async for fault in verify(engine, stream_id, checked, kept=of_heads)])
+        yield Found(stream_id, [f async for f in verify(engine, stream_id, checked, kept=of_heads, epochs=epochs)])
     if kept is not None:
         faults.append(Fault("heads", f"there are none, and so not the chain that was kept, {kept.hex()}", "heads"))
     faults += [fault async for fault in find_strays(engine)]

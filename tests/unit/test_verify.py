@@ -311,11 +311,10 @@ def test_what_an_event_names() -> None:
 )
 def test_the_order_of_a_streams_events(places: list[tuple[int, int, int]], told: list[str]) -> None:
     began = [(1, BEGIN - timedelta(days=9)), (7, BEGIN - timedelta(hours=1)), (8, BEGIN + timedelta(hours=1))]
-    order = Order(began)
-    found = [
-        str(fault) for offset, place in enumerate(places, 1) for fault in order.check(offset, FeedCursor(*place), BEGIN)
-    ]
-    assert len(found) == len(told) and all(map(str.startswith, found, told)), found
+    order = Order()
+    found = [fault for n, place in enumerate(places, 1) for fault in order.check(n, FeedCursor(*place), BEGIN)]
+    said_of = [str(fault) for fault in [*found, *order.finish(began)]]
+    assert len(said_of) == len(told) and all(map(str.startswith, said_of, told)), said_of
 
 
 @pytest.mark.parametrize(

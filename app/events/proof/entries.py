@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from app.events.cursors import FeedCursor
 from app.events.encoding import Beside
 from app.events.proof.erasures import ACTIONS, Erasures
 from app.events.proof.fault import Fault
-from app.events.proof.order import Order
+from app.events.proof.order import Epochs, Order
 from app.events.proof.verify import Entry, Verifier
 from app.events.read import StreamState, stream_state
 from app.events.types import AnyStreamId, StreamId
@@ -26,6 +27,13 @@ _ENTRIES = """
 SELECT epoch, xid::text::bigint, position,
        "offset", ts, data::text, salt, digest, chain, t, agent, phase, step, attempt
 FROM events WHERE stream_id = :id AND "offset" > :after AND "offset" <= :until ORDER BY "offset" LIMIT :limit
+"""
+
+_AROUND = """
+SELECT last_ts, ARRAY(
+    (SELECT "offset" FROM events e WHERE e.stream_id = :id AND "offset" < :earliest ORDER BY 1 LIMIT 10)
+    UNION ALL (SELECT "offset" FROM events e WHERE e.stream_id = :id AND "offset" > :head ORDER BY 1 LIMIT 10)
+) FROM streams WHERE stream_id = :id
 """
 
 
@@ -73,19 +81,20 @@ async def verify_stream(
     *,
     kept: bytes | None = None,
     told_by: Callable[[StreamState], Told | None] = lambda _: None,
+    epochs: Epochs | None = None,
 ) -> AsyncIterator[Fault]:
     """Calls `checked` after each event. Raises NotFound.
 
-    `told_by` gives what takes the stream's events, to compare them with rows beside it.
+    `told_by` gives what takes the stream's events, to compare them with rows beside it. The `epochs` are read where
+    they are not given.
     """
     async with transaction(engine) as db:
         state = await stream_state(db, stream_id)
-        order = Order(await read_epochs(db))
-    told = told_by(state)
+    order, told = Order(), told_by(state)
     verifier = Verifier(state.stream_id, earliest=state.earliest, kept=kept, watch=None if told is None else told.take)
 
     def check(entry: Entry, place: FeedCursor) -> list[Fault]:
-        found = [*verifier.check(entry), *order.check(entry.offset, place, entry.ts)]
+        found = verifier.check(entry) + order.check(entry.offset, place, entry.ts)
         checked()
         return found
 
@@ -96,11 +105,15 @@ async def verify_stream(
         before, state = state, await stream_state(db, stream_id)
         # What came meanwhile is read within the same view of the database in which the rows beside are compared.
         after = before.head
-        while page := await _page(db, state, after=after):
+        while after < state.head and (page := await _page(db, state, after=after)):
             for placed in page:
                 for fault in check(*placed):
                     yield fault
             after = page[-1][0].offset
+        if epochs is None or epochs[-1][0] != state.epoch:  # it may have risen since
+            epochs = await read_epochs(db)
+        for fault in order.finish(epochs):
+            yield fault
         async for fault in _finish(db, state, verifier, told):
             yield fault
 
@@ -111,7 +124,11 @@ async def _finish(
     is_whole = state.earliest == 1 and not verifier.erased
     for fault in verifier.finish(state, None if is_whole else await _allowed(db, state)):
         yield fault
-    for offset in await _outside(db, state):
+    last_ts, outside = await _around(db, state)
+    if verifier.last_ts is not None and verifier.last_ts != last_ts:
+        what = f"the column last_ts is {last_ts}, the last event is of {verifier.last_ts}"
+        yield Fault("head", what, "stream")
+    for offset in outside:
         yield Fault(f"offset {offset}", f"stands outside of {state.earliest} … {state.head}", "offsets")
     async for fault in _check_artifacts(db, state.stream_id, verifier.named):
         yield fault
@@ -129,7 +146,7 @@ async def _standing_still(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]
             yield db
 
 
-async def read_epochs(db: AsyncConnection) -> list[tuple[int, Any]]:
+async def read_epochs(db: AsyncConnection) -> Epochs:
     """Each epoch with the time when it began."""
     rows = await db.execute(text("SELECT epoch, began_at FROM epochs ORDER BY epoch"))
     return [(row[0], row[1]) for row in rows]
@@ -151,16 +168,13 @@ async def _allowed(db: AsyncConnection, state: StreamState) -> Erasures:
     return allowed
 
 
-async def _outside(db: AsyncConnection, state: StreamState) -> list[int]:
-    """The first offsets before the earliest one, and past the head."""
-    rows = await db.scalars(
-        text(
-            '(SELECT "offset" FROM events WHERE stream_id = :id AND "offset" < :earliest ORDER BY 1 LIMIT 10)'
-            ' UNION ALL (SELECT "offset" FROM events WHERE stream_id = :id AND "offset" > :head ORDER BY 1 LIMIT 10)'
-        ),
+async def _around(db: AsyncConnection, state: StreamState) -> tuple[datetime, list[int]]:
+    """The time of the last event as the stream's row has it; and offsets before the earliest one and past the head."""
+    row = await db.execute(
+        text(_AROUND),
         {"id": state.stream_id, "earliest": state.earliest, "head": state.head},
     )
-    return list(rows)
+    return row.one()._tuple()
 
 
 async def _check_artifacts(
