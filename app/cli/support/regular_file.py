@@ -38,14 +38,21 @@ def open_regular(path: Path, *, max_bytes: int) -> Iterator[BinaryIO]:
         raise BadPath(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:  # NUL in its name
         raise BadPath(f"{str(path)!r} cannot be read: {error}") from error
+    try:
+        _check(path, os.fstat(number), max_bytes)
+    except BadPath:
+        os.close(number)
+        raise
     with os.fdopen(number, "rb") as file:
-        found = os.fstat(number)
-        if not stat.S_ISREG(found.st_mode):
-            what = next((name for is_so, name in _NAMES if is_so(found.st_mode)), "no file")
-            raise BadPath(f"{path} is {what}; only a regular file is read")
-        if found.st_size > max_bytes:
-            raise BadPath(f"{path} has {found.st_size} bytes, which is more than --max-bytes {max_bytes}")
         yield file
+
+
+def _check(path: Path, found: os.stat_result, max_bytes: int) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        what = next((name for is_so, name in _NAMES if is_so(found.st_mode)), "no file")
+        raise BadPath(f"{path} is {what}; only a regular file is read")
+    if found.st_size > max_bytes:
+        raise BadPath(f"{path} has {found.st_size} bytes, which is more than --max-bytes {max_bytes}")
 
 
 def bounded_lines(file: BinaryIO, path: Path, *, max_bytes: int, max_line_bytes: int) -> Iterator[bytes]:

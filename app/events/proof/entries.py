@@ -174,7 +174,8 @@ async def _around(db: AsyncConnection, state: StreamState) -> tuple[datetime, li
         text(_AROUND),
         {"id": state.stream_id, "earliest": state.earliest, "head": state.head},
     )
-    return row.one()._tuple()
+    last_ts, offsets = row.one()
+    return last_ts, offsets
 
 
 async def _check_artifacts(
