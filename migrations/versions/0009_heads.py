@@ -9,7 +9,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0011"
 
 _SQL = Path(__file__).parent.parent / "sql"
 _LOCK = """
@@ -39,7 +39,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    # 0006 knows no such stream: what its events say of others goes, and the others stay as they are.
+    # Before, there was no such stream: what its events say of others goes, and the others stay as they are.
     op.execute("DELETE FROM events USING streams s WHERE events.stream_id = s.stream_id AND s.kind = 'heads'")
     op.execute("DELETE FROM streams WHERE kind = 'heads'")
     op.execute("ALTER TABLE streams DROP CONSTRAINT streams_kind")

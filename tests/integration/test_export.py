@@ -12,10 +12,11 @@ from app.database import transaction
 from app.events import read
 from app.events.proof import entries
 from app.events.proof.export import ExportVerifier
+from app.events.proof.heads import LOOKED_AT, record_heads
 from app.events.proof.verify import ERASED
-from app.events.types import DEFAULT_PROJECT, StreamId
+from app.events.types import DEFAULT_PROJECT, HEADS_STREAM, StreamId
 from app.principals.control import control_in_project, operators_stream
-from app.principals.model import OWNER, Control
+from app.principals.model import DEPLOYMENT, OWNER, Control
 from app.progress import SessionId
 from app.sessions import verifying
 from tests.populating import Population, populate
@@ -172,3 +173,70 @@ async def test_the_commands(
     await change(served, 'UPDATE events SET step = 9 WHERE stream_id = :id AND "offset" = 5', id=population.failed)
     broken = run("verify", "--all")
     assert broken.returncode == 1 and f"{population.failed} offset 5: the column step" in broken.stdout
+
+
+async def test_a_patch_is_the_one_that_the_log_names(served: Served, population: Population) -> None:
+    path = f"/sessions/{population.succeeded}/patch"
+    patch = (await served.client.get(path)).content
+    plant = (
+        "INSERT INTO artifacts (stream_id, digest, media_type, content)"
+        " VALUES (:id, sha256('evil'), 'text/x-diff', 'evil')"
+    )
+    await change(served, plant, id=population.succeeded)
+    point = (
+        "UPDATE sessions SET result = json(replace(result::text, result ->> 'patch_digest',"
+        " encode(sha256('evil'), 'hex'))) WHERE session_id = :id"
+    )
+    await change(served, point, id=population.succeeded)
+    assert (await served.client.get(path)).content == patch != b"evil"
+    found = await faults(served, population.succeeded)
+    assert any("the column result" in fault for fault in found) and any("no event names it" in fault for fault in found)
+
+
+async def test_what_is_not_what_was_written_is_not_served(served: Served, population: Population) -> None:
+    await change(
+        served, "UPDATE artifacts SET content = 'evil' WHERE media_type = 'text/x-diff' AND stream_id = :id",
+        id=population.succeeded,
+    )  # fmt: skip
+    answer = await served.client.get(f"/sessions/{population.succeeded}/patch")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:stellwerk:problem:altered")
+    await change(
+        served,
+        "UPDATE artifacts SET content = 'evil' WHERE encode(digest, 'hex') = :digest",
+        digest=population.artifact,
+    )
+    answer = await served.client.get(f"/sessions/{population.succeeded}/artifacts/{population.artifact}")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:stellwerk:problem:altered")
+    cut = 'DELETE FROM events WHERE stream_id = :id AND "offset" = (SELECT head FROM streams WHERE stream_id = :id)'
+    await change(served, cut, id=population.succeeded)
+    answer = await served.client.get(f"/sessions/{population.succeeded}/patch")
+    assert (answer.status_code, answer.json()["type"]) == (500, "urn:stellwerk:problem:altered")
+
+
+async def test_a_head_that_was_kept_of_a_session_or_of_all(
+    served: Served, population: Population, database_url: str, home: Path
+) -> None:
+    assert await record_heads(served.gateway.engine, DEPLOYMENT, max_bytes=100_000, at_most=LOOKED_AT)
+    async with transaction(served.gateway.engine) as db:
+        of_all = (await read.stream_state(db, HEADS_STREAM)).head_chain.hex()
+        of_one = (await read.stream_state(db, population.failed)).head_chain.hex()
+
+    def verified(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return stellwerk(home, "verify", *arguments, variables={"STELLWERK_DATABASE_URL": database_url})
+
+    whole = verified("--all", "--head-chain", of_all)
+    assert whole.returncode == 0 and of_all in whole.stderr, whole
+    assert verified(str(population.failed), "--head-chain", of_one).returncode == 0
+    assert verified(str(population.failed), "--head-chain", of_all).returncode == 1
+    async with transaction(served.gateway.engine) as db:
+        for statement in (
+            "DELETE FROM steps WHERE session_id = :id",
+            "DELETE FROM sessions WHERE session_id = :id",
+            "DELETE FROM artifacts WHERE stream_id = :id",
+            "DELETE FROM events WHERE stream_id = :id",
+            "DELETE FROM streams WHERE stream_id = :id",
+        ):
+            await db.execute(text(statement), {"id": population.failed})
+    gone = verified("--all", "--head-chain", of_all)
+    assert gone.returncode == 1 and f"stream {population.failed}: it is gone; it was at offset" in gone.stdout
+    assert verified(str(population.failed)).returncode == 3
