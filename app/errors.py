@@ -48,6 +48,7 @@ StellwerkError
 ├── ModelRefused             a provider refused for good, or a model did not do its work
 ├── BudgetExhausted          raising it was refused
 ├── TooManyItems             a search in a store would have to read all of them
+├── Altered                  what is stored is not what was written
 ├── SchemaTooNew             a database does not go back
 ├── MissingRight             only the owner of the database may
 └── EmbeddedServerError      carries what to do
@@ -282,6 +283,10 @@ class BudgetExhausted(StellwerkError):
 
 class TooManyItems(StellwerkError):
     """A search with a query would have to compare too many items of the store."""
+
+
+class Altered(StellwerkError):
+    """What is stored is not what was written; `stellwerk verify` says more."""
 
 
 class SchemaTooNew(StellwerkError):

@@ -69,7 +69,7 @@ streams = Table(
     Column("status", Text, comment="what its last session_event or batch_event says"),
     Column("project", Text, nullable=False, server_default=text("'default'"), comment="whom it belongs to"),
     Column("workflow_name", Text, comment="what its session_event(created) says"),
-    CheckConstraint("kind IN ('session', 'batch', 'operators')", name="streams_kind"),
+    CheckConstraint("kind IN ('session', 'batch', 'operators', 'heads')", name="streams_kind"),
 )
 
 Index("streams_operators", streams.c.project, unique=True, postgresql_where=text("kind = 'operators'"))

@@ -25,6 +25,7 @@ from app.progress import SessionId
 from app.sessions import service, worker_repository
 from app.sessions.dispatch import Dispatch
 from app.sessions.model import NewSession, SessionView
+from app.sessions.verifying import verify
 from app.unit_of_work import Backends
 from tests.processes import is_alive
 from tests.roles import as_app
@@ -137,6 +138,7 @@ class Cluster:
             ids = list(await db.scalars(text("SELECT session_id FROM sessions")))
         for session_id in ids:
             await self.events(session_id)
+            assert [fault async for fault in verify(self.backends.engine, session_id)] == []
         settings = Settings(
             workflows=tuple(self.checked_modules),
             database_url=self.environment["STELLWERK_DATABASE_URL"],

@@ -21,6 +21,7 @@ from app.cli.commands import (
     settings,
     stack,
     tail,
+    verify,
 )
 from app.cli.console import say
 from app.errors import BadInput, GatewayRefused, StellwerkError
@@ -82,6 +83,7 @@ PARTS = (
     mcp_progress,
     maintenance,
     export,
+    verify,
     migrate,
     epoch,
     settings,

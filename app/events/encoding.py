@@ -129,7 +129,12 @@ def item(
     )
 
 
-ID_KEYS: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
+ID_KEYS: Mapping[StreamKind, str] = {
+    "session": "session_id",
+    "batch": "batch_id",
+    "operators": "stream_id",
+    "heads": "stream_id",
+}
 """How the envelope names a stream of each kind."""
 
 

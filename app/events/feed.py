@@ -54,7 +54,7 @@ class FeedFilter(NamedTuple):
             and (not self.workflow or frame.workflow in self.workflow)
             and (not self.status or frame.status in self.status)
             # A stream whose kind is not known is hidden like one of operators.
-            and (self.has_operators or frame.kind not in {"operators", None})
+            and (self.has_operators or frame.kind not in {"operators", "heads", None})
         )
 
 
@@ -103,6 +103,8 @@ BOUND = "(SELECT max(epoch) AS epoch, pg_snapshot_xmin(pg_current_snapshot()) AS
 AFTER = "(epoch, xid, position) > (%(epoch)s::integer, %(xid)s::text::xid8, %(position)s::bigint)"
 COMPLETE = "(epoch, xid, position) < (bound.epoch, bound.xmin, 0)"
 _WAITING = "(epoch, xid, position) >= (bound.epoch, bound.xmin, 0)"
+NO_HEADS = "t <> 'heads_event'"
+"""What is recorded of streams is no news of them: it is read on its own stream."""
 _IDENTITY = "looked.epoch || '-' || looked.xid::text || '-' || looked.position"
 _KINDS = " ".join(f"WHEN '{kind}' THEN ',\"{key}\":\"'" for kind, key in ID_KEYS.items())
 _FRAME = frame_sql(_IDENTITY, f"CASE s.kind {_KINDS} ELSE ',\"stream_id\":\"' END || stream_id || '\"'")
@@ -121,21 +123,21 @@ FROM {bound} {beside} LEFT JOIN LATERAL (
 """
 _EVENTS = """
 SELECT epoch, xid, position, stream_id, "offset", ts, t, agent, phase, data
-FROM events WHERE {after} AND {complete} ORDER BY epoch, xid, position LIMIT {limit}
+FROM events WHERE {after} AND {complete} AND {no_heads} ORDER BY epoch, xid, position LIMIT {limit}
 """
 _MARKED = "SELECT raw.*, lead(position) OVER (ORDER BY epoch, xid, position) IS NULL AS is_last FROM ({}) AS raw"
 
 
 def sql(template: str, **parts: object) -> str:
     """The template with the ranges of the feed, and other parts, in their places."""
-    return template.format(bound=BOUND, after=AFTER, complete=COMPLETE, waiting=_WAITING, **parts)
+    return template.format(bound=BOUND, after=AFTER, complete=COMPLETE, waiting=_WAITING, no_heads=NO_HEADS, **parts)
 
 
 def wanted_sql(only: FeedFilter) -> tuple[str, dict[str, Any]]:
     """The same condition as `FeedFilter.matches`, with its parameters; empty where all is wanted."""
     columns = {"t": only.only.t, "agent": only.only.agent, "phase": only.only.phase, "s.project": only.projects}
     columns |= {"s.workflow_name": only.workflow, _STATUS: only.status}
-    conditions = [] if only.has_operators else ["s.kind <> 'operators'"]
+    conditions = [] if only.has_operators else ["s.kind NOT IN ('operators', 'heads')"]
     parameters = dict[str, Any]()
     for number, (column, names) in enumerate(columns.items()):
         if names:
@@ -202,7 +204,7 @@ async def read_news(db: AsyncConnection, after: FeedCursor, *, limit: int) -> Ne
 _HEAD = """
 SELECT bound.epoch, bound.xmin::text::bigint, e.epoch, e.xid::text::bigint, e.position
 FROM {bound} LEFT JOIN LATERAL (
-    SELECT * FROM events WHERE {complete} ORDER BY epoch DESC, xid DESC, position DESC LIMIT 1
+    SELECT * FROM events WHERE {complete} AND {no_heads} ORDER BY epoch DESC, xid DESC, position DESC LIMIT 1
 ) AS e ON true
 """
 

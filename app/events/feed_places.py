@@ -27,6 +27,7 @@ WITH found AS MATERIALIZED (
         FROM (
             SELECT epoch, xid, position, stream_id, t, agent, phase, data FROM events
             WHERE (epoch, xid, position) < (%(epoch)s::integer, %(xid)s::text::xid8, %(position)s::bigint)
+              AND {no_heads}
             ORDER BY epoch DESC, xid DESC, position DESC LIMIT {looked_at}
         ) AS looked
     ) AS marked LEFT JOIN streams AS s USING (stream_id)
@@ -42,7 +43,7 @@ async def before_last(reading: Reading, head: FeedHead, only: FeedFilter, count:
     if count == 0:
         return head.cursor
     wanted, parameters = wanted_sql(only)
-    query = _COUNT.format(wanted=wanted or "true", looked_at=LOOKED_AT)
+    query = sql(_COUNT, wanted=wanted or "true", looked_at=LOOKED_AT)
     place, remaining = head.bound, count
     while remaining > 0:
         async with reading() as db:

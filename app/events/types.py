@@ -14,7 +14,9 @@ from app.progress import Phase, SessionId
 
 StreamId = NewType("StreamId", UUID)
 AnyStreamId = StreamId | SessionId
-StreamKind = Literal["session", "batch", "operators"]
+StreamKind = Literal["session", "batch", "operators", "heads"]
+HEADS_STREAM = StreamId(UUID("57e11e4c-9a1e-8b5d-a0c7-6865616473f1"))
+"""The stream of heads has the same id in every deployment, so that there is one and it can be looked for."""
 DEFAULT_PROJECT = "default"
 """Whom streams belong to that name no project."""
 SessionStatus = Literal["created", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
@@ -91,6 +93,10 @@ class SessionEvent(TypedDict):
     workflow: NotRequired[str]
     version: NotRequired[str]
     langgraph: NotRequired[str]
+    path: NotRequired[str | None]
+    repo: NotRequired[str | None]
+    priority: NotRequired[int]
+    options: NotRequired[dict[str, Any]]
     project: NotRequired[str]
     reason: NotRequired[str | None]
     principal: NotRequired[str]
@@ -179,6 +185,31 @@ class ControlEvent(TypedDict):
     since: NotRequired[str]
 
 
+class Head(TypedDict):
+    """How far a stream was: its last offset, and the chain there."""
+
+    stream_id: str
+    head: int
+    chain: str
+
+
+class HeadsEvent(TypedDict):
+    """The heads of the streams that moved, on a stream of their own: whoever keeps its chain keeps those of all.
+
+    It speaks of the `events` of all streams after one place of the feed and up to another. `order` is the SHA-256 over
+    their stream, offset, epoch, transaction and position in that order. Of many heads it is one part of several.
+    """
+
+    t: Literal["heads_event"]
+    after: str
+    until: str
+    events: int
+    order: str
+    part: int
+    parts: int
+    heads: list[Head]
+
+
 class ErasedEvent(TypedDict):
     """An event whose payload was erased; its digest still stands in the chain."""
 
@@ -195,6 +226,7 @@ StoredEvent = (
     | ToolEvent
     | BatchEvent
     | ControlEvent
+    | HeadsEvent
     | ErasedEvent
 )
 
@@ -236,6 +268,9 @@ class BatchEventOnWire(Envelope, BatchEvent): ...
 class ControlEventOnWire(Envelope, ControlEvent): ...
 
 
+class HeadsEventOnWire(Envelope, HeadsEvent): ...
+
+
 class ErasedEventOnWire(Envelope, ErasedEvent): ...
 
 
@@ -249,6 +284,7 @@ Event = Annotated[
     | ToolEventOnWire
     | BatchEventOnWire
     | ControlEventOnWire
+    | HeadsEventOnWire
     | ErasedEventOnWire,
     Discriminator("t"),
 ]

@@ -99,9 +99,9 @@ class Key:
 def check_readable(principal: Principal, state: StreamState) -> StreamState:
     """Returns the state. Raises NotFound for a stream that does not exist for this principal.
 
-    An operators' stream is there for `audit` and `admin` alone.
+    An operators' stream, and that of heads, is there for `audit` and `admin` alone.
     """
-    is_hidden = state.kind == "operators" and principal.scopes.isdisjoint(OPERATORS)
+    is_hidden = state.kind in {"operators", "heads"} and principal.scopes.isdisjoint(OPERATORS)
     is_other = principal.stream_id not in {None, state.stream_id}
     if is_hidden or is_other or not principal.sees(state.project):
         raise no_stream(state.stream_id)

@@ -136,6 +136,8 @@ async def _insert(
         expires_at=expires_at,
     )
     control.target = str(target or key_id)
+    # The digest opens nothing; with it in the log, no other key can be put in its place unseen.
+    control.details |= {"digest": digest_of(key).hex(), "expires_at": expires_at and expires_at.isoformat()}
     if target is not None:
         control.details["successor"] = str(key_id)
     work.after_commit.append(work.backends.push.ring_keys)

@@ -36,8 +36,8 @@ async def end_session(
         await step_repository.cancel_open_steps(work.db, session_id)
     reason = None if reason is None else printable(reason)[:MAX_REASON_CHARACTERS]
     ended = facts.session_ended(status, reason=reason, result=told, principal=principal)
-    await work.append(session_id, *map(facts.step_cancelled, rows), ended)
-    await repository.set_ended(work.db, session_id, status, reason, result, final_state)
+    *_, last = await work.append(session_id, *map(facts.step_cancelled, rows), ended)
+    await repository.set_ended(work.db, session_id, status, reason, result, final_state, last.ts)
     work.after_commit.append(partial(admit_sessions, work.backends))  # there is room for another one
 
 

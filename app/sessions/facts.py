@@ -20,7 +20,7 @@ from app.events.types import (
 )
 from app.principals.model import Principal
 from app.progress import ModelCall, Phase, ToolCall
-from app.sessions.model import NewStep, RegisteredWorkflow
+from app.sessions.model import NewSession, NewStep, RegisteredWorkflow
 
 MAX_ERROR_CHARACTERS = 4000
 
@@ -80,8 +80,10 @@ class Attempt(Protocol):
 
 
 def session_created(
+    new: NewSession,
     *,
-    task: str,
+    path: str | None,
+    repo: str | None,
     given: Mapping[str, Any],
     workflow: RegisteredWorkflow,
     project: str,
@@ -95,11 +97,15 @@ def session_created(
     event: SessionEvent = {
         "t": "session_event",
         "status": "created",
-        "task": task,
+        "task": new.task,
         "input": given["input"],
         "workflow": workflow.name,
         "version": workflow.version,
         "langgraph": workflow.langgraph_version,
+        "path": path,
+        "repo": repo,
+        "priority": new.priority,
+        "options": new.options,
         "project": project,
         "principal": principal.name,
     }

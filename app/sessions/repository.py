@@ -1,7 +1,7 @@
 """The SQL on sessions. Callers that write hold the stream's lock (events.append.lock_streams)."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -69,11 +69,12 @@ async def set_ended(
     reason: str | None,
     result: Any,
     final_state: bytes | None,
+    ended_at: datetime,
 ) -> None:
     await db.execute(
         text(
             "UPDATE sessions SET status = :status, reason = :reason, result = :result, final_state = :state,"
-            " ended_at = clock_timestamp() WHERE session_id = :id"
+            " ended_at = :ended_at WHERE session_id = :id"
         ),
         {
             "id": session_id,
@@ -81,6 +82,7 @@ async def set_ended(
             "reason": reason,
             "result": None if result is None else as_json(result),
             "state": final_state,
+            "ended_at": ended_at,
         },
     )
 

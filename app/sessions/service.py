@@ -25,7 +25,7 @@ from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
 from app.progress import Report, SessionId
-from app.sessions import facts, repository, start_repository, transitions, worker_repository
+from app.sessions import facts, history, repository, start_repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
 from app.sessions.continuing import check_version, read_parent
 from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, StepToken, new_session_id
@@ -129,7 +129,9 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
     if parent and parent.final_state:
         values["state"] = orjson.loads(parent.final_state)
     created = facts.session_created(
-        task=new.task,
+        new,
+        path=parent.path if parent else new.path,
+        repo=parent.repo if parent else new.repo,
         given=await _outsourced(work, session_id, values),
         workflow=workflow,
         project=project,
@@ -233,12 +235,16 @@ async def append_report(backends: Backends, token: StepToken, report: Report, *,
 
 
 async def read_patch(backends: Backends, session_id: SessionId, *, principal: Principal) -> bytes | None:
-    """The result as a patch, None when nothing was changed. Raises NotFound while there is no result."""
+    """The result as a patch, None when nothing was changed. It is the one that the session's last event names.
+
+    Raises NotFound while there is no result, and Altered where the log knows none or the content is another one.
+    """
     async with transaction(backends.engine) as db:
         view = await repository.session_view(db, session_id, project=principal.project)
         if view.status != "succeeded":
             raise NotFound(f"the session is {view.status}; a patch is there when it has succeeded")
-        digest = view.result.get("patch_digest") if isinstance(view.result, dict) else None
+        result = await history.read_result(db, session_id)
+        digest = result.get("patch_digest") if isinstance(result, dict) else None
         if digest is None:
             return None
         return (await artifacts.get_artifact(db, session_id, bytes.fromhex(digest))).content
