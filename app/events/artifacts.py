@@ -1,5 +1,6 @@
 """Contents too large for an event, by their SHA-256, kept with the stream whose events name them."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.progress import Progress
 
-from app.cli.console import clean, err, examples, print_text, say
+from app.cli.console import err, examples, print_text, say
 from app.cli.support.background_stack import Home
 from app.cli.support.configured import read_settings, with_database
 from app.cli.support.database import engine_of
@@ -17,6 +17,7 @@ from app.cli.support.lookup import session_id_of
 from app.cli.support.regular_file import bounded_lines, open_regular
 from app.errors import BadExport, BadInput, BadPath, StellwerkError, describe
 from app.progress import SessionId
+from app.terminal import clean
 
 if TYPE_CHECKING:
     from sqlalchemy.ext.asyncio import AsyncEngine
