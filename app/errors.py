@@ -35,6 +35,7 @@ StellwerkError
 │   ├── FoldFailed           carries what a router, a reducer or LangGraph raised
 │   ├── SnapshotVersionMismatch
 │   ├── UnstorableValue
+│   ├── UnknownSecret        what the log names only is not set where it is needed
 │   ├── FoldTimeout
 │   ├── WorkspaceConflict
 │   └── TooManySupersteps
@@ -228,6 +229,10 @@ class SnapshotVersionMismatch(WorkflowError):
 
 class UnstorableValue(WorkflowError):
     """A value of this type cannot be stored."""
+
+
+class UnknownSecret(WorkflowError):
+    """A secret that the session's log names is not set here."""
 
 
 class FoldTimeout(WorkflowError):

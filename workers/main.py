@@ -12,6 +12,7 @@ from celery import Celery, bootsteps, signals
 from kombu import Consumer, Queue
 
 from app.config import settings
+from app.known_secrets import Secrets
 from app.logging import configure_logging
 from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, queue_arguments
 from workers.graph.loading import load_workflows
@@ -21,7 +22,7 @@ from workers.tasks import add_tasks
 from workers.workflow import DEFAULT_QUEUE
 
 _settings = settings()
-_workflows = load_workflows(_settings.workflows, _settings.allowed_state_types)
+_workflows = load_workflows(_settings.workflows, _settings.allowed_state_types, Secrets.of(_settings))
 _runtime = Runtime(_settings, _workflows)
 _queues = {DEFAULT_QUEUE}.union(*(workflow.queues for workflow in _workflows.served.values()))
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.database import transaction
 from app.errors import NotWaiting
+from app.events import references
 from app.principals.control import control_of_session
 from app.principals.model import Control, Principal
 from app.progress import SessionId
@@ -40,6 +41,7 @@ async def answer_approval(
     BadAnswer when that is not what the step asks for; then the question stays.
     """
     value = verdict if answer is None else answer
+    stored = await backends.secrecy.kept(references.as_it_is(value), "exact")
     async with transaction(backends.engine) as db:
         wanted = await step_repository.answer_schema(db, session_id, step, project=principal.project)
     if wanted is not None:  # in a thread, and before any lock is taken: it may take a while
@@ -60,9 +62,9 @@ async def answer_approval(
             attempt=row.attempt,
             failures=0,  # with an answer LangGraph runs the node anew, and counts its tries from there
             lost=row.lost,
-            answer=repository.as_json(value),
+            answer=repository.as_json(stored),
         )
-        told = await work.outsource(session_id, value)
+        told = await work.outsource(session_id, stored, "exact")
         answered = facts.approval_answered(
             row, verdict=verdict or "approved", answer=told, comment=comment, principal=principal
         )

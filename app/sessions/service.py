@@ -19,7 +19,8 @@ from app.errors import (
     UnknownWorkflow,
     WorkflowRefused,
 )
-from app.events import append, artifacts, encoding
+from app.events import append, artifacts, references
+from app.events.secrecy import Secrecy
 from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
@@ -110,6 +111,8 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
         check_version(parent, workflow.version)
     merged = {"task": new.task, "path": new.path}
     graph_input = {k: v for k, v in merged.items() if k in workflow.input_fields and v is not None} | new.input
+    digest = new.digest()
+    new, graph_input = await _as_recorded(work.backends.secrecy, new, graph_input)
     session_id = new_session_id()
     await append.create_stream(work.db, session_id, "session", project=project)
     await start_repository.insert_session(
@@ -122,6 +125,7 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
         project=project,
         principal=principal.name,
         idempotency_key=key,
+        digest=digest,
     )
     values: dict[str, Any] = {"input": graph_input, "context": new.context, "config": new.config}
     if parent and parent.final_state:
@@ -141,10 +145,25 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
     return session_id
 
 
+async def _as_recorded(secrecy: Secrecy, new: NewSession, graph_input: Any) -> tuple[NewSession, Any]:
+    """What is asked for, without secrets: for columns and for the first event."""
+
+    async def exact(value: Any) -> Any:
+        return await secrecy.kept(references.as_it_is(value), "exact")
+
+    recorded = replace(
+        new,
+        task=await secrecy.kept(new.task, "shown"),
+        context=await exact(new.context),
+        config=await exact(new.config),
+    )
+    return recorded, await exact(graph_input)
+
+
 async def _outsourced(work: UnitOfWork, session_id: SessionId, values: dict[str, Any]) -> dict[str, Any]:
     """Those that were given, for one event; it holds all that a rebuild needs: a parent may be gone by then."""
     given = {name: value for name, value in values.items() if value is not None}
-    return {name: await work.outsource(session_id, value, share=len(given)) for name, value in given.items()}
+    return {name: await work.outsource(session_id, value, "exact", share=len(given)) for name, value in given.items()}
 
 
 async def _workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow:
@@ -216,13 +235,7 @@ async def append_report(backends: Backends, token: StepToken, report: Report, *,
         step=token.step,
         attempt=token.attempt,
     )
-    entry = encoding.item(
-        token.session_id,
-        event,
-        lease=token.lease,
-        dedupe_key=dedupe_key,
-        max_bytes=backends.settings.max_event_bytes,
-    )
+    entry = backends.item(token.session_id, event, lease=token.lease, dedupe_key=dedupe_key)
     async with unit_of_work(backends) as work:
         event_recorded, is_new = await append.append_once(work.db, entry)
         if is_new:

@@ -23,6 +23,7 @@ async def insert_session(
     project: str,
     principal: str,
     idempotency_key: str | None,
+    digest: bytes,
 ) -> None:
     """With a `parent` it takes over that one's project files."""
     await db.execute(
@@ -46,7 +47,7 @@ async def insert_session(
             "version": workflow.version,
             "langgraph": workflow.langgraph_version,
             "key": idempotency_key,
-            "digest": new.digest(),
+            "digest": digest,
             "project": project,
             "context": repository.as_json(new.context),
             "config": repository.as_json(new.config or {}),

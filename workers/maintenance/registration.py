@@ -12,7 +12,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.database import transaction
 from app.errors import describe
 from app.events.epochs import observe_cluster
-from app.redaction import Redactor
 from app.sessions import overdue, worker_repository
 from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 from app.unit_of_work import Backends
@@ -63,7 +62,7 @@ class Registration:
 
     def _told(self) -> list[RefusedWorkflow]:
         """Without secrets: a reason may hold what a module's own error said."""
-        redactor = Redactor(self.backends.settings.secrets())
+        redactor = self.backends.secrecy.redactor
         return [replace(refused, reason=redactor.text(refused.reason)) for refused in self.refused]
 
     async def round(self) -> None:

@@ -12,6 +12,7 @@ from types import FrameType
 from uuid import UUID
 
 from app.config import settings
+from app.known_secrets import Secrets
 from app.logging import configure_logging
 from app.progress import SessionId
 from workers.graph.loading import load_workflows
@@ -28,7 +29,7 @@ def main() -> None:
     configured = settings()
     configure_logging(configured)
     signal.signal(signal.SIGTERM, _end)
-    workflows = load_workflows(configured.workflows, configured.allowed_state_types)
+    workflows = load_workflows(configured.workflows, configured.allowed_state_types, Secrets.of(configured))
     runtime = Runtime(configured, workflows, alone=True)
     runtime.start()
     answers.write("ready\n")

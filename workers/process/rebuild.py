@@ -11,6 +11,7 @@ from app.config import Settings
 from app.database import DriverPool, create_engine
 from app.errors import SnapshotVersionMismatch, WorkflowError
 from app.events.push import Push
+from app.known_secrets import Secrets
 from app.progress import SessionId
 from app.sessions import history
 from app.sessions.dispatch import Dispatch
@@ -37,7 +38,7 @@ async def rebuild(
 ) -> AsyncIterator[Rebuilt]:
     """All sessions where `session_ids` is None. With `check` nothing is written."""
     addresses = Addresses.of(settings)
-    workflows = load_workflows(settings.workflows, settings.allowed_state_types)
+    workflows = load_workflows(settings.workflows, settings.allowed_state_types, Secrets.of(settings))
     served = {(w.name, w.version): w for w in workflows.served.values()}
     database = create_engine(addresses.database, pool_size=2, limit=settings.statement_limit)
     push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)

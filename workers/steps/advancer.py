@@ -71,7 +71,7 @@ class Advancer:
         session, settings = owed.session, self.backends.settings
         if (session.folded_superstep or 0) >= settings.max_supersteps:
             raise TooManySupersteps
-        invocation = invocation_of(session)
+        invocation = invocation_of(session, self.backends.secrecy)
         defaults = Defaults(settings.max_attempts, settings.step_time_limit)
         if session.folded_superstep is not None:
             snapshot = await self.snapshots.foldable(workflow, session)
@@ -80,7 +80,7 @@ class Advancer:
         else:
             run = fold.begin(
                 workflow,
-                session.input,
+                self.backends.secrecy.resolved(session.input),
                 session_id=str(session.session_id),
                 start_state=owed.start_state,
                 invocation=invocation,

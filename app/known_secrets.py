@@ -1,0 +1,216 @@
+"""The secrets that a process knows, by name, and the forms in which each of them may be met in a text."""
+
+import base64
+import hashlib
+import hmac
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+
+import orjson
+
+from app.config import Settings
+from app.errors import UnknownSecret
+
+SHORTEST = 8
+"""Characters; a shorter "secret" would also be found where it is none."""
+FINGERPRINTED = 16
+"""Characters; of a shorter secret, its head and its digest would give too much away."""
+HEAD = 4
+_ESCAPES = re.compile("%[0-9A-F]{2}")
+
+
+def _base64(offset: int, encode: Callable[[bytes], bytes]) -> Callable[[str], str]:
+    """What of a secret's base64 depends on nothing but the secret, where `offset` bytes precede it in their triple."""
+
+    def core(secret: str) -> str:
+        content = bytes(offset) + secret.encode(errors="surrogatepass")
+        begin, end = (offset * 8 + 5) // 6, len(content) * 8 // 6
+        return encode(content).decode()[begin:end]
+
+    return core
+
+
+def _in_json(secret: str) -> str:
+    return orjson.dumps(secret.encode(errors="replace").decode()).decode()[1:-1]
+
+
+def _percent(secret: str) -> str:
+    return quote(secret, safe="", errors="replace")
+
+
+FORMS: Mapping[str, Callable[[str], str]] = {
+    "plain": str,
+    "json": _in_json,
+    "percent": _percent,
+    "percent, lower case": lambda secret: _ESCAPES.sub(lambda found: found[0].lower(), _percent(secret)),
+    "path": partial(quote, errors="replace"),
+    "form": partial(quote_plus, errors="replace"),
+    **{f"base64 at {offset}": _base64(offset, base64.b64encode) for offset in range(3)},
+    **{f"base64url at {offset}": _base64(offset, base64.urlsafe_b64encode) for offset in range(3)},
+}
+"""How a secret may be written. The log holds these names for ever: none changes its meaning."""
+
+
+class Form(NamedTuple):
+    text: str
+    name: str
+    """The secret's."""
+    how: str
+    """One of FORMS."""
+
+
+class Found(NamedTuple):
+    start: int
+    end: int
+    name: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """By it a process finds a secret that it does not have."""
+
+    name: str
+    head: str
+    length: int
+    salt: str
+    digest: str
+
+    @classmethod
+    def of(cls, name: str, secret: str) -> "Fingerprint":
+        salt = os.urandom(16)
+        return cls(name, secret[:HEAD], len(secret), salt.hex(), _digest(salt, secret))
+
+    def matches(self, text: str) -> bool:
+        return hmac.compare_digest(_digest(bytes.fromhex(self.salt), text), self.digest)
+
+
+def _digest(salt: bytes, secret: str) -> str:
+    return hmac.digest(salt, secret.encode(errors="replace"), hashlib.sha256).hex()
+
+
+class Secrets:
+    """Finds them in texts, and gives one by its name."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        """Of two names with one value the first one counts; values that are too short are no secrets."""
+        names = {value: name for name, value in reversed([*values.items()]) if len(value) >= SHORTEST}
+        self._values = {name: value for name, value in values.items() if names.get(value) == name}
+        self.forms = _forms(self._values)
+        self._fingerprints: tuple[Fingerprint, ...] = ()
+        self._set_heads()
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Secrets":
+        return cls(dict(secrets_in(settings)))
+
+    @classmethod
+    def unnamed(cls, values: Iterable[str]) -> "Secrets":
+        return cls({str(number): value for number, value in enumerate(values)})
+
+    def fingerprints(self, names: Iterable[str]) -> list[Fingerprint]:
+        """Those of these secrets that are known here, and long enough."""
+        found = {name: self._values[name] for name in names if name in self._values}
+        return [Fingerprint.of(name, value) for name, value in found.items() if len(value) >= FINGERPRINTED]
+
+    def learn(self, fingerprints: Iterable[Fingerprint]) -> None:
+        """From now on these are found, too."""
+        self._fingerprints = tuple(one for one in fingerprints if one.name not in self._values)
+        self._set_heads()
+
+    def _set_heads(self) -> None:
+        heads = (*(form.text for form in self.forms), *(one.head for one in self._fingerprints))
+        # What JSON writes with a backslash looks otherwise there than in other bytes.
+        looks = [look for head in heads for look in (head, _in_json(head))]
+        self._heads = tuple(dict.fromkeys(look.encode(errors="replace") for look in looks))
+
+    def may_be_in(self, data: bytes) -> bool:
+        """The quick look, at UTF-8 or at JSON: False means that none of them is in it."""
+        for head in self._heads:  # noqa: SIM110 - a generator takes twice as long
+            if head in data:
+                return True
+        return False
+
+    def value(self, name: str, how: str) -> str:
+        """A secret as it is now, in one of its forms. Raises UnknownSecret."""
+        try:
+            return FORMS[how](self._values[name])
+        except KeyError:
+            raise UnknownSecret(
+                f"the secret {name!r} is not set here ({how}); set it for all workers, and retry the session"
+            ) from None
+
+    def found_in(self, text: str) -> list[Found]:
+        """Where they stand, in order; of two that overlap the one that begins first, or else the longer one."""
+        every = sorted({*self._by_value(text), *self._by_fingerprint(text)}, key=lambda one: (one.start, -one.end))
+        kept: list[Found] = []
+        for found in every:
+            if not kept or found.start >= kept[-1].end:
+                kept.append(found)
+        return kept
+
+    def _by_value(self, text: str) -> Iterator[Found]:
+        for form in self.forms:
+            at = text.find(form.text)
+            while at >= 0:
+                end = at + len(form.text)
+                yield Found(at, end, form.name, form.how)
+                at = text.find(form.text, end)
+
+    def _by_fingerprint(self, text: str) -> Iterator[Found]:
+        for one in self._fingerprints:
+            at = text.find(one.head)
+            while at >= 0:
+                end = at + one.length
+                if end <= len(text) and one.matches(text[at:end]):
+                    yield Found(at, end, one.name, "plain")
+                at = text.find(one.head, at + 1)
+
+
+def _forms(values: Mapping[str, str]) -> tuple[Form, ...]:
+    """Without forms that say the same; longer ones first."""
+    forms: dict[str, Form] = {}
+    for name, value in values.items():
+        for how, write in FORMS.items():
+            text = write(value)
+            forms.setdefault(text, Form(text, name, how))
+    return tuple(sorted(forms.values(), key=lambda form: -len(form.text)))
+
+
+def secrets_in(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Names and values: what settings hold as secrets, and the passwords in their addresses."""
+    for field in type(settings).model_fields:
+        variable, value = settings.variables(field)[-1], getattr(settings, field)
+        if hasattr(value, "get_secret_value"):
+            yield variable, value.get_secret_value()
+        elif field.endswith("url") and isinstance(value, str):
+            for number, password in enumerate(passwords_in(value)):
+                yield f"{variable}.password{number or ''}", password
+
+
+def passwords_in(address: str) -> list[str]:
+    """The password of an address, as it is and as it is written there.
+
+    One that is also a name in the address (user, host, database) is no secret.
+    """
+    try:
+        parts = urlsplit(address)
+        told = {parts.hostname or "", parts.path.strip("/")}
+    except ValueError:
+        return []
+    asked = [value for name, value in parse_qsl(parts.query) if name in {"password", "sslpassword"}]
+    found = []
+    if parts.password:
+        found = [unquote(parts.password), parts.password]
+        told.add(unquote(parts.username or ""))
+    elif parts.scheme in {"http", "https"} and parts.username:
+        found = [unquote(parts.username)]
+    return [password for password in dict.fromkeys([*found, *asked]) if password not in told or password in asked]
+
+
+NO_SECRETS = Secrets({})
