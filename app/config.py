@@ -54,6 +54,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,  # it may be a password
         populate_by_name=True,
         use_attribute_docstrings=True,  # `stellwerk settings` prints them
     )
@@ -260,11 +261,6 @@ class Settings(BaseSettings):
     def worker_environment(self) -> dict[str, str]:
         """This process' environment, for another process of the same worker."""
         return dict(os.environ)
-
-    def secrets(self) -> tuple[str, ...]:
-        """The values that must not be seen."""
-        found = (getattr(self, name) for name in type(self).model_fields)
-        return tuple(value.get_secret_value() for value in found if isinstance(value, SecretStr))
 
     @property
     def workspaces_dir(self) -> Path:

@@ -5,9 +5,10 @@ first, and nothing is looked at twice, also in a text that is made to be slow.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
+HIDDEN = "[redacted]"
 Span = tuple[int, int]
 
 
@@ -111,3 +112,41 @@ def may_hold_key(data: bytes) -> bool:
     if b"gh" in data and any(head in data for head in _GITHUB):
         return True
     return b"://" in data and b"@" in data
+
+
+def hidden(text: str, spans: Sequence[Span]) -> str:
+    """The text with HIDDEN in the place of spans, which may overlap; `spans` in the order of their beginnings."""
+    parts, at = [], 0
+    for start, end in spans:
+        if start >= at:
+            parts += [text[at:start], HIDDEN]
+        at = max(at, end)
+    return "".join([*parts, text[at:]])
+
+
+def without_keys(text: str) -> str:
+    """For a process that knows no secret: hides what looks like a key."""
+    return hidden(text, sorted(key_spans(text)))
+
+
+# Rather too much than too little: a password may hold any character, also those that an address would have encoded.
+PASSWORDS = re.compile(
+    r"""
+      (?<=http://) .*@ | (?<=https://) .*@                          # of user:password@host, or a token in that place
+    | (?<=://) (?P<user>[^:]*:) .*@
+    | (?P<name>\b\w*(?:password|passwd|secret|token|key)\s*=\s*)    # in a query, or as libpq writes it
+      (?:'(?:[^'\\]|\\.)*' | [^&\s]*)
+    """,
+    re.VERBOSE | re.DOTALL | re.IGNORECASE,
+)
+
+
+def without_passwords(text: str) -> str:
+    """Hides the passwords in an address, or in a text that holds one."""
+    return PASSWORDS.sub(_hidden_password, text)
+
+
+def _hidden_password(found: re.Match[str]) -> str:
+    if found["name"]:
+        return f"{found['name']}{HIDDEN}"
+    return f"{found['user'] or ''}{HIDDEN}@"

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
-from urllib.parse import parse_qsl, quote, quote_plus, unquote, urlsplit
+from urllib.parse import quote, quote_plus, unquote
 
 import orjson
 
@@ -193,24 +193,33 @@ def secrets_in(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield f"{variable}.password{number or ''}", password
 
 
+_ADDRESS = re.compile(
+    r"(?P<scheme>[a-z0-9+.-]+)://(?:(?P<user>[^:@/]*)(?P<colon>:)?(?P<password>.*)@)?(?P<place>[^@]*)\Z", re.DOTALL
+)
+_NAMED = re.compile(r"(?:password|passwd)\s*=\s*(?:'(?P<quoted>(?:[^'\\]|\\.)*)'|(?P<bare>[^&\s']+))", re.IGNORECASE)
+
+
 def passwords_in(address: str) -> list[str]:
-    """The password of an address, as it is and as it is written there.
+    """The password of an address, as it is and as it is written there; of several that `;` divides, all.
 
     One that is also a name in the address (user, host, database) is no secret.
     """
-    try:
-        parts = urlsplit(address)
-        told = {parts.hostname or "", parts.path.strip("/")}
-    except ValueError:
-        return []
-    asked = [value for name, value in parse_qsl(parts.query) if name in {"password", "sslpassword"}]
-    found = []
-    if parts.password:
-        found = [unquote(parts.password), parts.password]
-        told.add(unquote(parts.username or ""))
-    elif parts.scheme in {"http", "https"} and parts.username:
-        found = [unquote(parts.username)]
-    return [password for password in dict.fromkeys([*found, *asked]) if password not in told or password in asked]
+    found = dict[str, None]()
+    for named in _NAMED.finditer(address):
+        found |= dict.fromkeys(_both(named["quoted"] or named["bare"] or ""))
+    for one in address.split(";"):
+        if not (parts := _ADDRESS.match(one)):
+            continue
+        names = {unquote(parts["user"] or ""), *re.split("[:/?]", parts["place"])}
+        password = parts["password"] if parts["colon"] else ""
+        if not parts["colon"] and parts["scheme"] in {"http", "https"}:
+            password, names = f"{parts['user'] or ''}{parts['password'] or ''}", set()
+        found |= {written: None for written in _both(password or "") if unquote(password or "") not in names}
+    return [password for password in found if password]
+
+
+def _both(written: str) -> list[str]:
+    return [unquote(written), written]
 
 
 NO_SECRETS = Secrets({})

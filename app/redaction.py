@@ -1,37 +1,11 @@
-"""Taking secrets out of what is recorded: the values that this process knows, and what looks like a key."""
+"""Taking secrets out of texts for people: the values that this process knows, and what looks like a key."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from app.key_shapes import Span, key_spans, may_hold_key
+from app.key_shapes import Span, hidden, key_spans, may_hold_key
 from app.known_secrets import Secrets
-
-HIDDEN = "[redacted]"
-
-
-# Rather too much than too little: a password may hold any character, also those that an address would have encoded.
-PASSWORDS = re.compile(
-    r"""
-      (?<=http://) .*@ | (?<=https://) .*@                          # of user:password@host, or a token in that place
-    | (?<=://) (?P<user>[^:]*:) .*@
-    | (?P<name>\b\w*(?:password|passwd|secret|token|key)\s*=\s*)    # in a query, or as libpq writes it
-      (?:'(?:[^'\\]|\\.)*' | [^&\s]*)
-    """,
-    re.VERBOSE | re.DOTALL | re.IGNORECASE,
-)
-
-
-def without_passwords(text: str) -> str:
-    """Hides the passwords in an address, or in a text that holds one."""
-    return PASSWORDS.sub(_hidden_password, text)
-
-
-def _hidden_password(found: re.Match[str]) -> str:
-    if found["name"]:
-        return f"{found['name']}{HIDDEN}"
-    return f"{found['user'] or ''}{HIDDEN}@"
-
 
 _OF_KEYS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~+/=-"
 """The characters of which every key of a known shape consists, but a private key's block and addresses."""
@@ -54,11 +28,11 @@ class Redactor:
     def text(self, text: str) -> str:
         if not self.may_change(text.encode(errors="surrogatepass")):
             return text
-        return _without(text, self._spans(text))
+        return hidden(text, self._spans(text))
 
     def known(self, text: str) -> str:
         """Hides what is known, and leaves alone what only looks like a key."""
-        return _without(text, [(found.start, found.end) for found in self._secrets.found_in(text)])
+        return hidden(text, [(found.start, found.end) for found in self._secrets.found_in(text)])
 
     def value(self, value: Any) -> Any:
         """The same shape, with every text in it redacted, keys of dicts included."""
@@ -97,16 +71,6 @@ def each_text(value: Any, change: Callable[[str], str]) -> Any:
             return [each_text(item, change) for item in value]
         case _:
             return value
-
-
-def _without(text: str, spans: Sequence[Span]) -> str:
-    """`spans` in the order of their beginnings; they may overlap."""
-    parts, at = [], 0
-    for start, end in spans:
-        if start >= at:
-            parts += [text[at:start], HIDDEN]
-        at = max(at, end)
-    return "".join([*parts, text[at:]])
 
 
 def _open_block(text: str) -> int | None:

@@ -19,8 +19,9 @@ from app.errors import UnknownSecret
 from app.events import references
 from app.events.encoding import encode
 from app.events.secrecy import Secrecy
+from app.key_shapes import HIDDEN
 from app.known_secrets import Fingerprint, Secrets, passwords_in
-from app.redaction import HIDDEN, Redactor
+from app.redaction import Redactor
 from tests.values.identical import identical
 from workers.graph.codec import Codec
 from workers.graph.serializer import ExactSerializer
@@ -163,6 +164,23 @@ def test_what_settings_hold_is_known_by_the_names_of_their_variables() -> None:
         ("STELLWERK_REDIS_URL.password", "plain"),
         ("OPENAI_BASE_URL.password", "plain"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("address", "passwords"),
+    [
+        ("postgresql://me:p%40ss@host/name?sslmode=require", ["p@ss", "p%40ss"]),
+        ("amqp://guest:one@a;amqp://guest:two@b", ["one", "two"]),
+        ("postgresql://me:pa/s:s@host/name", ["pa/s:s"]),
+        ("host=db password='pa ss' user=me", ["pa ss"]),
+        ("postgresql://host/name?user=me&password=pass", ["pass"]),
+        ("https://me:pass@host/v1", ["pass"]),
+        ("https://token@host/v1", ["token"]),
+        ("ssh://git@host/x", []),
+    ],
+)
+def test_passwords_of_addresses(address: str, passwords: list[str]) -> None:
+    assert passwords_in(address) == passwords
 
 
 @pytest.mark.parametrize(

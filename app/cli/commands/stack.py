@@ -11,7 +11,7 @@ from app.cli.console import examples
 from app.cli.support.background_stack import Home, stop_stack
 from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
-from app.redaction import without_passwords
+from app.key_shapes import without_passwords
 
 commands = typer.Typer()
 
