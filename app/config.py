@@ -123,6 +123,12 @@ class Settings(BaseSettings):
     # --- the log
     max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
     """A larger event is refused; a result or an answer of a model that is larger becomes an artifact beside the log."""
+    max_report_bytes: int = Field(default=64 * 1024, ge=1024)
+    """An event that a step token appends, for a program that a step has started, is refused if it is larger."""
+    max_reports: int = Field(default=10_000, ge=0)
+    """The step token of an attempt appends this many events at most."""
+    max_reports_bytes: int = Field(default=16 * MIB, ge=0)
+    """The events that the step token of an attempt appends have this many bytes at most, together."""
     push_inline_bytes: int = Field(default=PUSH_INLINE_BYTES, ge=0)
     """A larger message to readers names only the offsets, and they fetch the events from Postgres."""
 

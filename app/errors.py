@@ -4,6 +4,7 @@ StellwerkError
 ├── BadInput                 refused at the door; nothing was written
 │   ├── InvalidEvent
 │   ├── EventTooLarge
+│   ├── TooMuchReported      an attempt, by its step token
 │   ├── BadCursor
 │   ├── UnknownWorkflow
 │   ├── WorkflowRefused
@@ -75,6 +76,10 @@ class InvalidEvent(BadInput):
 
 class EventTooLarge(BadInput):
     """The event is larger than the log takes; put the large part into a file or an artifact."""
+
+
+class TooMuchReported(BadInput):
+    """The attempt has reported as much by its step token as it may; it may go on, and report no more."""
 
 
 class BadCursor(BadInput):

@@ -21,6 +21,8 @@ SHORTEST = 8
 FINGERPRINTED = 16
 """Characters; of a shorter secret, its head and its digest would give too much away."""
 HEAD = 4
+_SALT = os.urandom(16)
+"""Of this process, so that its fingerprints stay the same."""
 _ESCAPES = re.compile("%[0-9A-F]{2}")
 
 
@@ -83,7 +85,7 @@ class Fingerprint:
 
     @classmethod
     def of(cls, name: str, secret: str) -> "Fingerprint":
-        salt = os.urandom(16)
+        salt = _SALT
         return cls(name, secret[:HEAD], len(secret), salt.hex(), _digest(salt, secret))
 
     def matches(self, text: str) -> bool:
@@ -114,8 +116,8 @@ class Secrets:
         return cls({str(number): value for number, value in enumerate(values)})
 
     def fingerprints(self, names: Iterable[str]) -> list[Fingerprint]:
-        """Those of these secrets that are known here, and long enough."""
-        found = {name: self._values[name] for name in names if name in self._values}
+        """Those of these secrets that are known here, and long enough; the same ones at each call."""
+        found = {name: self._values[name] for name in sorted(names) if name in self._values}
         return [Fingerprint.of(name, value) for name, value in found.items() if len(value) >= FINGERPRINTED]
 
     def learn(self, fingerprints: Iterable[Fingerprint]) -> None:

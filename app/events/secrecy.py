@@ -5,7 +5,7 @@ known secrets stand by their names (`references.py`), and workers read them with
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
 import orjson
@@ -13,7 +13,7 @@ import orjson
 from app.config import Settings
 from app.events import references
 from app.events.types import StoredEvent
-from app.known_secrets import NO_SECRETS, Secrets
+from app.known_secrets import NO_SECRETS, Fingerprint, Secrets
 from app.redaction import Redactor, each_text
 
 How = Literal["exact", "result", "shown"]
@@ -41,10 +41,16 @@ class Secrecy:
     def __init__(self, secrets: Secrets) -> None:
         self.secrets = secrets
         self.redactor = Redactor(secrets)
+        self.learned_at = float("-inf")
 
     @classmethod
     def of(cls, settings: Settings) -> "Secrecy":
         return cls(Secrets.of(settings))
+
+    def learn(self, fingerprints: Iterable[Fingerprint], now: float) -> None:
+        """From now on these secrets, which other processes have, are found, too."""
+        self.secrets.learn(fingerprints)
+        self.learned_at = now
 
     def may_change(self, data: bytes) -> bool:
         """The quick look, at an event's JSON; nearly always it is all that there is to do."""

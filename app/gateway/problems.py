@@ -32,6 +32,7 @@ _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.Conflict: 409,
     errors.CursorOutOfRange: 410,
     errors.EventTooLarge: 413,
+    errors.TooMuchReported: 413,
     errors.BadInput: 422,
     errors.TooMany: 429,
     errors.Unavailable: 503,

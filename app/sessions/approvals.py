@@ -11,6 +11,7 @@ from app.principals.model import Control, Principal
 from app.progress import SessionId
 from app.sessions import answer_schemas, facts, repository, step_repository, transitions
 from app.sessions.facts import Verdict
+from app.sessions.knowing import learn_secrets
 from app.sessions.model import Approval
 from app.unit_of_work import Backends
 
@@ -41,11 +42,12 @@ async def answer_approval(
     BadAnswer when that is not what the step asks for; then the question stays.
     """
     value = verdict if answer is None else answer
-    stored = await backends.secrecy.kept(references.as_it_is(value), "exact")
     async with transaction(backends.engine) as db:
+        await learn_secrets(backends, db)
         wanted = await step_repository.answer_schema(db, session_id, step, project=principal.project)
     if wanted is not None:  # in a thread, and before any lock is taken: it may take a while
         await asyncio.to_thread(answer_schemas.check_answer, wanted, value)
+    stored = await backends.secrecy.kept(references.as_it_is(value), "exact")
     details = {"step": step, "verdict": verdict or "approved"}
     control = Control("approval.answer", principal, reason=reason or comment, request_id=request_id, details=details)
     async with control_of_session(backends, session_id, control) as work:

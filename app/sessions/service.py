@@ -1,4 +1,4 @@
-"""What clients do with sessions: create, look, report from outside, take the result. One function, one transaction."""
+"""What clients do with sessions: create, look, take the result. One function, one transaction."""
 
 from dataclasses import replace
 from functools import partial
@@ -24,12 +24,13 @@ from app.events.secrecy import Secrecy
 from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
-from app.progress import Report, SessionId
+from app.progress import SessionId
 from app.sessions import facts, repository, start_repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
 from app.sessions.continuing import check_version, read_parent
-from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, StepToken, new_session_id
-from app.unit_of_work import Backends, UnitOfWork, unit_of_work
+from app.sessions.knowing import learn_secrets
+from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, new_session_id
+from app.unit_of_work import Backends, UnitOfWork
 
 NO_WORKER = "no worker is running; the session goes on when one starts"
 
@@ -112,6 +113,7 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
     merged = {"task": new.task, "path": new.path}
     graph_input = {k: v for k, v in merged.items() if k in workflow.input_fields and v is not None} | new.input
     digest = new.digest()
+    await learn_secrets(work.backends, work.db)
     new, graph_input = await _as_recorded(work.backends.secrecy, new, graph_input)
     session_id = new_session_id()
     await append.create_stream(work.db, session_id, "session", project=project)
@@ -218,29 +220,6 @@ async def list_sessions(
         return await repository.list_views(
             db, project=principal.project or project, before=before, limit=limit, status=status, workflow=workflow
         )
-
-
-async def append_report(backends: Backends, token: StepToken, report: Report, *, dedupe_key: str | None = None) -> int:
-    """Appends a report from outside, by an attempt's step token; returns its offset.
-
-    Raises LeaseLost when the attempt has ended, StreamClosed when its session has.
-    """
-    event = facts.agent_event(
-        agent=report.agent or token.agent,
-        phase=report.phase,
-        msg=report.message,
-        progress=report.progress,
-        total=report.total,
-        details=report.details,
-        step=token.step,
-        attempt=token.attempt,
-    )
-    entry = backends.item(token.session_id, event, lease=token.lease, dedupe_key=dedupe_key)
-    async with unit_of_work(backends) as work:
-        event_recorded, is_new = await append.append_once(work.db, entry)
-        if is_new:
-            work.recorded.append(event_recorded)
-        return event_recorded.offset
 
 
 async def read_patch(backends: Backends, session_id: SessionId, *, principal: Principal) -> bytes | None:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.config import PROVIDER_KEYS
 from app.database import transaction
 from app.errors import describe
 from app.events.epochs import observe_cluster
@@ -85,5 +86,12 @@ class Registration:
         async with transaction(self.backends.engine) as db:
             await worker_repository.register_workflows(db, workflows)
             served = sorted({w.name for w in self.served.values()})
-            await worker_repository.register_worker(db, self.worker, starts=starts, served=served, refused=self._told())
+            await worker_repository.register_worker(
+                db,
+                self.worker,
+                starts=starts,
+                served=served,
+                refused=self._told(),
+                secrets=self.backends.secrecy.secrets.fingerprints(PROVIDER_KEYS),
+            )
             await worker_repository.prune_workers(db)
