@@ -165,6 +165,9 @@ class Settings(BaseSettings):
     max_supersteps: int = Field(default=10_000, ge=1)
     """A session that has made this many supersteps fails: its graph probably goes in circles."""
 
+    credentials_key: Annotated[SecretStr | None, BeforeValidator(_set)] = None
+    """What opens a repository is encrypted by it until that is cloned; if unset, by the password in `database_url`."""
+
     # --- workspaces
     workspaces: Path | None = None
     """Sessions' git repositories lie in this directory, which workers on several machines share; if unset, they lie in

@@ -1,5 +1,6 @@
 """What clients do with sessions: create, look, take the result. One function, one transaction."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -25,7 +26,7 @@ from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
 from app.progress import SessionId
-from app.sessions import facts, repository, start_repository, transitions, worker_repository
+from app.sessions import credentials, facts, repository, start_repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
 from app.sessions.continuing import check_version, read_parent
 from app.sessions.knowing import learn_secrets
@@ -51,6 +52,7 @@ async def create_session(
     and Conflict for the session that is to be continued.
     """
     _check_limit(backends, new)
+    new = await _without_credentials(backends, new)
     if project is None:
         project = principal.project or DEFAULT_PROJECT
     elif not principal.sees(check_project(project)):
@@ -75,6 +77,21 @@ async def create_session(
         if found is None:
             raise
         return found, False
+
+
+async def _without_credentials(backends: Backends, new: NewSession) -> NewSession:
+    """Raises BadInput."""
+    if new.repo is None:
+        return new
+    repo, found = credentials.without_credentials(new.repo)
+    kept = None if found is None else await asyncio.to_thread(credentials.encrypted, found, backends.settings)
+    return replace(new, repo=repo, repo_credentials=kept)
+
+
+async def forget_credentials(backends: Backends, session_id: SessionId) -> None:
+    """The session's repository is cloned."""
+    async with transaction(backends.engine) as db:
+        await start_repository.forget_credentials(db, session_id)
 
 
 def _check_limit(backends: Backends, new: NewSession) -> None:

@@ -19,6 +19,7 @@ from workers.graph.fold import Defaults
 from workers.graph.loading import LoadedWorkflow
 from workers.steps.fold_threads import FoldThreads
 from workers.steps.snapshots import Snapshots, invocation_of
+from workers.steps.surroundings import credentials_of
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -59,6 +60,7 @@ class Advancer:
                 path=session.path,
                 repo=session.repo,
                 continues=session.continues,
+                credentials=await credentials_of(session, self.backends),
             )
             result = {**found.result, **merged.result}
             advance = replace(found, base_commit=merged.base, result=result, patch=merged.patch)

@@ -163,7 +163,7 @@ class Runner:
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
         reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop())
-        workspace = AttemptWorkspace(claim, self.workspaces)
+        workspace = AttemptWorkspace(claim, self.workspaces, self.backends)
         try:
             with surrounded(claim, reporter, workspace, backends=self.backends, limits=self.limits):
                 async with (

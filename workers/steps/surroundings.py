@@ -14,9 +14,11 @@ from app.errors import EventTooLarge, InvalidEvent
 from app.events.encoding import Item, printable
 from app.events.group_commit import GroupCommit
 from app.progress import CurrentStep, ModelCall, Report, ToolCall, current_step, running_step
-from app.sessions import model_calls, tool_calls
+from app.sessions import model_calls, service, tool_calls
 from app.sessions.attempts import Claim
+from app.sessions.credentials import Credentials, decrypted
 from app.sessions.facts import agent_event
+from app.sessions.model import SessionRow
 from app.unit_of_work import Backends
 from workers.models.gate import model_gate
 from workers.models.limits import ModelLimits
@@ -148,6 +150,7 @@ class AttemptWorkspace:
 
     claim: Claim
     workspaces: Workspaces
+    backends: Backends
     workspace: Workspace | None = None
     worktree: Path | None = None
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -162,7 +165,10 @@ class AttemptWorkspace:
                     repo=session.repo,
                     continues=session.continues,
                     base=session.base_commit,
+                    credentials=await credentials_of(session, self.backends),
                 )
+                if session.repo_credentials is not None:
+                    await patiently(partial(service.forget_credentials, self.backends, session.session_id))
                 base = session.base_commit or self.workspace.initial
                 self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
             return self.worktree
@@ -177,6 +183,13 @@ class AttemptWorkspace:
     async def discard(self) -> None:
         if self.workspace is not None and self.worktree is not None:
             await self.workspace.discard(self.worktree)
+
+
+async def credentials_of(session: SessionRow, backends: Backends) -> Credentials | None:
+    """What opens the session's repository, as long as it is not cloned. Raises UnknownSecret."""
+    if session.repo_credentials is None:
+        return None
+    return await asyncio.to_thread(decrypted, session.repo_credentials, backends.settings)
 
 
 @contextmanager

@@ -128,4 +128,5 @@ def command(arguments: Sequence[str | Path]) -> list[str]:
 
 
 def _verb(arguments: Sequence[str | Path]) -> str:
-    return next((str(argument) for argument in arguments if not str(argument).startswith("--")), "")
+    words = [str(argument) for argument in arguments]
+    return next((word for at, word in enumerate(words) if not word.startswith("-") and words[at - 1] != "-c"), "")
