@@ -21,6 +21,8 @@ SHORTEST = 8
 FINGERPRINTED = 16
 """Characters; of a shorter secret, its head and its digest would give too much away."""
 HEAD = 4
+TELLING = 12
+"""Characters of a secret's beginning that are hidden by themselves; of a shorter one, all."""
 _SALT = os.urandom(16)
 """Of this process, so that its fingerprints stay the same."""
 _ESCAPES = re.compile("%[0-9A-F]{2}")
@@ -75,18 +77,18 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """By it a process finds a secret that it does not have."""
+    """By it a process finds one form of a secret that it does not have."""
 
     name: str
+    how: str
     head: str
     length: int
     salt: str
     digest: str
 
     @classmethod
-    def of(cls, name: str, secret: str) -> "Fingerprint":
-        salt = _SALT
-        return cls(name, secret[:HEAD], len(secret), salt.hex(), _digest(salt, secret))
+    def of(cls, form: "Form") -> "Fingerprint":
+        return cls(form.name, form.how, form.text[:HEAD], len(form.text), _SALT.hex(), _digest(_SALT, form.text))
 
     def matches(self, text: str) -> bool:
         return hmac.compare_digest(_digest(bytes.fromhex(self.salt), text), self.digest)
@@ -117,8 +119,8 @@ class Secrets:
 
     def fingerprints(self, names: Iterable[str]) -> list[Fingerprint]:
         """Those of these secrets that are known here, and long enough; the same ones at each call."""
-        found = {name: self._values[name] for name in sorted(names) if name in self._values}
-        return [Fingerprint.of(name, value) for name, value in found.items() if len(value) >= FINGERPRINTED]
+        long_enough = {name for name in names if len(self._values.get(name, "")) >= FINGERPRINTED}
+        return [Fingerprint.of(form) for form in self.forms if form.name in long_enough]
 
     def learn(self, fingerprints: Iterable[Fingerprint]) -> None:
         """From now on these are found, too."""
@@ -126,7 +128,7 @@ class Secrets:
         self._set_heads()
 
     def _set_heads(self) -> None:
-        heads = (*(form.text for form in self.forms), *(one.head for one in self._fingerprints))
+        heads = (*(form.text[:TELLING] for form in self.forms), *(one.head for one in self._fingerprints))
         # What JSON writes with a backslash looks otherwise there than in other bytes.
         looks = [look for head in heads for look in (head, _in_json(head))]
         self._heads = tuple(dict.fromkeys(look.encode(errors="replace") for look in looks))
@@ -156,6 +158,17 @@ class Secrets:
                 kept.append(found)
         return kept
 
+    def partly_in(self, text: str) -> Iterator[tuple[int, int]]:
+        """Where their beginnings stand, as far as they are there: texts are cut short before they come here."""
+        for form in self.forms:
+            at = text.find(form.text[:TELLING])
+            while at >= 0:
+                end = at + min(TELLING, len(form.text))
+                while end - at < len(form.text) and text[end : end + 1] == form.text[end - at]:
+                    end += 1
+                yield at, end
+                at = text.find(form.text[:TELLING], end)
+
     def _by_value(self, text: str) -> Iterator[Found]:
         for form in self.forms:
             at = text.find(form.text)
@@ -170,7 +183,7 @@ class Secrets:
             while at >= 0:
                 end = at + one.length
                 if end <= len(text) and one.matches(text[at:end]):
-                    yield Found(at, end, one.name, "plain")
+                    yield Found(at, end, one.name, one.how)
                 at = text.find(one.head, at + 1)
 
 

@@ -39,7 +39,7 @@ class Redactor:
         return each_text(value, self.text)
 
     def _spans(self, text: str) -> list[Span]:
-        known = [(found.start, found.end) for found in self._secrets.found_in(text)]
+        known = [*self._secrets.partly_in(text), *((found.start, found.end) for found in self._secrets.found_in(text))]
         return sorted([*known, *key_spans(text)], key=lambda span: (span[0], -span[1]))
 
     def settled(self, text: str) -> int:

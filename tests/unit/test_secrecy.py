@@ -140,13 +140,15 @@ def test_a_snapshot_holds_no_secret_and_goes_on_with_a_rotated_one() -> None:
 def test_a_process_finds_what_it_knows_by_its_fingerprint_only() -> None:
     worker, gateway = Secrets({"OPENAI_API_KEY": KEY, "SMALL": "12345678"}), Secrets({})
     told = worker.fingerprints(["OPENAI_API_KEY", "SMALL", "UNSET"])
-    assert [one.name for one in told] == ["OPENAI_API_KEY"] and KEY not in repr(told)
+    assert {one.name for one in told} == {"OPENAI_API_KEY"} and not is_in(KEY, repr(told))
     gateway.learn([Fingerprint(**orjson.loads(orjson.dumps(one))) for one in told])
     stored = references.with_names({"a": [f"cana canary {KEY}!"]}, gateway)
     assert not is_in(KEY, orjson.dumps(stored)) and references.resolved(stored, worker) == {
         "a": [f"cana canary {KEY}!"]
     }
     assert Redactor(gateway).text(f"it is {KEY}.") == f"it is {HIDDEN}."
+    for write in WRITTEN.values():
+        assert not is_in(KEY, Redactor(gateway).text(write(KEY)))
 
 
 def test_what_settings_hold_is_known_by_the_names_of_their_variables() -> None:
@@ -205,6 +207,11 @@ def test_a_password_that_is_a_name_in_its_address_is_no_secret(address: str) -> 
 )
 def test_more_that_looks_like_a_secret(text: str, shown: str) -> None:
     assert Redactor([]).text(text) == shown
+
+
+@pytest.mark.parametrize("length", [12, 15, len(KEY)])
+def test_half_a_secret_is_hidden_too(length: int) -> None:
+    assert Redactor(SECRETS).text(f"it was cut: {KEY[:length]} …") == f"it was cut: {HIDDEN} …"
 
 
 @pytest.mark.parametrize(

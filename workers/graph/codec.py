@@ -39,6 +39,10 @@ class Codec:
         except UnstorableValue as refusal:
             raise located(refusal, value, partial(self._encoded, depth=0)) from None
 
+    def stored(self, value: Any) -> Any:
+        """What `encode` gives, with names in the place of known secrets: for what goes into no event."""
+        return references.with_names(self.encode(value), self._serializer.secrets)
+
     def _encoded(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if kind in (type(None), bool):
