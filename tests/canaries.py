@@ -74,14 +74,15 @@ class Canaries:
         return found
 
     @contextmanager
-    def watching_processes(self) -> Iterator[list[str]]:
-        """What is seen meanwhile in command lines, and in environments of what services start."""
+    def watching_processes(self, stack: int) -> Iterator[list[str]]:
+        """What is seen meanwhile in command lines below the stack, and in environments of what workers start."""
         seen, over = list[str](), threading.Event()
+        known = set[str]()
 
         def watch() -> None:
-            while not over.wait(0.02):
-                for process in psutil.process_iter():
-                    seen.extend(self._in_process(process))
+            while not over.wait(0.05):
+                for process in psutil.Process(stack).children(recursive=True):
+                    seen.extend(self._in_process(process, known))
 
         thread = threading.Thread(target=watch)
         thread.start()
@@ -91,9 +92,13 @@ class Canaries:
             over.set()
             thread.join()
 
-    def _in_process(self, process: psutil.Process) -> list[str]:
+    def _in_process(self, process: psutil.Process, known: set[str]) -> list[str]:
+        """A process is looked at once, and again when it has become another program."""
         try:
             line = " ".join(process.cmdline())
+            if f"{process.pid} {line}" in known:
+                return []
+            known.add(f"{process.pid} {line}")
             leaks = self.in_(line)
             parents = [" ".join(parent.cmdline()) for parent in process.parents()]
             if any("workers.main" in parent for parent in parents) and not any(name in line for name in SERVICES):

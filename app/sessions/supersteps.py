@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from app.database import transaction
 from app.events import artifacts
 from app.events.encoding import Recorded
@@ -98,15 +96,8 @@ async def _commit_in_parts(
                 )
                 if kept != patch:
                     result["patch_is_redacted"] = True  # the branch is not
-            state = await _without_secrets(backends, advance.state)
-            await end_session(work, session_id, "finish", result=result, final_state=state)
+            await end_session(work, session_id, "finish", result=result, final_state=advance.state)
     return []
-
-
-async def _without_secrets(backends: Backends, state: bytes | None) -> bytes | None:
-    if state is None or not backends.secrecy.may_change(state):
-        return state
-    return orjson.dumps(await backends.secrecy.kept(orjson.loads(state), "exact"))
 
 
 async def fail_session(backends: Backends, owed: Owed, reason: str) -> None:

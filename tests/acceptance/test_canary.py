@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
 
 from app.embedded.running import StackInfo
 from tests.canaries import Canaries, everything_said, hearing
@@ -93,6 +94,7 @@ class Client(httpx.Client):
         return list(page["events"])
 
 
+@pytest.mark.timeout(400)
 def test_no_planted_secret_comes_out(home: Path, tmp_path: Path) -> None:
     given = {
         "OPENAI_API_KEY": canary("openai"),
@@ -113,7 +115,7 @@ def test_no_planted_secret_comes_out(home: Path, tmp_path: Path) -> None:
             }
             canaries = Canaries(**given, **passwords)
             with (
-                canaries.watching_processes() as of_processes,
+                canaries.watching_processes(info.pid) as of_processes,
                 hearing(info.redis_url) as published,
                 Client(info) as client,
             ):
@@ -138,7 +140,7 @@ def test_no_planted_secret_comes_out(home: Path, tmp_path: Path) -> None:
             assert {place: found for place, found in leaks.items() if found} == {}, (
                 tmp_path / "leaks.json"
             ).read_text()
-            assert len(published) > 20
+            assert len(published) > 20 and len(client.answers) > 30
             logged = "".join(file.read_text() for file in (home / "logs").glob("worker*.log"))
             assert logged.count("it said") >= 1 and logged.count("Traceback") >= 3 and "[redacted]" in logged
 

@@ -1,5 +1,6 @@
 """The door of the log: no known secret passes it by value, and what a fold reads comes back exactly."""
 
+import asyncio
 import base64
 import re
 import time
@@ -224,6 +225,24 @@ def test_no_text_is_slow(piece: str) -> None:
     redactor.text(text)
     redactor.settled(text)
     assert time.process_time() - began < 5  # quadratic, it would take hours
+
+
+async def test_what_is_large_is_looked_through_beside_the_loop() -> None:
+    rounds = 0
+
+    async def others() -> None:
+        nonlocal rounds
+        while True:
+            rounds += 1
+            await asyncio.sleep(0)
+
+    value = [f"a risk, a task, and {'words ' * 20}" for _ in range(30_000)] + [f"the key is {KEY}"]
+    running = asyncio.create_task(others())
+    for how in ("shown", "exact"):
+        before = rounds
+        kept = await SECRECY.kept(value, how)  # type: ignore[arg-type]  # a How
+        assert rounds > before + 10 and kept[:-1] == value[:-1] and not is_in(KEY, str(kept[-1]))
+    running.cancel()
 
 
 def test_every_event_of_gateways_and_workers_passes_the_door() -> None:

@@ -112,3 +112,13 @@ async def test_a_node_that_is_cancelled_does_not_wait_for_the_log() -> None:
         log.commit()
         await reporter.drain()
     assert [event["msg"] for event in log.written] == ["one"]
+
+
+async def test_a_large_one_is_overtaken_by_none() -> None:
+    async with reporting() as (reporter, log):
+        committing = asyncio.create_task(log.commit_forever())
+        async with reporter.streaming():
+            for number in range(6):
+                await reporter.stream({"number": number, "text": "a word, " * (20_000 if number % 2 else 1)})
+        committing.cancel()
+    assert [event["details"]["number"] for event in log.written] == list(range(6))

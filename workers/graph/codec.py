@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from functools import partial
 from typing import Any
 
+import orjson
 from pydantic_core import to_jsonable_python
 
 from app.errors import UnstorableValue
@@ -39,9 +40,14 @@ class Codec:
         except UnstorableValue as refusal:
             raise located(refusal, value, partial(self._encoded, depth=0)) from None
 
-    def stored(self, value: Any) -> Any:
-        """What `encode` gives, with names in the place of known secrets: for what goes into no event."""
-        return references.with_names(self.encode(value), self._serializer.secrets)
+    def stored(self, value: Any) -> bytes:
+        """What `encode` gives as JSON, with names in the place of known secrets: for what goes into no event.
+
+        Raises UnstorableValue, and what orjson raises.
+        """
+        encoded, secrets = self.encode(value), self._serializer.secrets
+        data = orjson.dumps(encoded)
+        return orjson.dumps(references.with_names(encoded, secrets)) if secrets.may_be_in(data) else data
 
     def _encoded(self, value: Any, depth: int) -> Any:
         kind = type(value)

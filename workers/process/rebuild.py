@@ -9,7 +9,7 @@ from typing import Literal
 
 from app.config import Settings
 from app.database import DriverPool, create_engine
-from app.errors import SnapshotVersionMismatch, WorkflowError
+from app.errors import SnapshotVersionMismatch, UnknownSecret, WorkflowError
 from app.events.push import Push
 from app.known_secrets import Secrets
 from app.progress import SessionId
@@ -82,6 +82,8 @@ class Rebuilder:
             return Rebuilt(session_id, "skipped", "; ".join([f"the workflow {version} is not served here", *why]))
         try:
             folded = await self.snapshots.rebuild(workflow, session)
+        except UnknownSecret as error:
+            return Rebuilt(session_id, "skipped", str(error))
         except WorkflowError as error:
             return Rebuilt(session_id, "different", f"the log cannot be folded: {error}")
         if not check:
@@ -96,7 +98,7 @@ class Rebuilder:
             return Rebuilt(session.session_id, "different", "there is no snapshot")
         try:
             kept = fold.read(workflow, session.snapshot)
-        except SnapshotVersionMismatch as error:
+        except (SnapshotVersionMismatch, UnknownSecret) as error:
             return Rebuilt(session.session_id, "skipped", str(error))
         # Not the bytes: checkpoint and interrupt ids hold a random part. Encoded, since NaN equals nothing.
         before, after = ({name: workflow.codec.encode(v) for name, v in f.values.items()} for f in (kept, folded))
