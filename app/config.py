@@ -57,6 +57,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,  # it may be a password
         populate_by_name=True,
         use_attribute_docstrings=True,  # `stellwerk settings` prints them
     )
@@ -128,6 +129,12 @@ class Settings(BaseSettings):
     # --- the log
     max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
     """A larger event is refused; a result or an answer of a model that is larger becomes an artifact beside the log."""
+    max_report_bytes: int = Field(default=64 * 1024, ge=1024)
+    """An event that a step token appends, for a program that a step has started, is refused if it is larger."""
+    max_reports: int = Field(default=10_000, ge=0)
+    """The step token of an attempt appends this many events at most."""
+    max_reports_bytes: int = Field(default=16 * MIB, ge=0)
+    """The events that the step token of an attempt appends have this many bytes at most, together."""
     push_inline_bytes: int = Field(default=PUSH_INLINE_BYTES, ge=0)
     """A larger message to readers names only the offsets, and they fetch the events from Postgres."""
 
@@ -163,6 +170,9 @@ class Settings(BaseSettings):
     """This many sessions run at a time; the others wait for their turn, by priority, then age."""
     max_supersteps: int = Field(default=10_000, ge=1)
     """A session that has made this many supersteps fails: its graph probably goes in circles."""
+
+    credentials_key: Annotated[SecretStr | None, BeforeValidator(_set)] = None
+    """What opens a repository is encrypted by it until that is cloned; if unset, by the password in `database_url`."""
 
     # --- workspaces
     workspaces: Path | None = None
@@ -276,11 +286,6 @@ class Settings(BaseSettings):
     def worker_environment(self) -> dict[str, str]:
         """This process' environment, for another process of the same worker."""
         return dict(os.environ)
-
-    def secrets(self) -> tuple[str, ...]:
-        """The values that must not be seen."""
-        found = (getattr(self, name) for name in type(self).model_fields)
-        return tuple(value.get_secret_value() for value in found if isinstance(value, SecretStr))
 
     @property
     def workspaces_dir(self) -> Path:

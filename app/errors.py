@@ -4,6 +4,7 @@ StellwerkError
 ├── BadInput                 refused at the door; nothing was written
 │   ├── InvalidEvent
 │   ├── EventTooLarge
+│   ├── TooMuchReported      an attempt, by its step token
 │   ├── BadCursor
 │   ├── UnknownWorkflow
 │   ├── WorkflowRefused
@@ -36,6 +37,7 @@ StellwerkError
 │   ├── FoldFailed           carries what a router, a reducer or LangGraph raised
 │   ├── SnapshotVersionMismatch
 │   ├── UnstorableValue
+│   ├── UnknownSecret        what the log names only is not set where it is needed
 │   ├── FoldTimeout
 │   ├── WorkspaceConflict
 │   └── TooManySupersteps
@@ -77,6 +79,10 @@ class InvalidEvent(BadInput):
 
 class EventTooLarge(BadInput):
     """The event is larger than the log takes; put the large part into a file or an artifact."""
+
+
+class TooMuchReported(BadInput):
+    """The attempt has reported as much by its step token as it may; it may go on, and report no more."""
 
 
 class BadCursor(BadInput):
@@ -235,6 +241,10 @@ class SnapshotVersionMismatch(WorkflowError):
 
 class UnstorableValue(WorkflowError):
     """A value of this type cannot be stored."""
+
+
+class UnknownSecret(WorkflowError):
+    """A secret that the session's log names is not set here."""
 
 
 class FoldTimeout(WorkflowError):

@@ -146,6 +146,13 @@ workers = Table(
     _timestamp("last_seen", nullable=False, server_default=_now),
     Column("served", ARRAY(Text), comment="names of workflows; null: a worker of the version before did not tell"),
     Column("refused", JSON, nullable=False, server_default=text("'[]'"), comment="workflow, module and reason of each"),
+    Column(
+        "secrets",
+        JSON,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="fingerprints of the secrets that gateways do not have",
+    ),
     comment="worker processes that have told that they live",
 )
 
@@ -182,6 +189,7 @@ sessions = Table(
     Column("config", JSON, nullable=False, server_default=text("'{}'")),
     Column("continues", Uuid, comment="the session from whose final state it started"),
     Column("final_state", LargeBinary, comment="the state at its end, as the codec writes it"),
+    Column("repo_credentials", LargeBinary, comment="encrypted; null: none, or the repository is cloned"),
     CheckConstraint(
         "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
         name="sessions_status",
@@ -260,6 +268,9 @@ steps = Table(
     _timestamp("started_at"),
     _timestamp("ended_at"),
     Column("answer_schema", JSON, comment="JSON Schema of the answer; null: any will do"),
+    Column("reporting_attempt", Integer, comment="the attempt that reports and report_bytes count for"),
+    Column("reports", Integer, nullable=False, server_default=text("0"), comment="events that its step token appended"),
+    Column("report_bytes", BigInteger, nullable=False, server_default=text("0"), comment="their size"),
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="steps_status"
     ),

@@ -12,7 +12,7 @@ from app.events import artifacts
 from app.events.types import DEFAULT_PROJECT
 from app.principals.model import OWNER
 from app.progress import Report, SessionId
-from app.sessions import attempts, control, service, supersteps
+from app.sessions import attempts, control, reports, service, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import Advance, NewSession, NewStep
 from app.unit_of_work import Backends
@@ -52,7 +52,7 @@ async def report(
     backends: Backends, claim: Claim, progress: float, message: str = "📡 half way", **details: Any
 ) -> int:
     said = Report(claim.step.agent, message, progress, details=details)
-    return await service.append_report(backends, claim.token, said)
+    return await reports.append_report(backends, claim.token, said)
 
 
 async def waiting(

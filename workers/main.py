@@ -12,6 +12,7 @@ from celery import Celery, bootsteps, signals
 from kombu import Consumer, Queue
 
 from app.config import NOT_FOR_WORKERS, settings
+from app.known_secrets import Secrets
 from app.logging import configure_logging
 from app.privacy import be_private
 from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, is_redis, queue_arguments
@@ -24,7 +25,7 @@ from workers.workflow import DEFAULT_QUEUE
 
 be_private(*NOT_FOR_WORKERS)
 _settings = settings().of_worker()
-_workflows = load_workflows(_settings.workflows, _settings.allowed_state_types)
+_workflows = load_workflows(_settings.workflows, _settings.allowed_state_types, Secrets.of(_settings))
 _runtime = Runtime(_settings, _workflows)
 _queues = {DEFAULT_QUEUE}.union(*(workflow.queues for workflow in _workflows.served.values()))
 

@@ -25,6 +25,7 @@ from app.cli.commands import (
 )
 from app.cli.console import say
 from app.errors import BadInput, GatewayRefused, StellwerkError
+from app.key_shapes import without_keys
 
 BAD_REQUEST = frozenset({400, 413, 422})
 
@@ -36,7 +37,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except StellwerkError as error:
-            say(f"stellwerk: {error}")
+            say(f"stellwerk: {without_keys(str(error))}")
             raise typer.Exit(exit_status(error)) from None
         except ValueError as error:  # as pydantic's are
             faults = faults_of_settings(error)

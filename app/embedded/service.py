@@ -34,11 +34,18 @@ class Service:
     """A command of ours, of Python, that runs as long as the stack does."""
 
     def __init__(
-        self, name: str, command: Sequence[str], home: Path, environment: Callable[[], Mapping[str, str]]
+        self,
+        name: str,
+        command: Sequence[str],
+        home: Path,
+        environment: Callable[[], Mapping[str, str]],
+        *,
+        redact: Callable[[str], str] = str,
     ) -> None:
         """The environment is asked for at every start: a server may have come back on another port."""
         self.name = name
         self._command, self._home, self._environment = command, home, environment
+        self._redact = redact
         self._process: ChildProcess | None = None
 
     @property
@@ -47,7 +54,10 @@ class Service:
 
     def start(self) -> None:
         self._process = ChildProcess(
-            marked(self._command, self._home), log=open_log(self._home, self.name), environment=self._environment()
+            marked(self._command, self._home),
+            log=open_log(self._home, self.name),
+            environment=self._environment(),
+            redact=self._redact,
         )
 
     def last_words(self) -> str:

@@ -11,9 +11,12 @@ import os
 import sys
 import time
 from collections.abc import Collection
+from functools import cached_property
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple
+
+from pydantic import SecretStr
 
 from app.config import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, PROVIDER_KEYS, Settings
 from app.database import create_engine, transaction
@@ -25,6 +28,8 @@ from app.embedded.service import Part, Say, Service, Watch
 from app.embedded.strays import MARK, end_services, end_stack
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
+from app.known_secrets import Secrets
+from app.redaction import Redactor
 from app.schema import migrate
 from app.sessions import worker_repository
 from app.sessions.model import RefusedWorkflow
@@ -65,7 +70,9 @@ class Stack:
             self._servers.append(self._postgres)
         if settings.redis_url is None:
             self._servers.append(self._valkey)
-        self._gateway = Service("gateway", self._commands.gateway, self._home, self._gateway_environment)
+        self._gateway = Service(
+            "gateway", self._commands.gateway, self._home, self._gateway_environment, redact=self._redacted
+        )
         self._services = [self._gateway, *(self._worker(number) for number in range(1, workers + 1))]
         self._watches: list[Watch] = []
         self._port, self._token = 0, ""
@@ -148,7 +155,19 @@ class Stack:
         options = [f"--hostname=worker{number}@%h", f"--loglevel={self._settings.log_level}"]
         quiet = ["--without-gossip", "--without-mingle"]  # workers need not know each other
         name = "worker" if number == 1 else f"worker{number}"
-        return Service(name, [*self._commands.worker, *options, *quiet], self._home, self._worker_environment)
+        command = [*self._commands.worker, *options, *quiet]
+        return Service(name, command, self._home, self._worker_environment, redact=self._redacted)
+
+    def _redacted(self, line: str) -> str:
+        """What an agent prints comes past its worker's own log."""
+        return self._redactor.text(line)
+
+    @cached_property
+    def _redactor(self) -> Redactor:
+        """To be asked for once the servers run, which have passwords of their own."""
+        info = self.info
+        places = {"database_url": info.database_url, "redis_url": info.redis_url, "token": SecretStr(info.token)}
+        return Redactor(Secrets.of(self._settings.model_copy(update=places)))
 
     def _environment(self, *, without: Collection[str]) -> dict[str, str]:
         info = self.info

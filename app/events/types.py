@@ -25,7 +25,10 @@ StepStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "los
 
 
 class AgentEvent(TypedDict):
-    """What an agent thinks, does, decides or delivers. `pct` = `progress` / `total`."""
+    """What an agent thinks, does, decides or delivers. `pct` = `progress` / `total`.
+
+    `via` says that not the agent's own code said so, but a program that it has started.
+    """
 
     t: Literal["agent_event"]
     agent: str
@@ -37,6 +40,7 @@ class AgentEvent(TypedDict):
     details: dict[str, Any]
     step: int
     attempt: int
+    via: NotRequired[Literal["step token"]]
 
 
 class WorkflowEvent(TypedDict):

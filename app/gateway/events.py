@@ -20,7 +20,7 @@ from app.gateway.streaming.parameters import AskedStart, Limit, StartOfFeed, Sta
 from app.gateway.wiring import Wired
 from app.principals.model import check_readable
 from app.progress import Phase, Report, SessionId
-from app.sessions import service
+from app.sessions import reports
 
 router = APIRouter(tags=["events"])
 
@@ -98,7 +98,7 @@ async def report(
         phase=new.phase or "progress",
         details=new.details,
     )
-    return Appended(offset=await service.append_report(gateway.backends, token, said, dedupe_key=key))
+    return Appended(offset=await reports.append_report(gateway.backends, token, said, dedupe_key=key))
 
 
 @router.get(

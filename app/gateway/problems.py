@@ -32,6 +32,7 @@ _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.Conflict: 409,
     errors.CursorOutOfRange: 410,
     errors.EventTooLarge: 413,
+    errors.TooMuchReported: 413,
     errors.BadInput: 422,
     errors.TooMany: 429,
     errors.Unavailable: 503,
@@ -130,7 +131,8 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         case _:
             pass
     kind = type(error).__name__
-    return problem(status, str(error), path=request.url.path, kind=kind, headers=headers, **more)
+    detail = request.app.state.gateway.backends.secrecy.text(str(error))
+    return problem(status, detail, path=request.url.path, kind=kind, headers=headers, **more)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

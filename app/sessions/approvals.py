@@ -5,11 +5,13 @@ from typing import Any
 
 from app.database import transaction
 from app.errors import NotWaiting
+from app.events import references
 from app.principals.control import control_of_session
 from app.principals.model import Control, Principal
 from app.progress import SessionId
 from app.sessions import answer_schemas, facts, repository, step_repository, transitions
 from app.sessions.facts import Verdict
+from app.sessions.knowing import learn_secrets
 from app.sessions.model import Approval
 from app.unit_of_work import Backends
 
@@ -41,9 +43,11 @@ async def answer_approval(
     """
     value = verdict if answer is None else answer
     async with transaction(backends.engine) as db:
+        await learn_secrets(backends, db)
         wanted = await step_repository.answer_schema(db, session_id, step, project=principal.project)
     if wanted is not None:  # in a thread, and before any lock is taken: it may take a while
         await asyncio.to_thread(answer_schemas.check_answer, wanted, value)
+    stored = await backends.secrecy.kept(references.as_it_is(value), "exact")
     details = {"step": step, "verdict": verdict or "approved"}
     control = Control("approval.answer", principal, reason=reason or comment, request_id=request_id, details=details)
     async with control_of_session(backends, session_id, control) as work:
@@ -60,9 +64,9 @@ async def answer_approval(
             attempt=row.attempt,
             failures=0,  # with an answer LangGraph runs the node anew, and counts its tries from there
             lost=row.lost,
-            answer=repository.as_json(value),
+            answer=repository.as_json(stored),
         )
-        told = await work.outsource(session_id, value)
+        told = await work.outsource(session_id, stored, "exact")
         answered = facts.approval_answered(
             row, verdict=verdict or "approved", answer=told, comment=comment, principal=principal
         )

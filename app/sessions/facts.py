@@ -40,6 +40,7 @@ def agent_event(
     details: Mapping[str, Any],
     step: int,
     attempt: int,
+    by_token: bool = False,
 ) -> AgentEvent:
     """Raises InvalidEvent for what the published schema does not allow, and when `total` is not positive."""
     event: AgentEvent = {
@@ -63,6 +64,8 @@ def agent_event(
         if not total > 0:
             raise InvalidEvent(f"total must be positive (or null when it is not known), not {total!r}")
         event["pct"] = progress / total
+    if by_token:
+        event["via"] = "step token"
     return event
 
 

@@ -36,11 +36,14 @@ class NewSession:
     context: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     continues: SessionId | None = None
+    repo_credentials: bytes | None = field(default=None, repr=False)
+    """What was in the address of `repo`, encrypted."""
 
     def digest(self) -> bytes:
-        """Tells two requests apart. What older versions did not know counts only where it is given."""
+        """Tells two requests apart, but for credentials. What older versions did not know counts where it is given."""
         newer = ("context", "config", "continues")
         said = {name: value for name, value in asdict(self).items() if name not in newer or value is not None}
+        del said["repo_credentials"]
         return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -118,6 +121,8 @@ class SessionRow:
     continues: UUID | None
     """The session from whose final state it started, and whose workspace it took over."""
     project: str
+    repo_credentials: bytes | None
+    """Encrypted; null: there are none, or the repository is cloned."""
 
     @property
     def next_superstep(self) -> int:

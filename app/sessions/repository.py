@@ -74,6 +74,7 @@ async def set_ended(
     await db.execute(
         text(
             "UPDATE sessions SET status = :status, reason = :reason, result = :result, final_state = :state,"
+            " repo_credentials = CASE WHEN :status = 'failed' THEN repo_credentials END,"  # it may be retried
             " ended_at = :ended_at WHERE session_id = :id"
         ),
         {
@@ -139,7 +140,9 @@ async def commit_fold(
 
 OF_PROJECT = "(CAST(:project AS text) IS NULL OR x.project = :project)"
 _VIEW = (
-    "SELECT session_id, x.status, reason, task, workflow, workflow_version, path, repo, priority, principal,"
+    "SELECT session_id, x.status, reason, task, workflow, workflow_version, path,"
+    r" regexp_replace(repo, '^(https?://)[^/]*@', '\1'),"  # the version before 0010 recorded credentials
+    " priority, principal,"
     " head, created_at, ended_at, result, x.project, continues"
     " FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
 )

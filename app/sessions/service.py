@@ -1,5 +1,6 @@
-"""What clients do with sessions: create, look, report from outside, take the result. One function, one transaction."""
+"""What clients do with sessions: create, look, take the result. One function, one transaction."""
 
+import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,16 +21,18 @@ from app.errors import (
     UnknownWorkflow,
     WorkflowRefused,
 )
-from app.events import append, artifacts, encoding
+from app.events import append, artifacts, references
+from app.events.secrecy import Secrecy
 from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
-from app.progress import Report, SessionId
-from app.sessions import facts, history, repository, start_repository, transitions, worker_repository
+from app.progress import SessionId
+from app.sessions import credentials, facts, history, repository, start_repository, transitions, worker_repository
 from app.sessions.admission import admit_sessions
 from app.sessions.continuing import check_version, read_parent
-from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, StepToken, new_session_id
-from app.unit_of_work import Backends, UnitOfWork, unit_of_work
+from app.sessions.knowing import learn_secrets
+from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, new_session_id
+from app.unit_of_work import Backends, UnitOfWork
 
 NO_WORKER = "no worker is running; the session goes on when one starts"
 
@@ -50,6 +53,7 @@ async def create_session(
     NotFound and Conflict for the session that is to be continued.
     """
     _check_limit(backends, new)
+    new = await _without_credentials(backends, new)
     if project is None:
         project = principal.project or DEFAULT_PROJECT
     elif not principal.sees(check_project(project)):
@@ -75,6 +79,21 @@ async def create_session(
         if found is None:
             raise
         return found, False
+
+
+async def _without_credentials(backends: Backends, new: NewSession) -> NewSession:
+    """Raises BadInput."""
+    if new.repo is None:
+        return new
+    repo, found = credentials.without_credentials(new.repo)
+    kept = None if found is None else await asyncio.to_thread(credentials.encrypted, found, backends.settings)
+    return replace(new, repo=repo, repo_credentials=kept)
+
+
+async def forget_credentials(backends: Backends, session_id: SessionId) -> None:
+    """The session's repository is cloned."""
+    async with transaction(backends.engine) as db:
+        await start_repository.forget_credentials(db, session_id)
 
 
 def _check_limit(backends: Backends, new: NewSession) -> None:
@@ -112,6 +131,9 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
         check_version(parent, workflow.version)
     merged = {"task": new.task, "path": new.path}
     graph_input = {k: v for k, v in merged.items() if k in workflow.input_fields and v is not None} | new.input
+    digest = new.digest()
+    await learn_secrets(work.backends, work.db)
+    new, graph_input = await _as_recorded(work.backends.secrecy, new, graph_input)
     session_id = new_session_id()
     await append.create_stream(work.db, session_id, "session", project=project)
     await start_repository.insert_session(
@@ -124,6 +146,7 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
         project=project,
         principal=principal.name,
         idempotency_key=key,
+        digest=digest,
     )
     values: dict[str, Any] = {"input": graph_input, "context": new.context, "config": new.config}
     if parent and parent.final_state:
@@ -145,10 +168,25 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
     return session_id
 
 
+async def _as_recorded(secrecy: Secrecy, new: NewSession, graph_input: Any) -> tuple[NewSession, Any]:
+    """What is asked for, without secrets: for columns and for the first event."""
+
+    async def exact(value: Any) -> Any:
+        return await secrecy.kept(references.as_it_is(value), "exact")
+
+    recorded = replace(
+        new,
+        task=await secrecy.kept(new.task, "shown"),
+        context=await exact(new.context),
+        config=await exact(new.config),
+    )
+    return recorded, await exact(graph_input)
+
+
 async def _outsourced(work: UnitOfWork, session_id: SessionId, values: dict[str, Any]) -> dict[str, Any]:
     """Those that were given, for one event; it holds all that a rebuild needs: a parent may be gone by then."""
     given = {name: value for name, value in values.items() if value is not None}
-    return {name: await work.outsource(session_id, value, share=len(given)) for name, value in given.items()}
+    return {name: await work.outsource(session_id, value, "exact", share=len(given)) for name, value in given.items()}
 
 
 async def _workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow:
@@ -203,35 +241,6 @@ async def list_sessions(
         return await repository.list_views(
             db, project=principal.project or project, before=before, limit=limit, status=status, workflow=workflow
         )
-
-
-async def append_report(backends: Backends, token: StepToken, report: Report, *, dedupe_key: str | None = None) -> int:
-    """Appends a report from outside, by an attempt's step token; returns its offset.
-
-    Raises LeaseLost when the attempt has ended, StreamClosed when its session has.
-    """
-    event = facts.agent_event(
-        agent=report.agent or token.agent,
-        phase=report.phase,
-        msg=report.message,
-        progress=report.progress,
-        total=report.total,
-        details=report.details,
-        step=token.step,
-        attempt=token.attempt,
-    )
-    entry = encoding.item(
-        token.session_id,
-        event,
-        lease=token.lease,
-        dedupe_key=dedupe_key,
-        max_bytes=backends.settings.max_event_bytes,
-    )
-    async with unit_of_work(backends) as work:
-        event_recorded, is_new = await append.append_once(work.db, entry)
-        if is_new:
-            work.recorded.append(event_recorded)
-        return event_recorded.offset
 
 
 async def read_patch(backends: Backends, session_id: SessionId, *, principal: Principal) -> bytes | None:

@@ -22,7 +22,7 @@ from app.events.proof.entries import verify_stream
 from app.principals.model import OWNER
 from app.progress import Report, SessionId
 from app.schema import migrate
-from app.sessions import approvals, control, history, service
+from app.sessions import approvals, control, history, reports, service
 from app.sessions.dispatch import ADVANCE_QUEUE, ADVANCE_SESSION, RUN_STEP, Dispatch
 from app.sessions.model import NewSession, StepToken
 from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
@@ -247,11 +247,11 @@ async def test_cancelling_stops_what_runs_and_its_token(cluster: Cluster, tmp_pa
         )
         token = StepToken(session_id, 2, 1, "patient", lease.scalar_one())
     report = Report("", "from outside", 0.5)
-    assert await service.append_report(cluster.backends, token, report) > 0
+    assert await reports.append_report(cluster.backends, token, report) > 0
     view = await control.cancel_session(cluster.backends, session_id, principal=OWNER, reason="changed my mind")
     assert view.status == "cancelled"
     with pytest.raises(Exception, match="closed"):
-        await service.append_report(cluster.backends, token, report)
+        await reports.append_report(cluster.backends, token, report)
     async with asyncio.timeout(20):  # the doorbell, not the heartbeat, which is 30 s
         while processes_naming(f"# {tmp_path}"):
             await asyncio.sleep(0.05)
@@ -354,7 +354,7 @@ async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path
     await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
     with pytest.raises(LeaseLost):
         token = StepToken(session_id, 2, 1, "patient", uuid4())
-        await service.append_report(cluster.backends, token, Report("patient", "I am late", 0.5))
+        await reports.append_report(cluster.backends, token, Report("patient", "I am late", 0.5))
     (tmp_path / "go").touch()
     assert (await cluster.ended(session_id)).status == "succeeded"
 

@@ -242,7 +242,7 @@ async def test_what_is_too_large_for_an_event_is_refused_and_said(served: Served
 @pytest.mark.parametrize("said", ["x\n\nid: 999\nevent: end\ndata: {}\n\n", "\r\rdata: x\r\r", "a\u2028b\u0085c\ufeff"])
 async def test_what_is_said_never_becomes_a_frame(served: Served, claim: Claim, said: str) -> None:
     session_id = claim.session.session_id
-    body = {"progress": 1, "message": said, "agent": said, "details": {said: [said]}}
+    body = {"progress": 1, "message": said, "details": {said: [said]}}
     offset = (await report(served, claim.token, session_id, body)).json()["offset"]
     await served.client.post(f"/sessions/{session_id}/cancel", json={"reason": said})
     stream = await served.client.get("/events", params={"session_id": str(session_id)})
@@ -250,7 +250,7 @@ async def test_what_is_said_never_becomes_a_frame(served: Served, claim: Claim, 
     assert [frame.id for frame in frames] == ["0", *map(str, range(1, int(frames[-1].id) + 1)), frames[-1].id]
     assert [frame.event for frame in frames if frame.event in {"stream", "reset", "end"}] == ["stream", "end"]
     event = frames[offset].json()
-    assert (event["msg"], event["agent"], event["details"]) == (said, said, {said: [said]})
+    assert (event["msg"], event["details"]) == (said, {said: [said]})
 
 
 async def test_header_and_query_that_contradict_each_other(served: Served) -> None:

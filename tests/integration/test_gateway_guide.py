@@ -14,6 +14,7 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
+from sqlalchemy import text
 
 from app.database import transaction
 from app.errors import NoWorkerYet, TooMany, Unavailable
@@ -184,7 +185,6 @@ async def test_every_type_of_problem_is_named(
     running, step = str(population.running.session.session_id), population.running.token
     key, by_step = {"Idempotency-Key": "one"}, {"Authorization": f"Bearer {step}"}
     by_another = {"Authorization": f"Bearer {replace(step, lease=uuid4())}"}
-    by_ended = {"Authorization": f"Bearer {replace(step, session_id=population.succeeded)}"}
     report = {"progress": 1, "message": "x"}
     large = report | {"details": {"log": "x" * 300_000}}
 
@@ -193,6 +193,16 @@ async def test_every_type_of_problem_is_named(
         problem = answer.json()
         assert problem["status"] == answer.status_code
         return problem["type"].removeprefix(PROBLEM), str(answer.status_code)
+
+    async def ask_exhausted() -> tuple[str, str]:
+        """As after ten thousand reports."""
+        statement = text("UPDATE steps SET reports = :so_many, reporting_attempt = attempt WHERE lease_token = :lease")
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(statement, {"so_many": 10_000, "lease": step.lease})
+        said = await ask("POST", "/sessions/{}/events", json=report, headers=by_step)
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(statement, {"so_many": 0, "lease": step.lease})
+        return said
 
     asking = await waiting(served.gateway.backends, answer_schema={"type": "integer"})
     auditor = (await served.client.post("/keys", json={"name": "auditor", "scopes": ["audit"]})).json()["key"]
@@ -215,10 +225,10 @@ async def test_every_type_of_problem_is_named(
         await ask("DELETE", "/sessions"),
         await ask("POST", "/sessions/{}/retry"),
         await ask("POST", "/sessions/{}/events", json=report, headers=by_another),
-        await ask("POST", f"/sessions/{population.succeeded}/events", json=report, headers=by_ended),
         await ask("POST", "/sessions/{}/approvals/1", json={"verdict": "approved"}),
         await ask("GET", "/sessions/{}/events?after=99"),
         await ask("POST", "/sessions/{}/events", json=large, headers=by_step),
+        await ask_exhausted(),
         await ask("POST", "/sessions", content=b" " * (MAX_BODY_BYTES + 1)),
         await ask("GET", "/sessions", headers={"Host": "example.com"}),
         await ask("POST", "/sessions", json={"tsk": "x"}),

@@ -14,7 +14,7 @@ from app.cli.commands import settings as command
 from app.cli.main import app
 from app.cli.support.settings_table import BEGIN, END, markdown
 from app.config import GROUPS, PREFIX, PROVIDER_KEYS, Settings
-from app.redaction import without_passwords
+from app.key_shapes import without_passwords
 from tests.stacks import ROOT
 
 WRITES_IT = "stellwerk settings --markdown --into app/README.md"

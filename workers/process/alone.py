@@ -12,6 +12,7 @@ from types import FrameType
 from uuid import UUID
 
 from app.config import NOT_FOR_WORKERS, settings
+from app.known_secrets import Secrets
 from app.logging import configure_logging
 from app.privacy import be_private
 from app.progress import SessionId
@@ -31,7 +32,7 @@ def main() -> None:
     configured = settings().of_worker()
     configure_logging(configured)
     signal.signal(signal.SIGTERM, _end)
-    workflows = load_workflows(configured.workflows, configured.allowed_state_types)
+    workflows = load_workflows(configured.workflows, configured.allowed_state_types, Secrets.of(configured))
     runtime = Runtime(configured, workflows, alone=True)
     runtime.start()
     # Each line in one write: the loop's thread says that it is alive, between the lines of this one.

@@ -14,6 +14,7 @@ from uuid import UUID
 from app.config import Settings
 from app.errors import BadPath, WorkspaceConflict
 from app.events.encoding import printable
+from app.sessions.credentials import Credentials
 from workers.children.removal import remove_tree
 from workers.reading.files import LeftOut
 from workers.reading.listing import CONFIGURATION
@@ -74,13 +75,14 @@ class Workspaces:
         repo: str | None = None,
         continues: UUID | None = None,
         base: str | None = None,
+        credentials: Credentials | None = None,
     ) -> "Workspace":
         """The session's workspace, made from `path` or `repo` (or empty) when it is first opened.
 
         That of a session that `continues` another one is made from that one's, as of its commit `base` (null: as that
         one was imported). Raises BadPath, which trying again does not help.
         """
-        return await asyncio.to_thread(self._open, str(session_id), Origin(path, repo, continues, base))
+        return await asyncio.to_thread(self._open, str(session_id), Origin(path, repo, continues, base, credentials))
 
     async def merge_steps(
         self,
@@ -92,6 +94,7 @@ class Workspaces:
         path: str | None = None,
         repo: str | None = None,
         continues: UUID | None = None,
+        credentials: Credentials | None = None,
     ) -> Merged:
         """Merges a superstep's commits, which start at `base`; with the last one the session's result is made.
 
@@ -100,7 +103,9 @@ class Workspaces:
         has_result = is_last and (path or repo or base or commits)
         if not commits and not has_result:
             return Merged(base)
-        workspace = await self.open(session_id, path=path, repo=repo, continues=continues, base=base)
+        workspace = await self.open(
+            session_id, path=path, repo=repo, continues=continues, base=base, credentials=credentials
+        )
         if commits:
             base = await workspace.merge(base or workspace.initial, commits)
         if not has_result:
@@ -135,7 +140,13 @@ class Workspaces:
                 prefix, left_out = parent.prefix, read_left_out(parent.home)
                 take_over(git, parent.gitdir, origin.base or parent.initial)
             elif origin.repo is not None:
-                clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits)
+                clone(
+                    git,
+                    origin.repo,
+                    protocols=self.clone_protocols,
+                    limits=self.limits,
+                    credentials=origin.credentials,
+                )
             else:
                 git.gitdir.mkdir()
                 git.run("init", "--quiet", "--bare", "--initial-branch=initial", "--template=")

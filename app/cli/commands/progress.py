@@ -25,7 +25,9 @@ def progress(
     message: Annotated[str, typer.Argument(help="What is being done.")],
     total: Annotated[float, typer.Option(help="How much there is to do.")] = 1.0,
     unknown: Annotated[bool, typer.Option("--no-total", help="It is not known how much there is to do.")] = False,
-    agent: Annotated[str | None, typer.Option(help="Whose report it is; else the step's agent.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="The step's own agent, which is understood; no other may be named.")
+    ] = None,
     phase: Annotated[str | None, typer.Option(help="think, progress, decision or result.")] = None,
     detail: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable; a value that is JSON is taken as JSON.")

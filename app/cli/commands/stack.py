@@ -11,8 +11,8 @@ from app.cli.console import examples
 from app.cli.support.background_stack import Home, stop_stack
 from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
+from app.key_shapes import without_passwords
 from app.privacy import be_private
-from app.redaction import without_passwords
 from app.terminal import clean_lines
 
 commands = typer.Typer()

@@ -14,7 +14,9 @@ from pydantic.fields import FieldInfo
 
 from app.config import GROUPS, Settings
 from app.errors import BadInput, BadPath
-from app.redaction import HIDDEN, Redactor, without_passwords
+from app.key_shapes import HIDDEN, without_passwords
+from app.known_secrets import Secrets
+from app.redaction import Redactor
 
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 """The table stands between these lines of a Markdown file."""
@@ -48,7 +50,7 @@ class Setting:
 
 def describe_settings(settings: Settings) -> Iterator[Setting]:
     """Describes them all, with the values that are in force."""
-    redactor = Redactor(settings.secrets())
+    redactor = Redactor(Secrets.of(settings))
     for group, name, field in _fields():
         default = field.get_default(call_default_factory=True)
         yield Setting(
