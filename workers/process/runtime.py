@@ -30,6 +30,7 @@ from app.unit_of_work import Backends
 from workers.graph.loading import Workflows
 from workers.maintenance.admission import Admission
 from workers.maintenance.cache_pruner import CachePruner
+from workers.maintenance.cluster_watch import ClusterWatch
 from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
 from workers.maintenance.room import Room
@@ -183,7 +184,10 @@ class Runtime:
         self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
         if not self._alone:
             rescuer = Rescuer(self.backends, tuple(self._served))
-            maintainers = (self._registration, rescuer, Admission(self.backends), CachePruner(pool))
+            maintainers = (
+                *(self._registration, rescuer, Admission(self.backends), CachePruner(pool)),
+                ClusterWatch(self.backends.engine),
+            )
             room = Room(self.backends, maintainers)
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))
 
