@@ -15,7 +15,7 @@ from app.embedded.valkey import EmbeddedValkey
 from app.events import encoding
 from app.events.append import append as append_items
 from app.events.append import reopen
-from app.events.cursors import Cursor, FeedCursor
+from app.events.cursors import Cursor, FeedPlace
 from app.events.follow import live, shared_reads, subscriptions
 from app.events.follow.follower import Follower
 from app.events.follow.updates import End, Frames, Reset
@@ -463,7 +463,7 @@ async def test_a_reader_whose_key_ended_while_it_waited_gets_nothing_more(databa
         await append(engine, stream_id, range(5))
         state = await state_of(engine, stream_id)
         assert [update async for update in follower.follow(state, 0, reader=OnlyOnce())] == []
-        feed = follower.feed.follow(FeedCursor(), epoch=state.epoch, reader=OnlyOnce())
+        feed = follower.feed.follow(FeedPlace(), epoch=state.epoch, reader=OnlyOnce())
         assert [update async for update in feed] == []
         async with aclosing(follower.follow(state, 0)) as updates:
             assert isinstance(await anext(updates), Frames)

@@ -220,7 +220,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
                 await append.append(db, [entry(stream_id, f"{number} {count}") for stream_id in chosen])
 
     async def follow() -> None:
-        cursor, rounds_after_end = cursors.FeedCursor(), 0
+        cursor, rounds_after_end = cursors.FeedPlace(), 0
         while rounds_after_end < 2:
             async with transaction(engine) as db:
                 page = await feed.read_feed(db, cursor, limit=50)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.events.cursors import Cursor, FeedCursor
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.read import StreamState
 
 
@@ -28,7 +28,7 @@ class FeedReset:
 
     reason: str
     epoch: int
-    head: FeedCursor
+    head: FeedPlace
     cursor: FeedCursor
 
 

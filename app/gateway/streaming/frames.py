@@ -7,7 +7,7 @@ from typing import assert_never
 import orjson
 from sse_starlette import ServerSentEvent
 
-from app.events.cursors import Cursor, FeedCursor
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.follow.updates import Beat, End, FeedReset, Frames, Reset, Update
 from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
@@ -65,7 +65,7 @@ def end_frame(state: StreamState) -> bytes:
     return _control_frame("end", Cursor(state.epoch, state.head), data)
 
 
-def feed_stream_frame(head: FeedCursor, epoch: int, cursor: FeedCursor) -> bytes:
+def feed_stream_frame(head: FeedPlace, epoch: int, cursor: FeedCursor) -> bytes:
     """The first on every connection to the feed."""
     data = {"head": str(head), "epoch": epoch}
     return _control_frame("stream", cursor, data, retry=random.randint(*RETRY_MS))  # noqa: S311  # jitter
