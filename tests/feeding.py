@@ -72,7 +72,8 @@ async def stored(engine: AsyncEngine) -> list[bytes]:
         rows = (await db.execute(text(query))).all()
         present = await current_epoch(db)
     return [
-        f"id: {'' if row[0] == present else f'{present}.'}{row[0]}-{row[1]}-{row[2]}\nevent: {row[7].removesuffix('_event')}\n"
+        f"id: {'' if row[0] == present else f'{present}.'}{row[0]}-{row[1]}-{row[2]}\n"
+        f"event: {row[7].removesuffix('_event')}\n"
         f"data: {Recorded(*row[3:]).wire()}\n\n".encode()
         for row in rows
     ]

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.installation import postgres_binary, runner
 from app.events import read
+from app.events.honouring import epoch_of
 from app.principals.model import OWNER
 from app.progress import SessionId
 from app.schema import check_schema, migrate
@@ -296,7 +297,9 @@ async def cursors_hold(served: Served, upgraded: Upgraded) -> None:
 
 async def epochs_of_cursors(served: Served, upgraded: Upgraded) -> list[int]:
     async with transaction(served.gateway.engine) as db:
-        return [await read.epoch_of(db, upgraded.ids[name], offset) or 1 for name, offset in upgraded.seen["cursors"]]
+        return [
+            await epoch_of(db, upgraded.ids[name], offset, known=1) or 1 for name, offset in upgraded.seen["cursors"]
+        ]
 
 
 async def cursors_of_the_old_epoch_are_reset(served: Served, upgraded: Upgraded) -> None:

@@ -17,7 +17,7 @@ from app.events.cursors import FeedPlace
 from app.events.epochs import bump_epoch, current_epoch, observe_cluster, watch_cluster
 from app.events.feed import feed_head, read_feed
 from app.events.group_commit import GroupCommit
-from app.events.read import epoch_of
+from app.events.honouring import epoch_of
 from tests.following import new_stream, progress
 
 _IS_WAITED_FOR = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'epochs'::regclass AND NOT granted)"
@@ -80,7 +80,7 @@ async def test_nothing_is_written_under_the_epoch_of_another_life(engine: AsyncE
     await writing  # it waited
     await log.close()
     async with transaction(engine) as db:
-        assert await epoch_of(db, stream_id, 1) == epoch
+        assert await epoch_of(db, stream_id, 1, known=1) == epoch
 
 
 async def test_a_process_that_runs_notices_another_timeline(engine: AsyncEngine) -> None:

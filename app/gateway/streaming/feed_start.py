@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import BadCursor, CursorOutOfRange, MissingScope
+from app.errors import BadCursor, MissingScope
 from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import ALL_STREAMS, FeedFilter, FeedHead
 from app.events.follow.feed_follower import NEW_EPOCH

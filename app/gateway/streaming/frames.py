@@ -8,7 +8,7 @@ import orjson
 from sse_starlette import ServerSentEvent
 
 from app.events.cursors import Cursor, FeedCursor, FeedPlace
-from app.events.follow.updates import Beat, End, FeedReset, Frames, Reset, Update
+from app.events.follow.updates import Beat, End, FeedReset, Frames, Renewed, Reset, Update
 from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
 
@@ -34,6 +34,8 @@ def frames_of(update: Update) -> bytes:
             return HEARTBEAT
         case Reset():
             return reset_frame(update.reason, update.state)
+        case Renewed():
+            return stream_frame(update.state, update.cursor)
         case FeedReset():
             return feed_reset_frame(update)
         case End():
