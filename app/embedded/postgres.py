@@ -6,6 +6,7 @@ import signal
 import tempfile
 from pathlib import Path
 
+from app.embedded.continuity import Continuity, observe
 from app.embedded.home import keep_access, make_directory
 from app.embedded.installation import SHARED, others_pass, postgres_binary, runner
 from app.embedded.process import ChildProcess, open_log
@@ -80,6 +81,10 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         pid = self._process.pid
         self._await(lambda: _says_ready(data, pid), title="Postgres", work="recovering", patience=START_PATIENCE)
+
+    def continuity(self) -> Continuity:
+        """Which copy of the data runs, and how far its log has come. Raises psycopg.Error."""
+        return observe(self.url, self._directory() / "data")
 
     def stop(self) -> None:
         """Ends all connections and shuts down; what takes too long is killed, and the next start recovers."""
