@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -57,33 +58,29 @@ def tool(name: str, *options: str) -> None:
 
 @pytest.fixture(params=["dump", "data directory"])
 def backup(request: pytest.FixtureRequest, server: EmbeddedPostgres, home: Path, empty_database_url: str) -> Backup:
+    kept = make_directory(home / "backup", mode=0o777)  # root's Postgres is nobody
     if request.param == "dump":
-        kept = make_directory(home / "dump", mode=0o777) / "stellwerk.dump"
 
         def restore() -> str:  # into the cluster of the whole run
-            tool("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={empty_database_url}", str(kept))
+            tool("pg_restore", "--exit-on-error", "--no-owner", f"--dbname={empty_database_url}", str(kept / "dump"))
             migrate(empty_database_url)
             return empty_database_url
 
-        return Backup(lambda: tool("pg_dump", "--format=custom", f"--file={kept}", server.url), restore)
-
-    own, copy = home / "own", home / "copy"
-
-    def copy_files() -> None:
-        with_server_down(server, lambda: subprocess.run(["cp", "-a", own, copy], check=True))
+        return Backup(lambda: tool("pg_dump", "--format=custom", f"--file={kept / 'dump'}", server.url), restore)
 
     def copy_back() -> str:
-        with_server_down(server, lambda: subprocess.run(["cp", "-a", "--", f"{copy}/.", own], check=True))
+        data = home / "own" / "postgres" / "data"
+        server.stop()
+        shutil.rmtree(data)
+        subprocess.run(["cp", "-a", kept / "data", data], check=True)
+        server.start()
         asyncio.run(bump(server.url))  # `stellwerk up` sees by itself that it was copied; an operator says so
         return server.url
 
-    return Backup(copy_files, copy_back)
-
-
-def with_server_down(server: EmbeddedPostgres, work: Callable[[], Any]) -> None:
-    server.stop()
-    work()
-    server.start()
+    return Backup(
+        lambda: tool("pg_basebackup", "--checkpoint=fast", f"--pgdata={kept / 'data'}", f"--dbname={server.url}"),
+        copy_back,
+    )
 
 
 async def bump(database_url: str) -> None:

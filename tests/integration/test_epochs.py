@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from uuid import uuid4
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy import make_url, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import DATABASE_AWAY, create_engine, transaction
+from app.embedded.postgres import EmbeddedPostgres
 from app.events import encoding
 from app.events.append import append as append_items
 from app.events.cursors import FeedPlace
@@ -18,6 +20,7 @@ from app.events.epochs import bump_epoch, current_epoch, observe_cluster, watch_
 from app.events.feed import feed_head, read_feed
 from app.events.group_commit import GroupCommit
 from app.events.honouring import epoch_of
+from app.schema import migrate
 from tests.following import new_stream, progress
 
 _IS_WAITED_FOR = "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'epochs'::regclass AND NOT granted)"
@@ -50,6 +53,36 @@ async def test_several_processes_on_a_restored_dump_raise_it_once(engine: AsyncE
     assert len(set(epochs)) == 1
     assert before <= epochs[0] <= time.time() + 1  # so two restores of one dump never share a number
     assert await observe_cluster(engine) == epochs[0]
+
+
+def test_a_cluster_that_was_promoted_is_noticed_at_once(home: Path) -> None:
+    """As after a failover, or when an archive was restored: the same cluster, on the next timeline."""
+
+    async def observed(database_url: str) -> int:
+        engine = create_engine(database_url)
+        try:
+            async with engine.connect() as db:
+                while await db.scalar(text("SELECT pg_is_in_recovery()")):
+                    await asyncio.sleep(0.01)
+            return await observe_cluster(engine)
+        finally:
+            await engine.dispose()
+
+    server = EmbeddedPostgres(home)
+    server.start()
+    migrate(server.url)
+    assert asyncio.run(observed(server.url)) == 1
+    server.stop()
+    data = (home / "postgres" / "data").resolve()
+    (data / "recovery.signal").touch()
+    with (data / "postgresql.auto.conf").open("a") as settings:
+        settings.write("restore_command = 'false'\n")
+    server.start()
+    try:
+        epoch = asyncio.run(observed(server.url))
+        assert epoch > 1 and asyncio.run(observed(server.url)) == epoch
+    finally:
+        server.stop()
 
 
 async def test_a_table_that_is_written_anew_in_place_keeps_its_epoch(engine: AsyncEngine) -> None:
