@@ -255,6 +255,10 @@ class WorkspaceConflict(WorkflowError):
     """Parallel steps changed the same lines; their commits cannot be merged."""
 
 
+class WorkspaceLost(WorkflowError):
+    """The session's workspace lacks commits that its log names."""
+
+
 class TooManySupersteps(WorkflowError):
     """The workflow ran more supersteps than the setting max_supersteps allows."""
 

@@ -104,6 +104,7 @@ FUNCTIONS: Mapping[str, Function] = MappingProxyType(
         "create_stream": Function.DOOR,
         "reopen_stream": Function.DOOR,
         "put_artifact": Function.DOOR,
+        "present_epoch": Function.DOOR,
         "observe_cluster": Function.DOOR,
         "begin_epoch": Function.INNER,
         "stream_lock_key": Function.PLAIN,  # it reads nothing, and is a part of the statement that calls it

@@ -43,7 +43,7 @@ def _timestamp(name: str, **options: object) -> "Column[object]":
 epochs = Table(
     "epochs",
     metadata,
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
     Column("system_identifier", BigInteger, comment="the Postgres cluster that this epoch began on"),
     Column("reason", Text, nullable=False),
     _timestamp("began_at", nullable=False, server_default=_now),
@@ -53,6 +53,14 @@ epochs = Table(
         nullable=False,
         server_default=text("sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"),
         comment="what is published through Redis in this epoch is sealed with it",
+    ),
+    Column("timeline", Integer, comment="the timeline on which it began; null: not known"),
+    Column(
+        "xid",
+        Xid8(),
+        nullable=False,
+        server_default=text("pg_current_xact_id()"),
+        comment="the transaction that wrote this row; in a restored one it is not its xmin",
     ),
 )
 
@@ -81,7 +89,7 @@ events = Table(
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
     Column("position", BigInteger, Identity(always=True), nullable=False),
     Column("xid", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
-    Column("epoch", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
     _timestamp("ts", nullable=False),
     Column("t", Text, nullable=False),
     Column("agent", Text),

@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 import psycopg
 
+from app.embedded.continuity import Continuity, observe
 from app.embedded.home import keep, keep_access, let_nobody_pass, make_directory, new_password, read_private
 from app.embedded.installation import SHARED, nobody_reaches, postgres_binary, runner
 from app.embedded.process import ChildProcess, open_log
@@ -111,6 +112,10 @@ class EmbeddedPostgres(EmbeddedServer):
             raise EmbeddedServerError(f"Postgres does not let its own home in: {error}") from error
         passwords = {f"{role}_password": password for role, password in self._passwords.items()}
         keep(self._home / FILE, **passwords, url=self.url, owner_url=self._url_of(OWNER, self._passwords[OWNER]))
+
+    def continuity(self) -> Continuity:
+        """Which copy of the data runs, and how far its log has come. Raises psycopg.Error."""
+        return observe(self.superuser_url, self._directory() / "data")
 
     def stop(self) -> None:
         """Ends all connections and shuts down; what takes too long is killed, and the next start recovers."""

@@ -11,15 +11,18 @@ import os
 import sys
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from functools import cached_property
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple
 
+import psycopg
 from pydantic import SecretStr
 
 from app.config import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, PROVIDER_KEYS, Settings
 from app.database import create_engine, transaction
+from app.embedded import continuity
 from app.embedded.home import close_home, keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.running import StackInfo, StackLock, publish, withdraw
@@ -28,6 +31,7 @@ from app.embedded.service import Part, Say, Service, Watch
 from app.embedded.strays import MARK, end_services, end_stack
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
+from app.events.epochs import bump_epoch
 from app.known_secrets import Secrets
 from app.redaction import Redactor
 from app.schema import migrate
@@ -118,6 +122,7 @@ class Stack:
         for service in self._services:
             service.wait(deadline - time.monotonic())
         end_services(self._home, patience=1)  # what they started and left
+        self._remember()
         for server in reversed(self._servers):
             server.stop()
         if self._sentinel is not None:
@@ -206,8 +211,9 @@ class Stack:
             self._start(server)
         if not self.is_stopping:
             self._migrate()
-            if self._postgres in self._servers:  # this home's own: what its workers told before is over
-                asyncio.run(_forget_workers(self.info.database_url))
+            if self._postgres in self._servers:
+                asyncio.run(_forget_workers(self.info.database_url))  # of this home's own what they told is over
+                self._look_for_a_copy()
         for service in self._services:
             self._start(service)
         self._await_gateway()
@@ -221,6 +227,20 @@ class Stack:
             address = self._settings.migrate_url or self.info.database_url
         for statement in migrate(address, app=self.info.database_url):
             self._say(f"warning: gateway and workers may rewrite history until a superuser has run: {statement}")
+
+    def _look_for_a_copy(self) -> None:
+        """Begins a new epoch if the database's directory was copied back: its readers know more than it does."""
+        known, seen = continuity.last_known(self._home), self._postgres.continuity()
+        if known is not None and (reason := seen.broken_since(known)):
+            self._say(f"{reason}; a new epoch begins, and readers of what is gone are told")
+            asyncio.run(_bump_epoch(self._postgres.superuser_url, reason))
+        self._remember()
+
+    def _remember(self) -> None:
+        """While no service writes: what Postgres says now is the least that it has to know at its next start."""
+        if self._postgres in self._servers and self._postgres.is_running:
+            with suppress(psycopg.Error, OSError):
+                continuity.keep(self._home, self._postgres.continuity())
 
     def _start(self, part: Part) -> None:
         if not self.is_stopping:
@@ -267,6 +287,12 @@ class Stack:
         if answer.status == 503 and self.refused:
             raise EmbeddedServerError("\n".join(["the workers serve nothing:", *self.refused]))
         return answer.status == 200 and told["workers"] > 0
+
+
+async def _bump_epoch(database_url: str, reason: str) -> None:
+    engine = create_engine(database_url, pool_size=1)
+    await bump_epoch(engine, reason)
+    await engine.dispose()
 
 
 async def _forget_workers(database_url: str) -> None:

@@ -147,15 +147,6 @@ def parse(event: Recorded) -> dict[str, Any]:
     return cast("dict[str, Any]", orjson.loads(event.data))
 
 
-async def epoch_of(db: AsyncConnection, stream_id: AnyStreamId, offset: int) -> int | None:
-    """The epoch in which the event was written; None where it is not there (any more)."""
-    found: int | None = await db.scalar(
-        text('SELECT epoch FROM events WHERE stream_id = :id AND "offset" = :offset'),
-        {"id": stream_id, "offset": offset},
-    )
-    return found
-
-
 async def offset_before(db: AsyncConnection, stream_id: AnyStreamId, ts: datetime) -> int:
     """The last offset whose event is older than `ts`, 0 if there is none: the cursor for `?since=`."""
     # ts never falls within a stream, so the first event at or after ts bounds all earlier ones.

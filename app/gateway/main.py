@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from app.config import Settings
 from app.database import DATABASE_AWAY, DriverPool, create_engine
 from app.errors import BadInput, Unavailable
-from app.events.epochs import observe_cluster
+from app.events.epochs import observe_cluster, watch_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
 from app.events.seals import SealKeys
@@ -120,7 +120,11 @@ async def _gateway(
                 await keys.read()
             access, denials = Access(settings, keys, follower.look_again), Denials(backends)
             async with _running(
-                streams=open_streams.watch(), keys=keys.run(), lapses=keys.watch(), denials=denials.run()
+                cluster=watch_cluster(engine),
+                streams=open_streams.watch(),
+                keys=keys.run(),
+                lapses=keys.watch(),
+                denials=denials.run(),
             ):
                 yield Gateway(backends, follower, redis, open_streams, access, denials)
     finally:

@@ -34,6 +34,7 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
 class CreatedSession(BaseModel):
     session_id: SessionId
     status: SessionStatus
+    epoch: int = Field(description="The life of the database's offsets, to which `head` belongs.")
     head: int
     events: str = Field(description="Where its events are read.")
 
@@ -70,7 +71,9 @@ async def create_session(
     response.status_code = 201 if is_new else 200
     events = f"/sessions/{view.session_id}/events"
     response.headers["Location"] = f"/sessions/{view.session_id}"
-    return CreatedSession(session_id=view.session_id, status=view.status, head=view.head, events=events)
+    return CreatedSession(
+        session_id=view.session_id, status=view.status, epoch=view.epoch, head=view.head, events=events
+    )
 
 
 @router.get("")

@@ -234,6 +234,9 @@ class SessionView:
     repo: str | None
     priority: int
     principal: str
+    epoch: int
+    """The life of the database's offsets, to which `earliest` and `head` belong."""
+    earliest: int
     head: int
     created_at: datetime
     ended_at: datetime | None

@@ -141,9 +141,9 @@ async def commit_fold(
 OF_PROJECT = "(CAST(:project AS text) IS NULL OR x.project = :project)"
 _VIEW = (
     "SELECT session_id, x.status, reason, task, workflow, workflow_version, path,"
-    r" regexp_replace(repo, '^(https?://)[^/]*@', '\1'),"  # the version before 0010 recorded credentials
+    r" regexp_replace(repo, '^(https?://)[^/]*@', '\1'),"  # the version before 0011 recorded credentials
     " priority, principal,"
-    " head, created_at, ended_at, result, x.project, continues"
+    " (SELECT max(epoch) FROM epochs), earliest, head, created_at, ended_at, result, x.project, continues"
     " FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
 )
 

@@ -8,7 +8,7 @@ revision = "0008"
 down_revision = "0011"
 
 _SQL = Path(__file__).parent.parent / "sql"
-_FUNCTIONS = ("create_stream", "reopen_stream", "put_artifact", "begin_epoch", "observe_cluster")
+_FUNCTIONS = ("create_stream", "reopen_stream", "put_artifact", "present_epoch", "begin_epoch", "observe_cluster")
 
 
 def upgrade() -> None:

@@ -15,6 +15,7 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.installation import postgres_binary, runner
 from app.events import read
+from app.events.honouring import epoch_of
 from app.events.proof.heads import LOOKED_AT, record_heads
 from app.principals.model import DEPLOYMENT, OWNER
 from app.progress import SessionId
@@ -302,7 +303,9 @@ async def cursors_hold(served: Served, upgraded: Upgraded) -> None:
 
 async def epochs_of_cursors(served: Served, upgraded: Upgraded) -> list[int]:
     async with transaction(served.gateway.engine) as db:
-        return [await read.epoch_of(db, upgraded.ids[name], offset) or 1 for name, offset in upgraded.seen["cursors"]]
+        return [
+            await epoch_of(db, upgraded.ids[name], offset, known=1) or 1 for name, offset in upgraded.seen["cursors"]
+        ]
 
 
 async def cursors_of_the_old_epoch_are_reset(served: Served, upgraded: Upgraded) -> None:

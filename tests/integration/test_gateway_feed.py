@@ -21,7 +21,8 @@ from app.events import encoding
 from app.events import feed as events_of_feed
 from app.events.append import append as append_items
 from app.events.append import create_stream
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
+from app.events.epochs import bump_epoch, observe_cluster
 from app.events.feed import ALL_STREAMS, FeedFilter
 from app.events.follow.updates import Frames
 from app.events.types import StreamId, StreamKind
@@ -270,7 +271,7 @@ async def test_what_belongs_to_others_is_never_sent(served: Served, scopes: set[
     for start in (FeedStart(), FeedStart(tail=100), FeedStart(since=datetime(2000, 1, 1, tzinfo=UTC))):
         body = json.loads(bytes((await feed_page(served.gateway, alice, start, 100)).body))
         assert [event["t"].removesuffix("_event") for event in body["events"]] == expected
-    updates = served.gateway.follower.feed.follow(FeedCursor(), visible(alice, ALL_STREAMS), epoch=1)
+    updates = served.gateway.follower.feed.follow(FeedPlace(), visible(alice, ALL_STREAMS), epoch=1)
     frames = b""
     for count in range(1, 5):  # the first from Postgres, the others from the ring
         while frames.count(b"event: ") < count * len(expected):
@@ -331,21 +332,28 @@ async def test_a_dump_with_higher_numbers_was_restored(database_url: str, redis_
     async with serving(database_url, redis_url) as served:
         engine, push = served.gateway.engine, served.gateway.backends.push
         assert len((await page(served))["events"]) == 9
+        epoch = await observe_cluster(engine)
         for cursor, rest in ((seen, [4, 5, 6, 7, 8]), (lost, [])):
             async with feed(served, last=cursor) as events:
                 opening = await next_of(events, "stream")
-                assert (opening.id, opening.json()) == (cursor, {"head": "2-0-0", "epoch": 2})
+                assert (opening.id, opening.json()) == (f"{epoch}.{cursor}", {"head": f"{epoch}-0-0", "epoch": epoch})
                 reset = await next_of(events, "reset")
-                assert reset.id == cursor and (reset.json()["epoch"], reset.json()["head"]) == (2, "2-0-0")
+                assert reset.id == f"{epoch}.{cursor}"
+                assert (reset.json()["epoch"], reset.json()["head"]) == (epoch, f"{epoch}-0-0")
                 assert numbers(await take(events, len(rest))) == rest
                 push.publish(await append(engine, streams[0], [100]))
                 (new,) = await take(events, 1)
-                assert numbers([new]) == [100] and new.id.startswith("2-")
+                assert numbers([new]) == [100] and new.id.startswith(f"{epoch}-")
+            async with feed(served, last=f"{epoch}.{cursor}") as events:  # told of it once
+                await next_of(events, "stream")
+                found = await take(events, len(rest) + 1)
+                assert numbers(found) == [*rest, 100]
+                assert [event.id.startswith(f"{epoch}.1-") for event in found] == [*[True] * len(rest), False]
             async with tampering(engine) as db:
-                await db.execute(text("DELETE FROM events WHERE epoch = 2"))
+                await db.execute(text("DELETE FROM events WHERE epoch > 1"))
                 await db.execute(text("UPDATE streams SET head = 3"))
             old = await page(served, after=cursor)
-            assert [event["details"]["number"] for event in old["events"]] == rest and old["epoch"] == 2
+            assert [event["details"]["number"] for event in old["events"]] == rest and old["epoch"] == epoch
         async with feed(served) as events:  # a new reader is told of no reset
             await next_of(events, "stream")
             assert numbers(await take(events, 9)) == list(range(9))
@@ -358,9 +366,9 @@ async def test_the_epoch_is_raised_while_connected(served: Served) -> None:
     async with feed(served) as events:
         await next_of(events, "stream")
         (first,) = await take(events, 1)
-        await bump_epoch(engine, "failover")
+        epoch = await bump_epoch(engine, "failover")
         reset = await next_of(events, "reset")
-        assert reset.id == first.id and reset.json()["epoch"] == 2 and reset.json()["reason"]
+        assert reset.id == f"{epoch}.{first.id}" and reset.json()["epoch"] == epoch and reset.json()["reason"]
         push.publish(await append(engine, stream_id, [2]))
         assert numbers(await take(events, 1)) == [2]
 

@@ -38,6 +38,7 @@ async def test_created_listed_cancelled(served: Served) -> None:
     assert created == {
         "session_id": session_id,
         "status": "created",
+        "epoch": 1,
         "head": 1,
         "events": f"/sessions/{session_id}/events",
     }
@@ -50,6 +51,7 @@ async def test_created_listed_cancelled(served: Served) -> None:
 
     one = (await served.client.get(f"/sessions/{session_id}")).json()
     assert (one["task"], one["status"], one["steps"]) == ("fix the lint errors", "created", [])
+    assert (one["epoch"], one["earliest"], one["head"]) == (1, 1, 1)
     assert (await served.client.get(f"/sessions/{session_id}/patch")).status_code == 404
 
     cancelled = await served.client.post(f"/sessions/{session_id}/cancel", json={"reason": "enough"})

@@ -6,6 +6,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -221,7 +222,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
                 await append.append(db, [entry(stream_id, f"{number} {count}") for stream_id in chosen])
 
     async def follow() -> None:
-        cursor, rounds_after_end = cursors.FeedCursor(), 0
+        cursor, rounds_after_end = cursors.FeedPlace(), 0
         while rounds_after_end < 2:
             async with transaction(engine) as db:
                 page = await feed.read_feed(db, cursor, limit=50)
@@ -377,6 +378,36 @@ def test_who_goes_down_and_up_again_finds_what_belongs_to_whom(empty_database_ur
     check_schema(empty_database_url)
     with psycopg.connect(libpq_url(empty_database_url)) as db:
         assert db.execute("SELECT kind, project FROM streams ORDER BY kind, project").fetchall() == owners
+
+
+def test_epochs_are_widened_also_after_a_try_that_broke_off(empty_database_url: str) -> None:
+    widening = import_module("migrations.versions.0007_epochs_of_seconds")
+    migrate(empty_database_url, "0006")
+    written = (
+        'INSERT INTO events (stream_id, "offset", epoch, ts, t, data, salt, digest, chain)'
+        " SELECT '00000000-0000-7000-8000-000000000000', n, %s, clock_timestamp(), 'odd', '{\"t\":\"odd\"}', '', '', ''"
+        " FROM generate_series(%s::int, %s::int) AS n"
+    )
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        db.execute("INSERT INTO epochs (epoch, reason) VALUES (2, 'restored'), (3, 'restored again')")
+        for epoch, first, last in ((1, 1, 9), (2, 10, 15), (3, 16, 17)):
+            db.execute(written, (epoch, first, last))
+        db.execute(widening._WIDEN.format(most=1))
+        db.execute(written, (3, 18, 20))  # by a neighbour of the version before, meanwhile
+    with psycopg.connect(libpq_url(empty_database_url), application_name="stellwerk") as neighbour:
+        migrate(empty_database_url)
+        with pytest.raises(psycopg.errors.AdminShutdown):  # what it has prepared is refused for ever after
+            neighbour.execute("SELECT max(epoch) FROM epochs")
+    check_schema(empty_database_url)
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        found = db.execute(
+            'SELECT epoch, min("offset"), max("offset") FROM events GROUP BY epoch ORDER BY 1'
+        ).fetchall()
+        assert found == [(1, 1, 9), (2, 10, 15), (3, 16, 20)]
+        present = db.execute(
+            "SELECT epoch, xmin = xid(xid), timeline FROM epochs ORDER BY epoch DESC LIMIT 1"
+        ).fetchone()
+        assert present == (3, True, 1)
 
 
 async def until_it_tries_to_lock(database_url: str) -> None:

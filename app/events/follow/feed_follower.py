@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import Settings
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import ALL_STREAMS, FeedFilter
 from app.events.follow.feed_ring import FeedPage
 from app.events.follow.feed_tail import FeedTail
@@ -44,7 +44,7 @@ class FeedFollower:
 
     async def follow(
         self,
-        after: FeedCursor,
+        after: FeedPlace,
         only: FeedFilter = ALL_STREAMS,
         *,
         epoch: int,
@@ -58,7 +58,7 @@ class FeedFollower:
         tail = self._join()
         reader.came()
         try:
-            restarts, cursor, told = tail.restarts, after, after  # told: the last id that the client knows
+            losses, cursor, told = len(tail.lost), after, after  # told: the last id that the client knows
             ahead: asyncio.Task[FeedPage] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
@@ -69,23 +69,24 @@ class FeedFollower:
                 if not reader.may_go_on():  # the database may have let it wait for long
                     return
                 # The order of the branches is that of Follower.follow. A page says in which epoch it was read, so no
-                # frame of a new one goes out before its reset.
-                if tail.restarts != restarts or page.epoch > epoch:
-                    is_lost = tail.restarts != restarts
-                    restarts, epoch = tail.restarts, max(epoch, page.epoch)
-                    cursor = told = FeedCursor() if is_lost else cursor
-                    head = max(tail.ring.reached, FeedCursor(epoch))
-                    yield FeedReset(LOST if is_lost else NEW_EPOCH, epoch, head, cursor)
+                # frame of a new one goes out before its reset. What is told is what a reader that comes back is told.
+                if len(tail.lost) > losses or page.epoch > epoch:
+                    is_lost, has_begun = any(cursor >= place for place in tail.lost[losses:]), page.epoch > epoch
+                    losses, epoch = len(tail.lost), max(epoch, page.epoch)
+                    cursor = told = FeedPlace() if is_lost else told
+                    if is_lost or has_begun:
+                        head, goes_on = max(tail.ring.reached, FeedPlace(epoch)), FeedCursor(epoch, cursor)
+                        yield FeedReset(LOST if is_lost else NEW_EPOCH, epoch, head, goes_on)
                 elif page.frames:
                     assert page.last is not None
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
                     ahead = tail.read_ahead(cursor, only)
-                    yield Frames(told, page.frames)
+                    yield Frames(FeedCursor(epoch, told), page.frames)
                 elif told < page.reached and self._clock() >= tell_at:
                     cursor = told = page.reached
                     tell_at = self._clock() + self._id_every
-                    yield Frames(cursor, b"")
+                    yield Frames(FeedCursor(epoch, cursor), b"")
                 elif cursor < page.reached:
                     cursor = page.reached
                 elif beats != self._beats:

@@ -20,6 +20,7 @@ from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.errors import NotFound
+from app.events.cursors import Cursor
 from app.events.follow.feed_follower import FeedFollower
 from app.events.follow.live import LiveStream, Take
 from app.events.follow.read_budget import ReadBudget
@@ -27,7 +28,7 @@ from app.events.follow.reader import ANYONE, Reader
 from app.events.follow.ring import Page
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
-from app.events.follow.updates import Beat, End, Frames, Reset
+from app.events.follow.updates import Beat, End, Frames, Renewed, Reset
 from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.seals import SealKeys
 from app.events.types import StreamId
@@ -98,7 +99,7 @@ class Follower:
         only: Filter = EVERYTHING,
         take: Take | None = None,
         reader: Reader = ANYONE,
-    ) -> AsyncGenerator[Frames | Reset | End | Beat, None]:
+    ) -> AsyncGenerator[Frames | Reset | Renewed | End | Beat, None]:
         """What comes after the offset `after`, which `state` (read just before) can serve.
 
         Ends after `End`; without it when this process stops, the stream is gone or the reader may not go on: the
@@ -108,7 +109,8 @@ class Follower:
         live = self._join(state)
         reader.came()
         try:
-            restarts, cursor, told = live.restarts, after, after  # told: the last id that the client knows
+            epoch, losses = state.epoch, len(live.lost)
+            cursor = told = after  # told: the last id that the client knows
             ahead: asyncio.Task[Page] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
@@ -125,12 +127,12 @@ class Follower:
                 # frame may go out under the old cursor. Then what there is, and the moves of a cursor over what the
                 # filter dropped; only a reader that has everything up to the head is told the end, or a heartbeat,
                 # or sleeps.
-                if live.restarts != restarts or cursor < live.state.earliest - 1:
-                    reason = "other_epoch" if live.restarts != restarts else "expired"
-                    _RESETS[reason].inc()
-                    yield Reset(reason, live.state)
-                    restarts, cursor = live.restarts, live.state.earliest - 1
+                if not live.is_as_known(epoch, losses, cursor):
+                    before, losses = losses, len(live.lost)
+                    news = await live.look_back(Cursor(epoch, told), before, cursor)
+                    epoch, cursor = news.cursor.epoch, news.cursor.offset
                     told = cursor
+                    yield _counted(news)
                 elif page.frames:
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
@@ -247,6 +249,12 @@ class Follower:
 def _report(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()):
         logger.critical("following is broken; restart this process", task=task.get_name(), exc_info=error)
+
+
+def _counted(news: Reset | Renewed) -> Reset | Renewed:
+    if isinstance(news, Reset):
+        _RESETS[news.reason].inc()
+    return news
 
 
 async def _next_page(live: LiveStream, cursor: int, only: Filter, ahead: asyncio.Task[Page] | None) -> Page:

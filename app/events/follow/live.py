@@ -14,8 +14,10 @@ from app.events.encoding import Recorded
 from app.events.follow.pages import Pages
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.ring import Page, Ring
-from app.events.follow.shared_reads import PAGE_BYTES, until_it_answers
+from app.events.follow.shared_reads import PAGE_BYTES, SharedReads, until_it_answers
 from app.events.follow.states import StateReads
+from app.events.follow.updates import Renewed, Reset
+from app.events.honouring import doubtful_offset, epoch_of, why_not
 from app.events.push import Frame, decode_message
 from app.events.read import EVERYTHING, Filter, StreamState, read_page
 from app.events.seals import Published
@@ -45,7 +47,8 @@ class _Waiting:
 
 
 class LiveStream:
-    """Shared by all readers of a stream in this process. `restarts` counts how often its offsets began anew."""
+    """Shared by all readers of a stream in this process. `lost` has, for each time that commits were found lost, the
+    head that remained."""
 
     def __init__(self, budget: ReadBudget, states: StateReads, state: StreamState, settings: Settings) -> None:
         self._budget = budget
@@ -56,7 +59,8 @@ class LiveStream:
         self._waiting = set[_Waiting]()
         self._wake = asyncio.Event()
         self.state = state
-        self.restarts = 0
+        self.lost = list[int]()
+        self._survivals = SharedReads(budget, self._read_survival)
         self.readers = 0
         self.left_at = 0.0
         self.changes = 0
@@ -101,7 +105,6 @@ class LiveStream:
             return
         only_grew = replace(self.state, head=state.head, head_chain=state.head_chain) == state
         if state.epoch > self.state.epoch:
-            self.restarts += 1
             self._begin(state)
         self.state = state
         self.ring.heard(state.head)
@@ -109,6 +112,36 @@ class LiveStream:
             self._wake.set()
         if not only_grew:
             self.notify()
+
+    def is_as_known(self, epoch: int, losses: int, after: int) -> bool:
+        """Says whether it still is the stream that a reader knows, up to where that one has come."""
+        state = self.state
+        return state.epoch <= epoch and len(self.lost) == losses and after >= state.earliest - 1
+
+    async def look_back(self, known: Cursor, losses: int, after: int) -> Reset | Renewed:
+        """What a reader is to be told whose last id is `known`: what it would learn if it came back with it.
+
+        `after` is how far it has come; what a filter dropped since `known` may be something else now.
+        """
+        while True:
+            state = self.state
+            if after < state.earliest - 1:
+                return Reset("expired", state)
+            if any(known.offset > head for head in self.lost[losses:]):
+                return Reset("other_epoch", state)
+            written_in = await self._survivals.read(known)
+            if state.epoch == self.state.epoch:
+                break
+        if why_not(self.state, known, written_in=written_in):
+            return Reset("other_epoch", self.state)
+        return Renewed(self.state, self.cursor(known.offset))
+
+    async def _read_survival(self, known: Cursor) -> int | None:
+        offset = doubtful_offset(self.state, known)
+        if offset is None:
+            return None
+        async with self._budget.connection() as db:
+            return await epoch_of(db, self.state.stream_id, offset, known=known.epoch)
 
     def cursor(self, offset: int) -> Cursor:
         """The offset as readers are told it."""
@@ -181,7 +214,7 @@ class LiveStream:
             raise
         if heard > state.head:
             # What is published was committed before, so Postgres has lost it since (a failover).
-            self.restarts += 1
+            self.lost.append(state.head)
             self._begin(state)
             self._doubtful = False
             self.notify()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from app.events.cursors import Cursor, FeedCursor
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.read import StreamState
 
 
@@ -21,6 +21,19 @@ class Reset:
     reason: str
     state: StreamState
 
+    @property
+    def cursor(self) -> Cursor:
+        return Cursor(self.state.epoch, self.state.earliest - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """The log has lost events, but none that the reader has: the stream goes on after `cursor`, perhaps in another
+    epoch."""
+
+    state: StreamState
+    cursor: Cursor
+
 
 @dataclass(frozen=True, slots=True)
 class FeedReset:
@@ -28,7 +41,7 @@ class FeedReset:
 
     reason: str
     epoch: int
-    head: FeedCursor
+    head: FeedPlace
     cursor: FeedCursor
 
 
@@ -44,4 +57,4 @@ class Beat:
     """Nothing came for a while: the connection is to show that it lives."""
 
 
-Update = Frames | Reset | FeedReset | End | Beat
+Update = Frames | Reset | Renewed | FeedReset | End | Beat

@@ -8,7 +8,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app import metrics
 from app.database import DATABASE_AWAY
-from app.events.read import epoch_of, offset_before, read_page, stream_state
+from app.events.honouring import epoch_of
+from app.events.read import offset_before, read_page, stream_state
 from app.events.types import AnyStreamId
 from app.gateway.access import KeyHolder
 from app.gateway.responses import come_back
@@ -68,5 +69,7 @@ async def resolve(db: AsyncConnection, principal: Principal, stream_id: AnyStrea
     state = check_readable(principal, await stream_state(db, stream_id))
     before_since = 0 if start.since is None else await offset_before(db, stream_id, start.since)
     offset = start.wants_epoch_of(state)
-    written_in = None if offset is None else await epoch_of(db, stream_id, offset)
+    written_in = None
+    if offset is not None and start.after is not None:
+        written_in = await epoch_of(db, stream_id, offset, known=start.after.epoch)
     return place(state, start, before_since=before_since, written_in=written_in)

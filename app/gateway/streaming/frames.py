@@ -7,8 +7,8 @@ from typing import assert_never
 import orjson
 from sse_starlette import ServerSentEvent
 
-from app.events.cursors import Cursor, FeedCursor
-from app.events.follow.updates import Beat, End, FeedReset, Frames, Reset, Update
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
+from app.events.follow.updates import Beat, End, FeedReset, Frames, Renewed, Reset, Update
 from app.events.read import StreamState
 from app.gateway.streaming.start import Opening
 
@@ -34,6 +34,8 @@ def frames_of(update: Update) -> bytes:
             return HEARTBEAT
         case Reset():
             return reset_frame(update.reason, update.state)
+        case Renewed():
+            return stream_frame(update.state, update.cursor)
         case FeedReset():
             return feed_reset_frame(update)
         case End():
@@ -65,7 +67,7 @@ def end_frame(state: StreamState) -> bytes:
     return _control_frame("end", Cursor(state.epoch, state.head), data)
 
 
-def feed_stream_frame(head: FeedCursor, epoch: int, cursor: FeedCursor) -> bytes:
+def feed_stream_frame(head: FeedPlace, epoch: int, cursor: FeedCursor) -> bytes:
     """The first on every connection to the feed."""
     data = {"head": str(head), "epoch": epoch}
     return _control_frame("stream", cursor, data, retry=random.randint(*RETRY_MS))  # noqa: S311  # jitter

@@ -75,7 +75,8 @@ async def _asked(
     agent: Names = None,
     phase: Names = None,
     epoch: Annotated[
-        int | None, Query(description="The epoch that a bare offset belongs to, from a `stream` frame; else the first.")
+        int | None,
+        Query(ge=1, lt=10**18, description="The epoch that a bare offset belongs to, from a `stream` frame; else 1."),
     ] = None,
     last_event_id: Annotated[
         str | None,

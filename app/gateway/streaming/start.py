@@ -6,6 +6,7 @@ from datetime import datetime
 
 from app.errors import BadCursor, CursorOutOfRange
 from app.events.cursors import Cursor
+from app.events.honouring import doubtful_offset, why_not
 from app.events.read import EVERYTHING, Filter, StreamState
 
 LATEST = "latest"
@@ -23,9 +24,7 @@ class Start:
 
     def wants_epoch_of(self, state: StreamState) -> int | None:
         """The offset whose event's epoch `place` has to know, if it has to know one."""
-        if self.after is None or self.after.epoch >= state.epoch:
-            return None
-        return self.after.offset if state.earliest <= self.after.offset <= state.head else None
+        return None if self.after is None else doubtful_offset(state, self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +68,16 @@ def place(state: StreamState, start: Start, *, before_since: int = 0, written_in
     """Finds the place in the stream.
 
     `before_since` is the last offset before `start.since`; `written_in` the epoch of the event at
-    `start.wants_epoch_of(state)`. A cursor of an earlier epoch is honoured if its event was written in that epoch or
-    before: then the reader has seen what stands there.
+    `start.wants_epoch_of(state)`.
     """
     earliest = state.earliest - 1
     match start:
         case Start(after=Cursor() as cursor):
-            return _after(state, start, cursor, written_in)
+            if reason := why_not(state, cursor, written_in=written_in):
+                again = str(Cursor(state.epoch, earliest))
+                error = CursorOutOfRange(reason, cursor=again, earliest=state.earliest, head=state.head)
+                return Opening(state, earliest, start.only, error)
+            offset = cursor.offset
         case Start(latest=True):
             offset = state.head
         case Start(tail=int(count)):
@@ -85,19 +87,6 @@ def place(state: StreamState, start: Start, *, before_since: int = 0, written_in
         case _:
             offset = earliest
     return Opening(state, offset, start.only)
-
-
-def _after(state: StreamState, start: Start, cursor: Cursor, written_in: int | None) -> Opening:
-    earliest = state.earliest - 1
-    reason = None
-    if cursor.offset != 0 and (cursor.epoch > state.epoch or (written_in or 0) > cursor.epoch):
-        reason = f"the offset {cursor.offset} of epoch {cursor.epoch} is another event in epoch {state.epoch}"
-    if reason is None and earliest <= cursor.offset <= state.head:
-        return Opening(state, cursor.offset, start.only)
-    reason = reason or f"offset {cursor.offset} is outside {earliest} … {state.head}"
-    again = str(Cursor(state.epoch, earliest))
-    error = CursorOutOfRange(reason, cursor=again, earliest=state.earliest, head=state.head)
-    return Opening(state, earliest, start.only, error)
 
 
 def only_of(*, t: Iterable[str], agent: Iterable[str], phase: Iterable[str]) -> Filter:
