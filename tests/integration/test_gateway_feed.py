@@ -22,7 +22,7 @@ from app.events import feed as events_of_feed
 from app.events.append import append as append_items
 from app.events.append import create_stream
 from app.events.cursors import FeedPlace
-from app.events.epochs import bump_epoch, observe_cluster
+from app.events.epochs import observe_cluster
 from app.events.feed import ALL_STREAMS, FeedFilter
 from app.events.follow.updates import Frames
 from app.events.types import StreamId, StreamKind

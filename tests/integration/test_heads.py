@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from app.database import transaction
 from app.events import read
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.feed import ALL_STREAMS, feed_head, read_feed
 from app.events.feed_places import before_last
 from app.events.proof.heads import LOOKED_AT, record_heads
@@ -128,11 +128,11 @@ async def test_of_several_workers_one_records_in_a_minute(
 async def test_the_feed_knows_nothing_of_it(served: Served, population: Population, record: Record) -> None:
     async with transaction(served.gateway.engine) as db:
         head = await feed_head(db)
-        frames = (await read_feed(db, FeedCursor(), limit=1000)).frames
+        frames = (await read_feed(db, FeedPlace(), limit=1000)).frames
     assert await record()
     async with transaction(served.gateway.engine) as db:
         assert (await feed_head(db)).last == head.last
-        assert (await read_feed(db, FeedCursor(), limit=1000)).frames == frames
+        assert (await read_feed(db, FeedPlace(), limit=1000)).frames == frames
         assert (await read_feed(db, head.last, limit=1000)).frames == []
     place = await before_last(lambda: transaction(served.gateway.engine), head, ALL_STREAMS, 2)
     async with transaction(served.gateway.engine) as db:

@@ -381,7 +381,7 @@ def test_who_goes_down_and_up_again_finds_what_belongs_to_whom(empty_database_ur
 
 
 def test_epochs_are_widened_also_after_a_try_that_broke_off(empty_database_url: str) -> None:
-    widening = import_module("migrations.versions.0007_epochs_of_seconds")
+    widening = import_module("migrations.versions.0008_epochs_of_seconds")
     migrate(empty_database_url, "0006")
     written = (
         'INSERT INTO events (stream_id, "offset", epoch, ts, t, data, salt, digest, chain)'

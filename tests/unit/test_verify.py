@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from app.errors import BadExport
 from app.events import chain
 from app.events.artifacts import named_by
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.encoding import beside, encode
 from app.events.proof import export
 from app.events.proof.erasures import Erasures
@@ -312,7 +312,7 @@ def test_what_an_event_names() -> None:
 def test_the_order_of_a_streams_events(places: list[tuple[int, int, int]], told: list[str]) -> None:
     began = [(1, BEGIN - timedelta(days=9)), (7, BEGIN - timedelta(hours=1)), (8, BEGIN + timedelta(hours=1))]
     order = Order()
-    found = [fault for n, place in enumerate(places, 1) for fault in order.check(n, FeedCursor(*place), BEGIN)]
+    found = [fault for n, place in enumerate(places, 1) for fault in order.check(n, FeedPlace(*place), BEGIN)]
     said_of = [str(fault) for fault in [*found, *order.finish(began)]]
     assert len(said_of) == len(told) and all(map(str.startswith, said_of, told)), said_of
 

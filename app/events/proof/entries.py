@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import transaction
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.encoding import Beside
 from app.events.proof.erasures import ACTIONS, Erasures
 from app.events.proof.fault import Fault
@@ -53,7 +53,7 @@ async def read_entries(engine: AsyncEngine, state: StreamState) -> AsyncIterator
         yield entry
 
 
-async def _placed(engine: AsyncEngine, state: StreamState) -> AsyncIterator[tuple[Entry, FeedCursor]]:
+async def _placed(engine: AsyncEngine, state: StreamState) -> AsyncIterator[tuple[Entry, FeedPlace]]:
     after = state.earliest - 1
     while after < state.head:
         async with transaction(engine) as db:
@@ -65,11 +65,11 @@ async def _placed(engine: AsyncEngine, state: StreamState) -> AsyncIterator[tupl
         after = page[-1][0].offset
 
 
-async def _page(db: AsyncConnection, state: StreamState, *, after: int) -> list[tuple[Entry, FeedCursor]]:
+async def _page(db: AsyncConnection, state: StreamState, *, after: int) -> list[tuple[Entry, FeedPlace]]:
     parameters = {"id": state.stream_id, "after": after, "until": state.head, "limit": PAGE}
     rows = await db.execute(text(_ENTRIES), parameters)
     return [
-        (Entry(offset, ts, data, salt, digest, link, Beside(*columns)), FeedCursor(epoch, xid, position))
+        (Entry(offset, ts, data, salt, digest, link, Beside(*columns)), FeedPlace(epoch, xid, position))
         for epoch, xid, position, offset, ts, data, salt, digest, link, *columns in rows.all()
     ]
 
@@ -93,7 +93,7 @@ async def verify_stream(
     order, told = Order(), told_by(state)
     verifier = Verifier(state.stream_id, earliest=state.earliest, kept=kept, watch=None if told is None else told.take)
 
-    def check(entry: Entry, place: FeedCursor) -> list[Fault]:
+    def check(entry: Entry, place: FeedPlace) -> list[Fault]:
         found = verifier.check(entry) + order.check(entry.offset, place, entry.ts)
         checked()
         return found

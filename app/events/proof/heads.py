@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.database import transaction
 from app.events import append, encoding, feed
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.types import HEADS_STREAM, Head, HeadsEvent
 
 LOOKED_AT = 20_000
@@ -51,8 +51,8 @@ FROM last
 class Moved(NamedTuple):
     """A range of the feed: how many events it has, their order, and the heads of the streams that moved in it."""
 
-    after: FeedCursor
-    until: FeedCursor
+    after: FeedPlace
+    until: FeedPlace
     events: int
     order: str
     heads: list[Head]
@@ -87,7 +87,7 @@ async def record_heads(
     return recorded
 
 
-async def _begin(db: AsyncConnection, project: str, not_within: timedelta) -> FeedCursor | None:
+async def _begin(db: AsyncConnection, project: str, not_within: timedelta) -> FeedPlace | None:
     """The place up to which heads are recorded, or None where that is not long ago; makes the stream the first time."""
     row = (
         await db.execute(
@@ -98,11 +98,11 @@ async def _begin(db: AsyncConnection, project: str, not_within: timedelta) -> Fe
     if row is None:
         # Committed before anything is written to it: its lock has to be taken before the first write.
         await append.create_stream(db, HEADS_STREAM, "heads", project=project)
-        return FeedCursor()
-    return None if row[0] else await read_until(db) or FeedCursor()
+        return FeedPlace()
+    return None if row[0] else await read_until(db) or FeedPlace()
 
 
-async def read_until(db: AsyncConnection) -> FeedCursor | None:
+async def read_until(db: AsyncConnection) -> FeedPlace | None:
     """The place of the feed up to which heads are recorded; None where none were."""
     found = await db.scalar(
         text(
@@ -111,17 +111,17 @@ async def read_until(db: AsyncConnection) -> FeedCursor | None:
         ),
         {"id": HEADS_STREAM},
     )
-    return None if found is None else FeedCursor.parse(found)
+    return None if found is None else FeedCursor.parse(found).place
 
 
-async def _read_moved(db: AsyncConnection, after: FeedCursor) -> Moved | None:
+async def _read_moved(db: AsyncConnection, after: FeedPlace) -> Moved | None:
     """None where nothing is complete after the place."""
     parameters: dict[str, Any] = feed.place_of(after) | {"heads": HEADS_STREAM, "limit": LOOKED_AT}
     rows = await feed.rows_of(db, feed.sql(_MOVED, order=ORDER), parameters)
     if not rows:
         return None
     ((count, order, *until, heads),) = rows
-    return Moved(after, FeedCursor(*until), count, order, [orjson.loads(head) for head in heads])
+    return Moved(after, FeedPlace(*until), count, order, [orjson.loads(head) for head in heads])
 
 
 def heads_events(moved: Moved, *, per_event: int) -> list[HeadsEvent]:

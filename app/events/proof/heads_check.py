@@ -10,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.database import transaction
 from app.errors import BadCursor
 from app.events import read
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import rows_of
 from app.events.proof.fault import Fault
 from app.events.proof.heads import LOOKED_AT, ORDER, read_until
@@ -43,7 +43,7 @@ WHERE s.stream_id IS NULL OR encode(e.chain, 'hex') IS DISTINCT FROM recorded.ch
 
 async def check_heads(engine: AsyncEngine) -> AsyncIterator[Fault]:
     """Compares all that was recorded. That the record itself is whole, its own chain says."""
-    place, after, told = FeedCursor(), 0, set[UUID]()
+    place, after, told = FeedPlace(), 0, set[UUID]()
     while True:
         async with transaction(engine) as db:
             found = await read.stream_states(db, [HEADS_STREAM])
@@ -53,7 +53,7 @@ async def check_heads(engine: AsyncEngine) -> AsyncIterator[Fault]:
             recorded = [(event.offset, read.parse(event)) for event in page if event.t == "heads_event"]
             try:
                 faults = await _check_page(db, recorded, place, told)
-                place = FeedCursor.parse(recorded[-1][1]["until"]) if recorded else place
+                place = FeedCursor.parse(recorded[-1][1]["until"]).place if recorded else place
             except (BadCursor, KeyError, TypeError, ValueError) as error:
                 faults = [Fault(f"heads {after} …", f"is not what records heads: {error!r}", "heads")]
         for fault in faults:
@@ -64,7 +64,7 @@ async def check_heads(engine: AsyncEngine) -> AsyncIterator[Fault]:
 
 
 async def _check_page(
-    db: AsyncConnection, recorded: Sequence[tuple[int, dict[str, Any]]], place: FeedCursor, told: set[UUID]
+    db: AsyncConnection, recorded: Sequence[tuple[int, dict[str, Any]]], place: FeedPlace, told: set[UUID]
 ) -> list[Fault]:
     faults = []
     ranges = [(offset, event) for offset, event in recorded if event["part"] == 1]
@@ -72,7 +72,7 @@ async def _check_page(
         if event["after"] != str(place):
             what = f"goes on after {event['after']}, what was before ended at {place}"
             faults.append(Fault(f"heads {offset}", what, "heads"))
-        place = FeedCursor.parse(event["until"])
+        place = FeedCursor.parse(event["until"]).place
     for (offset, event), (_, count, order) in zip(ranges, await _orders(db, ranges), strict=True):
         if (count, order) != (event["events"], event["order"]):
             between = f"{event['events']} event(s) after {event['after']} up to {event['until']}"
@@ -89,7 +89,7 @@ async def _orders(db: AsyncConnection, ranges: Sequence[tuple[int, dict[str, Any
         return []
     parameters: dict[str, list[Any]] = {}
     for prefix, name in (("after_", "after"), ("", "until")):
-        cursors = [FeedCursor.parse(event[name]) for _, event in ranges]
+        cursors = [FeedCursor.parse(event[name]).place for _, event in ranges]
         parameters[f"{prefix}epochs"] = [cursor.epoch for cursor in cursors]
         parameters[f"{prefix}xids"] = [str(cursor.xid) for cursor in cursors]
         parameters[f"{prefix}positions"] = [cursor.position for cursor in cursors]
@@ -119,7 +119,7 @@ async def _compare(db: AsyncConnection, heads: Sequence[dict[str, Any]], told: s
 
 async def count_unrecorded(db: AsyncConnection, *, at_most: int) -> int:
     """How many events of other streams no recorded head covers; it stops counting at `at_most`."""
-    place = await read_until(db) or FeedCursor()
+    place = await read_until(db) or FeedPlace()
     found = await db.scalar(
         text(
             "SELECT count(*) FROM (SELECT FROM events WHERE (epoch, xid, position) > (:epoch, CAST(:xid AS xid8),"

@@ -7,7 +7,7 @@ across streams what was recorded of heads does.
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.proof.fault import Fault
 
 MARGIN = timedelta(minutes=2)
@@ -21,11 +21,11 @@ class Order:
     """Takes the places of a stream's events, in the order of their offsets."""
 
     def __init__(self) -> None:
-        self._last = FeedCursor()
+        self._last = FeedPlace()
         # Of each epoch the earliest and the latest time, with their offsets.
         self._times: dict[int, tuple[tuple[datetime, int], tuple[datetime, int]]] = {}
 
-    def check(self, offset: int, place: FeedCursor, ts: datetime) -> list[Fault]:
+    def check(self, offset: int, place: FeedPlace, ts: datetime) -> list[Fault]:
         faults = []
         last, self._last = self._last, place
         if place[:2] < last[:2]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0011"
+revision = "0009"
+down_revision = "0008"
 
 _SQL = Path(__file__).parent.parent / "sql"
 _FUNCTIONS = ("create_stream", "reopen_stream", "put_artifact", "present_epoch", "begin_epoch", "observe_cluster")
@@ -13,7 +13,7 @@ _FUNCTIONS = ("create_stream", "reopen_stream", "put_artifact", "present_epoch",
 
 def upgrade() -> None:
     for name in _FUNCTIONS:
-        op.execute((_SQL / f"0008_{name}.sql").read_text())
+        op.execute((_SQL / f"0009_{name}.sql").read_text())
 
 
 def downgrade() -> None:

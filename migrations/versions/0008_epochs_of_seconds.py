@@ -13,8 +13,8 @@ from alembic import op
 from sqlalchemy import text
 from sqlalchemy.exc import NotSupportedError, ProgrammingError
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 logger = structlog.get_logger(__name__)
 
@@ -107,8 +107,8 @@ def upgrade() -> None:
         op.execute("CREATE INDEX CONCURRENTLY events_wide_position ON events (wide_epoch, xid, position)")
         timeline = _timeline()
     op.execute(_LOCK)
-    op.execute((_SQL / "0007_tables.sql").read_text())
-    _replace_append_events("0007")
+    op.execute((_SQL / "0008_tables.sql").read_text())
+    _replace_append_events("0008")
     op.get_bind().execute(_STAMP, {"timeline": timeline})
     op.execute(_SEND_AWAY)
 

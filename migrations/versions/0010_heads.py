@@ -8,8 +8,8 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0009"
-down_revision = "0011"
+revision = "0010"
+down_revision = "0009"
 
 _SQL = Path(__file__).parent.parent / "sql"
 _LOCK = """
@@ -35,7 +35,7 @@ $$
 
 def upgrade() -> None:
     op.execute(_LOCK)
-    op.execute((_SQL / "0009_tables.sql").read_text())
+    op.execute((_SQL / "0010_tables.sql").read_text())
 
 
 def downgrade() -> None:

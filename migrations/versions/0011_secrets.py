@@ -4,14 +4,14 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0010"
-down_revision = "0006"
+revision = "0011"
+down_revision = "0010"
 
 _SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    op.execute((_SQL / "0010_tables.sql").read_text())
+    op.execute((_SQL / "0011_tables.sql").read_text())
 
 
 def downgrade() -> None:
