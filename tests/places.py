@@ -17,6 +17,7 @@ from app.sessions import attempts
 from app.sessions.attempts import Claim
 from app.sessions.model import NewStep, StepToken
 from app.sessions.model_calls import record_call
+from tests.answering import question_of
 from tests.keyed import Keyed, make_key, showing
 from tests.populating import advance, report
 from tests.serving import Served
@@ -72,7 +73,12 @@ async def inhabited(served: Served, word: str) -> Place:
         client.headers["X-Request-Id"] = f"{word}-request"
         made = _Making(served, client, word)
         waiting, answered = await made.waiting(), await made.waiting()
-        answer = {"answer": f"{word}-answer", "comment": f"{word}-comment", "reason": f"{word}-why"}
+        answer = {
+            "question": await question_of(served, answered),
+            "answer": f"{word}-answer",
+            "comment": f"{word}-comment",
+            "reason": f"{word}-why",
+        }
         assert (await client.post(f"/sessions/{answered}/approvals/1", json=answer)).status_code == 200
         cancelled = (await made.begun()).session.session_id
         cancel = await client.post(f"/sessions/{cancelled}/cancel", json={"reason": f"{word}-reason"})

@@ -6,13 +6,16 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
 
-from fastapi import Depends, Header, Query
+from fastapi import Depends, Header, Path, Query
 
+from app.errors import BadCursor
 from app.events import cursors
+from app.events.cursors import Cursor
 from app.events.feed import FeedFilter
 from app.gateway.inputs import Text, Timestamp
 from app.gateway.streaming.feed_start import FeedStart, feed_start_of
-from app.gateway.streaming.start import LATEST, Start, names_of, only_of, start_of
+from app.gateway.streaming.filters import event_statuses_of, names_of, only_of
+from app.gateway.streaming.start import LATEST, Start, start_of
 
 # For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
 _CURSOR = {"pattern": cursors.PATTERN}
@@ -21,8 +24,10 @@ _AFTER = {"anyOf": [{"const": LATEST}, _CURSOR, _FEED_CURSOR]}
 _NUMBER = {"pattern": "^-?[0-9]{1,29}$"}
 
 MAX_CURSOR = 60
-Names = Annotated[list[Text] | None, Query(description="Only these; repeated or separated by commas.", max_length=100)]
-
+Names = Annotated[
+    list[Text] | None,
+    Query(description="Only these; repeated or separated by commas (`\\,` is a comma in a name).", max_length=100),
+]
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most events of a page.")]
 
@@ -85,16 +90,52 @@ async def _asked(
             json_schema_extra={"anyOf": [_CURSOR, _FEED_CURSOR]},
         ),
     ] = None,
+    last_event_id_in_address: Annotated[
+        str | None,
+        Query(
+            alias="lastEventId",
+            description="The same for clients that cannot send the header, which beats it.",
+            max_length=MAX_CURSOR,
+            json_schema_extra={"anyOf": [_CURSOR, _FEED_CURSOR]},
+        ),
+    ] = None,
 ) -> Asked:
-    return Asked(after, tail, since, t or [], agent or [], phase or [], epoch, last_event_id)
+    resumed = last_event_id or last_event_id_in_address
+    return Asked(after, tail, since, t or [], agent or [], phase or [], epoch, resumed)
 
 
 AskedStart = Annotated[Asked, Depends(_asked)]
 
 
-async def _start_of_reading(asked: AskedStart) -> Start:
-    """Raises BadCursor."""
-    return asked.of_stream()
+@dataclass(frozen=True, slots=True)
+class PageAsked:
+    """A place in a stream, from which it is followed or a page is read: forward, or with `before` backward."""
+
+    start: Start
+    before: Cursor | None
+    limit: int
+
+
+async def _page_asked(
+    asked: AskedStart,
+    before: Annotated[
+        str | None,
+        Query(
+            description="A page of the last events before this id.", max_length=MAX_CURSOR, json_schema_extra=_CURSOR
+        ),
+    ] = None,
+    limit: Limit = 100,
+) -> PageAsked:
+    """Raises BadCursor and BadQuery."""
+    start = asked.of_stream()
+    if before is None:
+        return PageAsked(start, None, limit)
+    cursor = Cursor.parse(before, epoch=asked.epoch, what="before")
+    if asked.last_event_id:
+        return PageAsked(start, None, limit)
+    if any(parameter is not None for parameter in (asked.after, asked.tail, asked.since)):
+        raise BadCursor("give one of after, before, tail and since")
+    return PageAsked(start, cursor, limit)
 
 
 async def _start_of_feed(
@@ -108,7 +149,7 @@ async def _start_of_feed(
         only_of(t=asked.t, agent=asked.agent, phase=asked.phase),
         projects=names_of(project or ()),
         workflow=names_of(workflow or ()),
-        status=names_of(status or ()),
+        status=event_statuses_of(status or ()),
     )
     return partial(
         feed_start_of,
@@ -120,5 +161,9 @@ async def _start_of_feed(
     )
 
 
-StartOfReading = Annotated[Start, Depends(_start_of_reading)]
+AskedPage = Annotated[PageAsked, Depends(_page_asked)]
+IdInPath = Annotated[
+    str,
+    Path(description="Its offset, or the id that streams give it.", max_length=MAX_CURSOR, json_schema_extra=_CURSOR),
+]
 StartOfFeed = Annotated[Callable[[], FeedStart], Depends(_start_of_feed)]
