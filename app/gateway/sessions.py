@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from datetime import UTC, datetime
-from typing import Annotated, get_args
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, Field
@@ -24,6 +24,7 @@ from app.gateway.inputs import (
 )
 from app.gateway.session_request import SessionRequest
 from app.gateway.streaming.filters import session_statuses_of
+from app.gateway.streaming.parameters import SessionStatuses
 from app.gateway.wiring import Wired
 from app.principals.model import Once
 from app.progress import SessionId
@@ -44,16 +45,6 @@ class CreatedSession(BaseModel):
 class SessionPage(BaseModel):
     sessions: list[ListedSession]
     next: SessionId | None = Field(description="Pass it as `before` for the next page; null at the end.")
-
-
-Statuses = Annotated[
-    list[Text] | None,
-    Query(
-        description="Only those with one of these; repeated or separated by commas.",
-        max_length=100,
-        json_schema_extra={"items": {"enum": list(get_args(SessionStatus))}},
-    ),
-]
 
 
 class Asked(Body):
@@ -92,7 +83,7 @@ async def list_sessions(
     principal: ToRead,
     before: Annotated[SessionId | None, Query(description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    status: Statuses = None,
+    status: SessionStatuses = None,
     workflow: Annotated[Text | None, Query(max_length=200)] = None,
     project: ProjectInQuery = None,
 ) -> SessionPage:

@@ -11,10 +11,16 @@ from app.progress import Phase
 
 _NAME = re.compile(r"(?:[^,\\]|\\.)*+", re.DOTALL)  # possessive: never tried twice
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_KINDS = frozenset(kind.removesuffix("_event") for kind in KINDS)
-_PHASES = frozenset(get_args(Phase))
-_SESSION_STATUSES: frozenset[str] = frozenset(get_args(SessionStatus))
-_STATUSES = _SESSION_STATUSES | frozenset(get_args(StepStatus)) | frozenset(get_args(ApprovalStatus))
+KINDS_OF_EVENTS = frozenset(kind.removesuffix("_event") for kind in KINDS)
+PHASES = frozenset(get_args(Phase))
+SESSION_STATUSES: frozenset[str] = frozenset(get_args(SessionStatus))
+EVENT_STATUSES = SESSION_STATUSES | frozenset(get_args(StepStatus)) | frozenset(get_args(ApprovalStatus))
+
+
+def pattern_of(known: Iterable[str], *, suffix: str = "") -> str:
+    """What a list of these names looks like, for schemas."""
+    name = f"({'|'.join(sorted(known))}){suffix}"
+    return f"^{name}(,{name})*$"
 
 
 def names_of(names: Iterable[str]) -> frozenset[str]:
@@ -24,19 +30,19 @@ def names_of(names: Iterable[str]) -> frozenset[str]:
 
 def only_of(*, t: Iterable[str], agent: Iterable[str], phase: Iterable[str]) -> Filter:
     """The filter that a request asks for. Raises BadQuery."""
-    kinds = _check(frozenset(map(_short, names_of(t))), _KINDS, what="kind of event (t)")
-    phases = _check(names_of(phase), _PHASES, what="phase")
+    kinds = _check(frozenset(map(_short, names_of(t))), KINDS_OF_EVENTS, what="kind of event (t)")
+    phases = _check(names_of(phase), PHASES, what="phase")
     return Filter(frozenset(f"{kind}_event" for kind in kinds), names_of(agent), phases) or EVERYTHING
 
 
 def session_statuses_of(status: Iterable[str]) -> frozenset[str]:
     """Raises BadQuery."""
-    return _check(names_of(status), _SESSION_STATUSES, what="status of a session")
+    return _check(names_of(status), SESSION_STATUSES, what="status of a session")
 
 
 def event_statuses_of(status: Iterable[str]) -> frozenset[str]:
     """What events can say as their `status`. Raises BadQuery."""
-    return _check(names_of(status), _STATUSES, what="status")
+    return _check(names_of(status), EVENT_STATUSES, what="status")
 
 
 def _split(text: str) -> Iterable[str]:

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Depends, Header, Path, Query
+from pydantic import Field
 
 from app.errors import BadCursor
 from app.events import cursors
@@ -14,7 +15,16 @@ from app.events.cursors import Cursor
 from app.events.feed import FeedFilter
 from app.gateway.inputs import Text, Timestamp
 from app.gateway.streaming.feed_start import FeedStart, feed_start_of
-from app.gateway.streaming.filters import event_statuses_of, names_of, only_of
+from app.gateway.streaming.filters import (
+    EVENT_STATUSES,
+    KINDS_OF_EVENTS,
+    PHASES,
+    SESSION_STATUSES,
+    event_statuses_of,
+    names_of,
+    only_of,
+    pattern_of,
+)
 from app.gateway.streaming.start import LATEST, Start, start_of
 
 # For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
@@ -28,6 +38,18 @@ Names = Annotated[
     list[Text] | None,
     Query(description="Only these; repeated or separated by commas (`\\,` is a comma in a name).", max_length=100),
 ]
+_KNOWN = Query(description="Only these; repeated or separated by commas.", max_length=100)
+
+
+def _one_of(pattern: str) -> Any:
+    """For the document only, likewise."""
+    return Field(json_schema_extra={"pattern": pattern})
+
+
+Kinds = Annotated[list[Annotated[Text, _one_of(pattern_of(KINDS_OF_EVENTS, suffix="(_event)?"))]] | None, _KNOWN]
+Phases = Annotated[list[Annotated[Text, _one_of(pattern_of(PHASES))]] | None, _KNOWN]
+EventStatuses = Annotated[list[Annotated[Text, _one_of(pattern_of(EVENT_STATUSES))]] | None, _KNOWN]
+SessionStatuses = Annotated[list[Annotated[Text, _one_of(pattern_of(SESSION_STATUSES))]] | None, _KNOWN]
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="The most events of a page.")]
 
@@ -76,9 +98,9 @@ async def _asked(
         Timestamp | None,
         Query(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9999, 1, 1, tzinfo=UTC), description="RFC 3339."),
     ] = None,
-    t: Names = None,
+    t: Kinds = None,
     agent: Names = None,
-    phase: Names = None,
+    phase: Phases = None,
     epoch: Annotated[
         int | None, Query(description="The epoch that a bare offset belongs to, from a `stream` frame; else the first.")
     ] = None,
@@ -142,7 +164,7 @@ async def _start_of_feed(
     asked: AskedStart,
     project: Names = None,
     workflow: Names = None,
-    status: Names = None,
+    status: EventStatuses = None,
 ) -> Callable[[], FeedStart]:
     """Raises BadCursor when it is called: a request for a stream has other cursors."""
     only = FeedFilter(
