@@ -80,7 +80,7 @@ class Served:
             if (one := waiting.get(view["session_id"])) is None:
                 continue
             if view["status"] in TERMINAL:
-                await self._conclude(one, view)
+                await self._conclude(one)
             elif view["status"] == "waiting":
                 await self._answer(one)
 
@@ -105,8 +105,9 @@ class Served:
         one.ended, one.seen.error = True, why
         await self.client.post(f"/sessions/{one.session_id}/cancel", json={"reason": "no part of the case"})
 
-    async def _conclude(self, one: Running, view: Mapping[str, Any]) -> None:
+    async def _conclude(self, one: Running) -> None:
         one.ended = True
+        view = (await self.client.get(f"/sessions/{one.session_id}")).json()
         if view["status"] != "succeeded":
             one.seen.error = view["reason"] or view["status"]
             return

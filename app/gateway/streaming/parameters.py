@@ -92,7 +92,7 @@ async def _asked(
     ] = None,
     tail: Annotated[
         str | None,
-        Query(description="Start this many events before the head.", max_length=30, json_schema_extra=_NUMBER),
+        Query(description="Start so that this many events come which match.", max_length=30, json_schema_extra=_NUMBER),
     ] = None,
     since: Annotated[
         Timestamp | None,
