@@ -6,6 +6,8 @@ StellwerkError
 │   ├── EventTooLarge
 │   ├── TooMuchReported      an attempt, by its step token
 │   ├── BadCursor
+│   ├── BadQuery             carries what there is
+│   ├── BadRequest
 │   ├── UnknownWorkflow
 │   ├── WorkflowRefused
 │   ├── BadWorkflow
@@ -18,6 +20,7 @@ StellwerkError
 │   ├── StreamClosed
 │   ├── LeaseLost
 │   ├── NotWaiting
+│   ├── WrongQuestion        carries the question that waits
 │   └── StackRunning         one stack for each home
 ├── AccessDenied             nobody known asks
 │   └── MissingScope         somebody known, who may not
@@ -57,7 +60,7 @@ StellwerkError
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -87,6 +90,19 @@ class TooMuchReported(BadInput):
 
 class BadCursor(BadInput):
     """The cursor is no integer; give the offset of the last event that you have, or 0."""
+
+
+class BadQuery(BadInput):
+    """The address asks for what there is not."""
+
+    def __init__(self, message: str, *, allowed: Iterable[str] = ()) -> None:
+        """`allowed` are the names that there are."""
+        super().__init__(message)
+        self.allowed = sorted(allowed)
+
+
+class BadRequest(BadInput):
+    """The request's head cannot be understood."""
 
 
 class UnknownWorkflow(BadInput):
@@ -140,6 +156,15 @@ class LeaseLost(Conflict):
 
 class NotWaiting(Conflict):
     """The step is not waiting for an answer."""
+
+
+class WrongQuestion(Conflict):
+    """The answer does not name the question that waits."""
+
+    def __init__(self, message: str, *, open_question: Mapping[str, object]) -> None:
+        """`open_question` has its `id`, which an answer names, `offset`, `question` and `answer_schema`."""
+        super().__init__(message)
+        self.open_question = open_question
 
 
 class StackRunning(Conflict):

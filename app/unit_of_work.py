@@ -100,18 +100,24 @@ class UnitOfWork:
     after_commit: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
 
     async def append(
-        self, stream_id: AnyStreamId, *events: StoredEvent, kind: StreamKind = "session"
+        self, stream_id: AnyStreamId, *events: StoredEvent, kind: StreamKind = "session", dedupe_key: str | None = None
     ) -> list[Recorded]:
-        """The caller holds the stream's lock, or appends to a stream that no one else knows yet."""
+        """The caller holds the stream's lock, or appends to a stream that no one else knows yet.
+
+        A `dedupe_key` is that of a single event.
+        """
         new = []
         for first in range(0, len(events), MAX_EVENTS):
-            items = [self.item(stream_id, event, kind=kind) for event in events[first : first + MAX_EVENTS]]
+            part = events[first : first + MAX_EVENTS]
+            items = [self.item(stream_id, event, kind=kind, dedupe_key=dedupe_key) for event in part]
             new += await append.append(self.db, items)
         self.recorded += new
         return new
 
-    def item(self, stream_id: AnyStreamId, event: StoredEvent, *, kind: StreamKind = "session") -> encoding.Item:
-        return self.backends.item(stream_id, event, kind=kind)
+    def item(
+        self, stream_id: AnyStreamId, event: StoredEvent, *, kind: StreamKind = "session", dedupe_key: str | None = None
+    ) -> encoding.Item:
+        return self.backends.item(stream_id, event, kind=kind, dedupe_key=dedupe_key)
 
     async def outsource(self, stream_id: AnyStreamId, value: Any, how: How, *, share: int = 1) -> Any:
         """`value` without secrets, or a reference to an artifact where it is too large.

@@ -72,7 +72,7 @@ async def in_use(gateways: Sequence[Served], key: Keyed, session_id: object) -> 
             carried = {"Cookie": f"{name}={cookie['Cookie'].partition('=')[2]}"}
             ways = {
                 "fast": (bearer, f"/events?session_id={session_id}", None),
-                "long": (bearer, f"/events?session_id={session_id}&x=1", None),
+                "long": (bearer, f"/events?session_id={session_id}&phase=", None),
                 "cookie": (other, f"/sessions/{session_id}/events", carried),
                 "ticket": (other, f"/events?session_id={session_id}&ticket={ticket}", None),
                 "operators": (bearer, "/operators/events?after=latest", None),

@@ -44,13 +44,16 @@ OPERATIONS: Mapping[str, Callable[[Place], Asked]] = MappingProxyType(
         "POST /sessions": lambda place: Asked(body={"task": "look"}),
         "GET /sessions/{session_id}": lambda place: _session(place.running),
         "POST /sessions/{session_id}/approvals/{step}": lambda place: Asked(
-            path={"session_id": place.waiting, "step": "1"}, body={"verdict": "approved"}
+            path={"session_id": place.waiting, "step": "1"}, body={"verdict": "approved", "question": place.question}
         ),
         "GET /sessions/{session_id}/artifacts/{digest}": lambda place: Asked(
             path={"session_id": place.succeeded, "digest": place.digest}
         ),
         "POST /sessions/{session_id}/cancel": lambda place: _session(place.created, body={}),
         "GET /sessions/{session_id}/events": lambda place: _session(place.succeeded),
+        "GET /sessions/{session_id}/events/{offset}": lambda place: Asked(
+            path={"session_id": place.succeeded, "offset": "1"}
+        ),
         "GET /sessions/{session_id}/export": lambda place: _session(place.succeeded),
         "GET /sessions/{session_id}/patch": lambda place: _session(place.succeeded),
         "POST /sessions/{session_id}/retry": lambda place: _session(place.failed, body={}),
@@ -98,6 +101,9 @@ VALUES: Mapping[str, Callable[[Place], list[Any]]] = MappingProxyType(
         "limit": lambda place: ["1", "1000"],
         "ticket": lambda place: [f"{place.word}-ticket"],
         "after": lambda place: ["0", "2", "latest", "99", "1.2", "2.1"],
+        "lastEventId": lambda place: ["0", "2", "99"],
+        "offset": lambda place: ["1", "2"],
+        "question": lambda place: [place.question, "1"],
         "last-event-id": lambda place: ["0", "2", "99"],
         "tail": lambda place: ["1", "1000"],
         "epoch": lambda place: ["1", "2"],

@@ -23,7 +23,7 @@ from app.cli.commands import (
     tail,
     verify,
 )
-from app.cli.console import say
+from app.cli.console import say, take_any_text
 from app.errors import BadInput, GatewayRefused, StellwerkError
 from app.key_shapes import without_keys
 
@@ -32,6 +32,10 @@ BAD_REQUEST = frozenset({400, 413, 422})
 
 class Commands(TyperGroup):
     """Errors of the project are messages for people, not tracebacks."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        take_any_text()
+        return super().main(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
         try:

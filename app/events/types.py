@@ -4,7 +4,7 @@ A stored event is one line of compact JSON that begins with `{"t":`. What only t
 stream, time) is put in front on the way out, so that readers get the stored bytes unchanged after it.
 """
 
-from typing import Annotated, Any, Literal, NewType, NotRequired
+from typing import Annotated, Any, Literal, NewType, NotRequired, get_args, get_type_hints
 from uuid import UUID
 
 from pydantic import Discriminator, TypeAdapter
@@ -22,6 +22,7 @@ DEFAULT_PROJECT = "default"
 SessionStatus = Literal["created", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
 StepStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "lost", "cancelled"]
+ApprovalStatus = Literal["requested", "approved", "rejected", "expired"]
 
 
 class AgentEvent(TypedDict):
@@ -108,14 +109,18 @@ class SessionEvent(TypedDict):
 
 
 class ApprovalEvent(TypedDict):
-    """A question that waits for a person, or the answer to it. `answer_schema` is JSON Schema of what is wanted."""
+    """A question that waits for a person, or the answer to it. `answer_schema` is JSON Schema of what is wanted.
+
+    `answers` is the offset of the question that it answers.
+    """
 
     t: Literal["approval_event"]
     step: int
     attempt: NotRequired[int]
-    status: Literal["requested", "approved", "rejected", "expired"]
+    status: ApprovalStatus
     question: NotRequired[Any]
     answer_schema: NotRequired[Any]
+    answers: NotRequired[int]
     answer: NotRequired[Any]
     comment: NotRequired[str | None]
     principal: NotRequired[str]
@@ -171,6 +176,7 @@ class ControlEvent(TypedDict):
 
     `outcome` is `done`, `unchanged` (it was so already), `refused` (it could not be done then; `error` says why) or
     `denied` (`principal` may not do so): these are gathered, `count` of them in the minute that began at `since`.
+    A `request_digest` is of a request with an Idempotency-Key, which tells another request with that key from it.
     """
 
     t: Literal["control_event"]
@@ -181,6 +187,7 @@ class ControlEvent(TypedDict):
     target: str | None
     reason: str | None
     request_id: str | None
+    request_digest: NotRequired[str]
     error: NotRequired[str]
     details: NotRequired[dict[str, Any]]
     address: NotRequired[str]
@@ -233,6 +240,10 @@ StoredEvent = (
     | HeadsEvent
     | ErasedEvent
 )
+KINDS: frozenset[str] = frozenset(
+    kind for event in get_args(StoredEvent) for kind in get_args(get_type_hints(event)["t"])
+)
+"""All that `t` can be."""
 
 
 class Envelope(TypedDict):

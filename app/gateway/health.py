@@ -9,11 +9,12 @@ from redis.exceptions import RedisError
 
 from app.database import DATABASE_AWAY
 from app.errors import AccessDenied, Unavailable
+from app.gateway.callers import BY_ANYONE
 from app.gateway.wiring import Gateway, Wired
 from app.sessions import worker_repository
 from app.sessions.model import RefusedWorkflow
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[BY_ANYONE])
 
 PATIENCE_SECONDS = 2.0
 

@@ -1,5 +1,6 @@
 """Types of what clients send, checked before anything else sees it; and the answer that several endpoints give."""
 
+import re
 from typing import Annotated, Any
 
 import orjson
@@ -31,15 +32,28 @@ def _clean_json(value: Any) -> Any:
     return value
 
 
-def _no_number(value: Any) -> Any:
+_WITH_SPACE = re.compile(r"(.+\d:\d\d(?::\d\d(?:\.\d+)?)?) (\d\d:\d\d)", re.ASCII)
+"""A time whose `+` was not escaped in an address, where it stands for a space."""
+
+
+def _time(value: Any) -> Any:
     """Pydantic would take a number for seconds since 1970, or for milliseconds if it is large."""
-    if isinstance(value, str) and "-" not in value[1:]:
+    if not isinstance(value, str):
+        return value
+    if "-" not in value[1:]:
         raise ValueError("must be a time of RFC 3339, such as 2026-11-03T12:30:01Z")
+    return f"{found[1]}+{found[2]}" if (found := _WITH_SPACE.fullmatch(value)) else value
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, int) and abs(value) > 2**53:
+        raise ValueError("must not be an integer beyond 2^53, which no double holds exactly; send it as text")
     return value
 
 
+Number = Annotated[float, BeforeValidator(_whole)]
 Text = Annotated[str, AfterValidator(_clean_text)]
-Timestamp = Annotated[AwareDatetime, BeforeValidator(_no_number)]
+Timestamp = Annotated[AwareDatetime, BeforeValidator(_time)]
 Json = Annotated[Any, AfterValidator(_clean_json)]
 JsonObject = Annotated[dict[str, Any], AfterValidator(_clean_json)]
 ProjectInQuery = Annotated[

@@ -26,6 +26,8 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.BadCursor: 400,
+    errors.BadQuery: 400,
+    errors.BadRequest: 400,
     errors.AccessDenied: 401,
     errors.MissingScope: 403,
     errors.NotFound: 404,
@@ -51,6 +53,15 @@ class Fault(BaseModel):
     detail: str
 
 
+class Waiting(BaseModel):
+    """The question that a step asks now."""
+
+    id: str = Field(description="Name it as the answer's `question`.")
+    offset: int
+    question: Any
+    answer_schema: Any
+
+
 class Problem(BaseModel):
     """What went wrong and what to do about it."""
 
@@ -62,6 +73,8 @@ class Problem(BaseModel):
     earliest: int | None = Field(default=None, description="With 410 of a stream: the first offset that there is.")
     head: int | None = Field(default=None, description="With 410 of a stream: the last one.")
     cursor: str | None = Field(default=None, description="With 410: the cursor to start again from.")
+    allowed: list[str] | None = Field(default=None, description="With `bad-query`: the names that there are.")
+    open_question: Waiting | None = Field(default=None, description="With `wrong-question`: the one that waits.")
     errors: list[Fault] | None = Field(default=None, description="With `bad-answer`: what is wrong in it.")
     answer_schema: dict[str, Any] | None = Field(default=None, description="With `bad-answer`: what is wanted.")
 
@@ -125,6 +138,10 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         case errors.CursorOutOfRange():
             known = {"earliest": error.earliest, "head": error.head, "cursor": error.cursor}
             more = {name: value for name, value in known.items() if value is not None}
+        case errors.BadQuery():
+            more = {"allowed": error.allowed}
+        case errors.WrongQuestion():
+            more = {"open_question": error.open_question}
         case errors.BadAnswer():
             faults = [{"pointer": pointer, "detail": _printable(said)} for pointer, said in error.faults]
             more = {"errors": faults, "answer_schema": error.schema}

@@ -1,10 +1,13 @@
 """Who acts: a principal, with the project that it belongs to and the scopes that it has. Pure."""
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
+
+import orjson
 
 from app.errors import BadInput, MissingScope, NotFound
 from app.events.read import StreamState, no_stream
@@ -52,9 +55,27 @@ OWNER = Principal(key_id=None, name="owner", project=None, scopes=EVERY_SCOPE)
 Outcome = Literal["done", "unchanged", "refused"]
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An Idempotency-Key, and the digest of what was asked with it."""
+
+    key: str
+    digest: str
+
+    @classmethod
+    def of(cls, key: str | None, *asked: Any) -> "Once | None":
+        """None without a key. `asked` is all that tells two requests apart, as JSON has it."""
+        if key is None:
+            return None
+        return cls(key, hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
 @dataclass(slots=True)
 class Control:
-    """A control action: what a principal asks to be done, and what came of it. `action` is `session.cancel`, say."""
+    """A control action: what a principal asks to be done, and what came of it. `action` is `session.cancel`, say.
+
+    With `once` it is done at most once: `first` are the `details` of the first request with this key, which did it.
+    """
 
     action: str
     principal: Principal
@@ -63,6 +84,8 @@ class Control:
     request_id: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     outcome: Outcome = "done"
+    once: Once | None = None
+    first: dict[str, Any] | None = None
 
 
 class Denied(NamedTuple):

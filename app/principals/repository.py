@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -36,6 +36,15 @@ async def operators_stream(db: AsyncConnection, project: str) -> StreamId | None
     """None where nothing was recorded for the project yet."""
     found: StreamId | None = await db.scalar(
         text("SELECT stream_id FROM streams WHERE kind = 'operators' AND project = :project"), {"project": project}
+    )
+    return found
+
+
+async def control_by_key(db: AsyncConnection, operators: StreamId, dedupe_key: str) -> dict[str, Any] | None:
+    """The control_event that an Idempotency-Key stands for."""
+    found: dict[str, Any] | None = await db.scalar(
+        text("SELECT data FROM events WHERE stream_id = :id AND dedupe_key = :key"),
+        {"id": operators, "key": dedupe_key},
     )
     return found
 

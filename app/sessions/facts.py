@@ -231,13 +231,15 @@ def approval_requested(row: Attempt, question: Any, answer_schema: Any = None) -
 
 
 def approval_answered(
-    row: Attempt, *, verdict: Verdict, answer: Any, comment: str | None, principal: Principal
+    row: Attempt, *, question: int, verdict: Verdict, answer: Any, comment: str | None, principal: Principal
 ) -> ApprovalEvent:
+    """`question` is the offset of the event that it answers."""
     return {
         "t": "approval_event",
         "step": row.step,
         "attempt": row.attempt,
         "status": verdict,
+        "answers": question,
         "answer": answer,
         "comment": comment,
         "principal": principal.name,

@@ -201,7 +201,10 @@ def listed(statuses: Iterable[SessionStatus | StepStatus]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step as readers see it. `progress` is its last report's pct."""
+    """A step as readers see it. `progress` is its last report's pct.
+
+    `question` is the last one that it asked, `question_id` what an answer names while that one waits.
+    """
 
     step: int
     superstep: int
@@ -217,7 +220,8 @@ class StepView:
     commit: str | None
     started_at: datetime | None
     ended_at: datetime | None
-    progress: float | None = None
+    progress: float | None
+    question_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,20 +248,6 @@ class SessionView:
     project: str
     continues: SessionId | None = None
     steps: tuple[StepView, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A question that waits for a person. `answer_schema` is JSON Schema of what is wanted; null: any will do."""
-
-    session_id: SessionId
-    step: int
-    agent: str
-    task: str
-    question: Any
-    requested_at: datetime
-    project: str
-    answer_schema: Any = None
 
 
 @dataclass(frozen=True, slots=True)

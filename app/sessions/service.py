@@ -1,6 +1,7 @@
 """What clients do with sessions: create, look, take the result. One function, one transaction."""
 
 import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,10 +28,20 @@ from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
 from app.progress import SessionId
-from app.sessions import credentials, facts, history, repository, start_repository, transitions, worker_repository
+from app.sessions import (
+    credentials,
+    facts,
+    history,
+    repository,
+    start_repository,
+    transitions,
+    view_repository,
+    worker_repository,
+)
 from app.sessions.admission import admit_sessions
 from app.sessions.continuing import check_version, read_parent
 from app.sessions.knowing import learn_secrets
+from app.sessions.lists import ListedSession
 from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, new_session_id
 from app.unit_of_work import Backends, UnitOfWork
 
@@ -218,7 +229,7 @@ async def get_session(backends: Backends, session_id: SessionId, *, principal: P
     """The session with its steps. Raises NotFound."""
     async with transaction(backends.engine) as db:
         view = await repository.session_view(db, session_id, project=principal.project)
-        return replace(view, steps=await repository.step_views(db, session_id))
+        return replace(view, steps=await view_repository.step_views(db, session_id))
 
 
 async def list_sessions(
@@ -228,18 +239,18 @@ async def list_sessions(
     project: str | None = None,
     before: SessionId | None = None,
     limit: int = 100,
-    status: str | None = None,
+    statuses: Collection[str] = (),
     workflow: str | None = None,
-) -> list[SessionView]:
-    """Newest first, without steps; `before` is the last id of the page before.
+) -> list[ListedSession]:
+    """Newest first, without steps and results; `before` is the last id of the page before.
 
     Raises NotFound for a project that is not the principal's.
     """
     if project is not None and not principal.sees(project):
         raise no_project(project)
     async with transaction(backends.engine) as db:
-        return await repository.list_views(
-            db, project=principal.project or project, before=before, limit=limit, status=status, workflow=workflow
+        return await view_repository.list_sessions(
+            db, project=principal.project or project, before=before, limit=limit, statuses=statuses, workflow=workflow
         )
 
 

@@ -250,9 +250,12 @@ def test_a_program_reports_progress_and_a_person_answers(home: Path, running: St
     assert (waiting["session_id"], waiting["question"]) == (session_id, {"question": "[bold]go on?[/bold]"})
     assert "[bold]go on?[/bold]" in stellwerk(home, "approvals", "--session", session_id[-9:]).stdout
     step = str(waiting["step"])
+    question = ("--question", waiting["id"])
     assert stellwerk(home, "answer", session_id, step).returncode == 2
+    assert stellwerk(home, "answer", session_id, step, "--verdict", "approved").returncode == 2
     assert stellwerk(home, "answer", session_id, "1", "--verdict", "approved").returncode == 1
-    assert stellwerk(home, "answer", session_id, step, "--answer", '"carefully"', "--comment", "x").returncode == 0
+    given = (*question, "--answer", '"carefully"', "--comment", "x")
+    assert stellwerk(home, "answer", session_id, step, *given).returncode == 0
     assert stellwerk(home, "tail", session_id, "--follow").returncode == 0
     assert view_of(home, session_id)["result"]["outcome"] == "carefully"
 

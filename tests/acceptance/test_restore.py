@@ -25,6 +25,7 @@ from app.progress import SessionId
 from app.schema import migrate
 from app.sessions import approvals, control, service
 from app.sessions.model import NewSession, SessionView
+from tests import answering
 from tests.cluster import Cluster, cluster_on
 from tests.following import engine_of, quick
 from tests.serving import TOKEN, Served, serving_app
@@ -122,7 +123,7 @@ def is_at(agent: str, status: str) -> Callable[[SessionView], bool]:
 async def answer(cluster: Cluster, session_id: SessionId, said: str) -> None:
     await cluster.until(session_id, is_at("ask", "waiting"))
     (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-    await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=said, principal=OWNER)
+    await answering.answer(cluster.backends, session_id, asked.step, answer=said)
 
 
 async def begun(cluster: Cluster, project: Path, key: str, **graph_input: Any) -> SessionId:

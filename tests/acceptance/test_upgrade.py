@@ -23,6 +23,7 @@ from app.schema import check_schema, migrate
 from app.sessions import approvals, control, service
 from app.sessions.model import NewSession, SessionView
 from app.sessions.verifying import verify_all
+from tests.answering import answer
 from tests.cluster import Cluster, cluster_on
 from tests.following import engine_of, quick
 from tests.graphs import everything
@@ -192,10 +193,10 @@ async def what_was_asked_is_answered(cluster: Cluster, upgraded: Upgraded) -> No
 async def answered(cluster: Cluster, upgraded: Upgraded, name: str, *answers: Any) -> SessionView:
     """The session after its end."""
     session_id = upgraded.ids[name]
-    for answer in answers:
+    for given in answers:
         await cluster.until(session_id, lambda view: view.status == "waiting" and view.steps[-1].status == "waiting")
         (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=answer, principal=OWNER)
+        await answer(cluster.backends, session_id, asked.step, answer=given)
     view = await cluster.ended(session_id)
     assert view.status == "succeeded", (name, view.reason)
     return view

@@ -25,6 +25,7 @@ from app.schema import migrate
 from app.sessions import approvals, control, history, reports, service
 from app.sessions.dispatch import ADVANCE_QUEUE, ADVANCE_SESSION, RUN_STEP, Dispatch
 from app.sessions.model import NewSession, StepToken
+from tests.answering import answer
 from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
 from tests.graphs import everything
 from tests.graphs.driving import plain
@@ -54,8 +55,8 @@ async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(clus
     while any(answers.values()):
         view = await cluster.until(session_id, lambda view: view.status == "waiting")
         (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-        answer = answers[asked.agent].pop(0)
-        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=answer, principal=OWNER)
+        given = answers[asked.agent].pop(0)
+        await answer(cluster.backends, session_id, asked.step, answer=given)
     view = await cluster.ended(session_id)
     assert view.status == "succeeded"
 
@@ -464,7 +465,7 @@ async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable
     (asked,) = await approvals.list_approvals(cluster.backends, session_id=asks, principal=OWNER)
     assert asked.question == {"how many": str(2**70)}
     lookalike = {"$langgraph": [1]}  # an answer is plain JSON, whatever it looks like
-    await approvals.answer_approval(cluster.backends, asks, asked.step, answer=lookalike, principal=OWNER)
+    await answer(cluster.backends, asks, asked.step, answer=lookalike)
     assert (await cluster.ended(asks)).result == {"values": [lookalike]}
 
 
@@ -477,7 +478,7 @@ async def test_snapshots_that_a_worker_cannot_read_are_rebuilt_from_the_log(clus
         async with cluster.backends.engine.begin() as db:
             await db.exec_driver_sql("UPDATE sessions SET snapshot = %s WHERE session_id = %s", (snapshot, session_id))
         (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=3, principal=OWNER)
+        await answer(cluster.backends, session_id, asked.step, answer=3)
         assert (await cluster.ended(session_id)).result == {"values": [3]}
         assert (await service_row(cluster, session_id)).snapshot != snapshot
 

@@ -24,10 +24,11 @@ from app.events.types import HEADS_STREAM
 from app.principals.control import control_in_project
 from app.principals.model import DEPLOYMENT, OWNER, Control
 from app.principals.service import create_key, revoke_key, rotate_key
-from app.sessions import approvals, control, service
+from app.sessions import control, service
 from app.sessions.model import NewSession
 from app.sessions.verifying import verify_all
 from app.unit_of_work import Backends
+from tests.answering import answer
 from tests.conftest import execute, url_of
 from tests.following import engine_of
 from tests.populating import created, ended, populate, running, waiting
@@ -98,7 +99,7 @@ async def _populate(backends: Backends) -> dict[str, str]:
     await _record(backends)
     ids["waiting"] = await waiting(backends, answer_schema={"type": "string"})
     ids["answered"] = await waiting(backends)
-    await approvals.answer_approval(backends, ids["answered"], 1, answer="yes", principal=OWNER)
+    await answer(backends, ids["answered"], 1, answer="yes")
     new = NewSession("go on", continues=ids["succeeded"], workflow=None)
     ids["continued"] = (await service.create_session(backends, new, principal=OWNER))[0].session_id
     retried = await ended(backends, "failed")

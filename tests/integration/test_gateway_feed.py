@@ -234,7 +234,9 @@ async def test_filters(served: Served) -> None:
 
     assert await kinds() == ["session", "session", "agent", "agent", "control"]
     assert await kinds(project="acme") == ["session", "agent", "control"]
-    assert await kinds(project="acme,other", t="agent") == await kinds(t=["agent_event", "x"]) == ["agent", "agent"]
+    assert (
+        await kinds(project="acme,other", t="agent") == await kinds(t=["agent_event", "erased"]) == ["agent", "agent"]
+    )
     assert await kinds(project="nobody's") == await kinds(workflow="x") == []
     assert await kinds(workflow="article") == ["session", "agent"]
     assert await kinds(status="created", workflow="repair") == ["session"]

@@ -22,6 +22,7 @@ from app.gateway.middleware import MAX_BODY_BYTES
 from app.principals.secrets import new_key
 from app.sessions import approvals, worker_repository
 from app.sessions.model import RefusedWorkflow
+from tests.answering import question_of
 from tests.guide import GUIDE, clients, is_client, table
 from tests.populating import Population, populate, waiting
 from tests.readmes import Block
@@ -65,7 +66,7 @@ def test_every_endpoint_is_named(document: dict[str, Any]) -> None:
 
 def test_every_parameter_and_field_is_named(document: dict[str, Any]) -> None:
     text = "\n".join(GUIDE.lines)
-    queries, headers = set(QUERY.findall(text)), {name.lower() for name in HEADER.findall(text)}
+    queries, headers = {name.lower() for name in QUERY.findall(text)}, {name.lower() for name in HEADER.findall(text)}
     for methods in document["paths"].values():
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
@@ -205,6 +206,7 @@ async def test_every_type_of_problem_is_named(
         return said
 
     asking = await waiting(served.gateway.backends, answer_schema={"type": "integer"})
+    asked = await question_of(served, asking)
     auditor = (await served.client.post("/keys", json={"name": "auditor", "scopes": ["audit"]})).json()["key"]
     assert (await served.client.post("/sessions", json={"task": "x"}, headers=key)).status_code == 201
     first = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
@@ -216,6 +218,7 @@ async def test_every_type_of_problem_is_named(
         await worker_repository.register_worker(db, "worker-2", starts=True, served=[], refused=odd)
     found = [
         await ask("GET", "/sessions/{}/events?after=x"),
+        await ask("GET", "/sessions/{}/events?from=9"),
         await ask("POST", "/sessions", content=b"\xff", headers={"Content-Type": "application/json"}),
         await ask("GET", "/sessions", headers={"Authorization": "Bearer x"}),
         await ask("GET", "/sessions", headers={"Authorization": f"Bearer {new_key()}"}),
@@ -226,13 +229,14 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions/{}/retry"),
         await ask("POST", "/sessions/{}/events", json=report, headers=by_another),
         await ask("POST", "/sessions/{}/approvals/1", json={"verdict": "approved"}),
+        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved"}),
         await ask("GET", "/sessions/{}/events?after=99"),
         await ask("POST", "/sessions/{}/events", json=large, headers=by_step),
         await ask_exhausted(),
         await ask("POST", "/sessions", content=b" " * (MAX_BODY_BYTES + 1)),
         await ask("GET", "/sessions", headers={"Host": "example.com"}),
         await ask("POST", "/sessions", json={"tsk": "x"}),
-        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved"}),
+        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved", "question": asked}),
         await ask("POST", "/keys", json={"name": "owner", "scopes": ["read"]}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "another"}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "odd"}),

@@ -162,6 +162,10 @@ async def test_approvals(served: Served) -> None:
     assert (await served.client.post(path, json={})).status_code == 422
     assert (await served.client.post(path, json={"verdict": "maybe"})).status_code == 422
     assert (await served.client.post(path.replace("/1", f"/{2**31}"), json={"answer": 1})).status_code == 422
+    questions: list[Any] = [1.5, True, [1], {}, "x", "1 ", "", 10**40, "٣"]
+    for question in questions:
+        given = await served.client.post(path, json={"answer": 1, "question": question})
+        assert given.status_code == 422 and "body.question" in given.json()["detail"], given.text
 
 
 async def test_artifacts(served: Served) -> None:
@@ -179,7 +183,6 @@ async def test_artifacts(served: Served) -> None:
     [
         "/sessions/not-a-uuid",
         "/sessions?workflow=%00",
-        "/sessions?status=nope",
         "/sessions?limit=0",
         "/sessions?limit=99999999999999999999999",
         "/sessions?before=x",

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any
-from uuid import uuid4
 
 import orjson
 import typer
@@ -53,7 +52,7 @@ def progress(
     with GatewayClient(Address(url.rstrip("/"), step_token)) as gateway:
         path = f"/sessions/{session}/events"
         # The key lets it be sent again when an answer is lost, without a second event.
-        appended = gateway.post(path, report, idempotency_key=str(uuid4()), patient=True)
+        appended = gateway.post(path, report, once=True)
     print_line(str(appended["offset"]))
 
 

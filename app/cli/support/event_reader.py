@@ -21,8 +21,9 @@ MAX_DELAY = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it came over the wire; `line` is the exact text."""
+    """An event as it came over the wire; `line` is the exact text, `id` what a cursor or an answer names."""
 
+    id: str
     offset: int
     line: str
 
@@ -95,7 +96,7 @@ class EventReader:
                     raise Unavailable(f"offset {self.cursor.offset + 1} is missing")
                 case _:
                     self.cursor = cursor
-                    yield Event(cursor.offset, frame.data)
+                    yield Event(frame.id, cursor.offset, frame.data)
             self._is_done |= self._until is not None and self.cursor.offset >= self._until
             if self._is_done:
                 return

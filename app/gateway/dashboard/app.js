@@ -34,7 +34,7 @@ function drawSessions() {
       link.href = `#${session.session_id}`;
       link.append(
         element("span", `badge ${session.status}`, session.status),
-        element("span", "task", session.task),
+        element("span", "task", session.task_is_cut ? `${session.task}…` : session.task),
         element("time", "", new Date(session.created_at).toLocaleString()),
       );
       const item = element("li");

@@ -1,5 +1,6 @@
 """Answers to requests for a stream: the stream, or when to come back, or that nothing will ever come."""
 
+from dataclasses import replace
 from functools import partial
 
 import structlog
@@ -9,7 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app import metrics
 from app.database import DATABASE_AWAY
 from app.events.honouring import epoch_of
-from app.events.read import offset_before, read_page, stream_state
+from app.events.read import offset_before, offset_before_last, read_page, stream_state
 from app.events.types import AnyStreamId
 from app.gateway.access import KeyHolder
 from app.gateway.responses import come_back
@@ -68,6 +69,9 @@ async def resolve(db: AsyncConnection, principal: Principal, stream_id: AnyStrea
     """Places the start in the stream as `db` sees it. Raises NotFound."""
     state = check_readable(principal, await stream_state(db, stream_id))
     before_since = 0 if start.since is None else await offset_before(db, stream_id, start.since)
+    if start.tail is not None and start.only:
+        before_last = await offset_before_last(db, state, min(start.tail, state.head), start.only)
+        start = replace(start, tail=state.head - before_last)
     offset = start.wants_epoch_of(state)
     written_in = None
     if offset is not None and start.after is not None:

@@ -31,10 +31,12 @@ _PARAMETERS = {
     "after": re.compile(f"{_CURSOR}|{LATEST}"),
     "tail": re.compile("[0-9]{1,30}"),
     "epoch": re.compile("[0-9]{1,18}"),
+    "lastEventId": re.compile(_CURSOR),
     "ticket": re.compile(r"[\w-]{1,200}", re.ASCII),
 }
 _ANY = re.compile(".*")
 _HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile(_CURSOR)}
+_HEADERS |= {"content-length": re.compile("0"), "transfer-encoding": re.compile("(?!)")}  # of no body
 _HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 
 
@@ -75,7 +77,7 @@ def _asked(scope: Scope) -> tuple[SessionId, Start] | None:
         after=query.get("after"),
         tail=query.get("tail"),
         epoch=int(query["epoch"]) if "epoch" in query else None,
-        last_event_id=headers.get("last-event-id"),
+        last_event_id=headers.get("last-event-id") or query.get("lastEventId"),
     )
     return SessionId(UUID(query["session_id"])), start
 

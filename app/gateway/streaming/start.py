@@ -1,5 +1,6 @@
 """The start of a reader: what it asked for, and the place in the stream where that is. Pure."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +9,10 @@ from app.errors import BadCursor, CursorOutOfRange
 from app.events.cursors import Cursor
 from app.events.honouring import doubtful_offset, why_not
 from app.events.read import EVERYTHING, Filter, StreamState
+from app.gateway.streaming.filters import only_of
 
 LATEST = "latest"
+_COUNT = re.compile("-?[0-9]{1,30}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +92,8 @@ def place(state: StreamState, start: Start, *, before_since: int = 0, written_in
     return Opening(state, offset, start.only)
 
 
-def only_of(*, t: Iterable[str], agent: Iterable[str], phase: Iterable[str]) -> Filter:
-    """The filter that a request asks for."""
-    return Filter(frozenset(map(_kind, names_of(t))), names_of(agent), names_of(phase)) or EVERYTHING
-
-
 def count_of(text: str) -> int:
     """How many events `tail` asks for. Raises BadCursor."""
-    try:
-        return max(0, int(text))
-    except ValueError:
-        raise BadCursor(f"tail is {text!r}, which is no integer; give a number of events") from None
-
-
-def names_of(names: Iterable[str]) -> frozenset[str]:
-    """Names as a parameter gives them: repeated, or separated by commas."""
-    return frozenset(part.strip() for name in names for part in name.split(",") if part.strip())
-
-
-def _kind(name: str) -> str:
-    """`agent` and `agent_event` are the same to a filter."""
-    return f"{name.removesuffix('_event')}_event"
+    if not _COUNT.fullmatch(text):  # int() would take spaces, underscores and other scripts' digits
+        raise BadCursor(f"tail is {text!r}, which is no integer; give a number of events")
+    return max(0, int(text))
