@@ -58,15 +58,15 @@ class SharedFigures:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._figures = Kept(self._read, KEPT_SECONDS, "figures")
+        self.kept = Kept(self._read, KEPT_SECONDS, "figures")
         self._stored: asyncio.Task[Stored | None] | None = None
 
     async def read(self) -> Figures:
         """Returns what was read within the last second."""
-        return await self._figures.get()
+        return await self.kept.get()
 
     async def close(self) -> None:
-        await self._figures.close()
+        await self.kept.close()
         if self._stored is not None:
             self._stored.cancel()
             await asyncio.gather(self._stored, return_exceptions=True)

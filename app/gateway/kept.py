@@ -10,7 +10,7 @@ T = TypeVar("T")
 class Kept(Generic[T]):
     def __init__(self, read: Callable[[], Awaitable[T]], seconds: float, name: str) -> None:
         self._read = read
-        self._seconds = seconds
+        self.seconds = seconds
         self._name = name
         self._clock = asyncio.get_running_loop().time
         self._task: asyncio.Task[T] | None = None
@@ -30,5 +30,5 @@ class Kept(Generic[T]):
 
     async def _read_once(self) -> T:
         found = await self._read()
-        self._until = self._clock() + self._seconds
+        self._until = self._clock() + self.seconds
         return found

@@ -54,20 +54,10 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if not self._addresses.see_through(scope):
-            await self._serve(scope, receive, send, is_welcome=True)
-            return
-        # The proxy has many clients, so what it has open is counted by theirs.
-        name = self._addresses.limited(scope["client"][0])
-        if not self._connections.enter(name):
-            await self._serve(scope, receive, send, is_welcome=False)
-            return
-        try:
-            await self._serve(scope, receive, send, is_welcome=True)
-        finally:
-            self._connections.leave(name)
-
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, *, is_welcome: bool) -> None:
+        # A proxy has many clients, so what it has open is counted by theirs.
+        through_proxy = self._addresses.see_through(scope)
+        address = self._addresses.limited(scope["client"][0]) if through_proxy else None
+        is_welcome = self._connections.enter(address)
         started = time.monotonic()
         request_id = scope[REQUEST_ID] = _request_id(scope)
         try:
@@ -78,6 +68,8 @@ class Guard:
                 scope[STATUS] = stream.status_code
                 await stream.run(send, _with_ours(stream.raw_headers, scope))
         finally:
+            if is_welcome:
+                self._connections.leave(address)
             status = scope.get(STATUS, 0)
             # Without the query: it may hold a token. Strangers who are too many do not fill the log, either.
             write = logger.debug if status == 429 and PRINCIPAL not in scope else logger.info
