@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.config import Settings
 from app.gateway.access import PRINCIPAL
 from app.gateway.door.admission import Failures
-from app.gateway.door.bodies import announced
+from app.gateway.door.bodies import announced, is_for_reports
 from app.gateway.door.connections import Connections
 from app.gateway.door.lingering import DRAINED_BYTES
 from app.gateway.problems import problem
@@ -92,7 +92,7 @@ class Guard:
                 message["headers"] = _with_ours(message["headers"], scope)
                 if body is not None and not body.is_complete:
                     message["headers"].append((b"connection", b"close"))
-                if message["status"] == 401:
+                if message["status"] == 401 or (message["status"] == 409 and is_for_reports(scope["path"])):
                     self._failures.count(scope)
             await send(message)
 

@@ -11,7 +11,7 @@ import pytest
 from app.embedded.valkey import EmbeddedValkey
 from tests.raw import Raw, connected
 from tests.scraping import scrape
-from tests.serving import TOKEN, Served, serving
+from tests.serving import TOKEN, Served, another, serving
 
 HEAD_SECONDS = 0.5
 ENDLESS_BYTES = 64 * 1024 * 1024
@@ -140,7 +140,7 @@ async def test_a_trailer_is_no_header(raw: Raw) -> None:
 
 async def test_requests_one_behind_the_other_are_all_answered_in_their_order(raw: Raw) -> None:
     """Also many more than are parsed at a time, bodies between them."""
-    number = 1000
+    number = 300
     ways = [raw.head("GET", "/healthz"), raw.head("GET", "/sessions", token=None)]
     ways.append(raw.head("POST", "/sessions", "Content-Type: application/json", "Content-Length: 2") + b"{}")
     sending = asyncio.create_task(raw.send(b"".join(ways) * number))
@@ -149,6 +149,15 @@ async def test_requests_one_behind_the_other_are_all_answered_in_their_order(raw
     await sending
     await raw.send(raw.head("GET", "/healthz", "Connection: close"))
     assert (await raw.rest()).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_who_takes_no_answers_is_cut_off(served: Served) -> None:
+    async with another(served, send_timeout=0.3) as impatient, connected(impatient) as raw:
+        raw.writer.transport.pause_reading()  # type: ignore[attr-defined]  # of its socket
+        asked = asyncio.create_task(raw.send_all(endless(b"", raw.head("GET", "/openapi.json") * 500)))
+        async with asyncio.timeout(20):
+            assert await asked < ENDLESS_BYTES
+        assert await refused(served, "takes_nothing") >= 1
 
 
 async def test_http_1_0(raw: Raw) -> None:

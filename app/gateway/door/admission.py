@@ -86,7 +86,7 @@ class Admission:
                 await answer(scope, receive, send)
                 return
             else:
-                receive = bounded(receive, largest(path))
+                receive = bounded(receive, path)
         await self._inner(scope, receive, send)
 
     @property
@@ -104,7 +104,7 @@ class Admission:
         try:
             self._access.admit(request)
         except AccessDenied:
-            return self._access.admit_scraper(token) or _is_step_token(token)
+            return self._access.admit_scraper(token)
         except (TooMany, Unavailable):
             pass
         return True

@@ -20,6 +20,8 @@ _LARGE = re.compile("/sessions|/sessions/[^/]+/approvals/[^/]+")
 _REPORT = re.compile("/sessions/[^/]+/events")
 MAX_VALUES = 100_000
 """In Python each of them is an object, which several checks look at: a million take a second."""
+MAX_VALUES_OF_REPORT = 10_000
+"""Whether a step's token holds is known only after its body was read."""
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one, in one pass: what began is never tried again."""
 
@@ -57,9 +59,10 @@ async def no_body() -> Message:
     return {"type": "http.request", "body": b"", "more_body": False}
 
 
-def bounded(receive: Receive, limit: int) -> Receive:
+def bounded(receive: Receive, path: str) -> Receive:
     """Hands the body on when it is complete. Raises HTTPException for one that is too large, or holds too much."""
     parts = list[bytes]()
+    limit, values = largest(path), MAX_VALUES_OF_REPORT if is_for_reports(path) else MAX_VALUES
 
     async def receive_all() -> Message:
         size = 0
@@ -76,21 +79,21 @@ def bounded(receive: Receive, limit: int) -> Receive:
                 break
         body = b"".join(parts)
         parts.clear()
-        if _count_values(body) > MAX_VALUES:
+        if _holds_more(body, values):
             refuse("many_values")
-            raise HTTPException(413, f"a request's body may hold {MAX_VALUES} values; put large inputs into files")
+            raise HTTPException(413, f"a request's body may hold {values} values here; put large inputs into files")
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receive_all
 
 
-def _count_values(body: bytes) -> int:
-    """How many values the JSON holds, nearly: first with what stands in texts, which is quick, then without."""
-    number = _separators(body)
+def _holds_more(body: bytes, values: int) -> bool:
+    """Counts the values of the JSON, nearly: first with what stands in texts, which is quick, then without."""
+    if _separators(body) <= values:
+        return False
     # To take so many texts out would itself take too long.
-    if number <= MAX_VALUES or body.count(b'"') - body.count(b'\\"') > 4 * MAX_VALUES:
-        return number
-    return _separators(_TEXT.sub(b"", body))
+    has_many_texts = body.count(b'"') - body.count(b'\\"') > 4 * values
+    return has_many_texts or _separators(_TEXT.sub(b"", body)) > values
 
 
 def _separators(body: bytes) -> int:

@@ -7,7 +7,7 @@ from typing import Protocol
 import structlog
 
 from app import metrics
-from app.door_settings import DoorSettings
+from app.config import Settings
 from app.gateway.door.addresses import Addresses
 
 logger = structlog.get_logger(__name__)
@@ -16,6 +16,8 @@ MAX_BACKLOG = 2048
 """After a restart all readers come at once; more than uvicorn's own would not be accepted in one round anyway."""
 _ROUNDS = 3
 """So many times the backlog may be accepted before the first of these connections is counted."""
+_SEND_TIMEOUTS = 2
+"""Streams, which look after themselves, are to be the first who notice."""
 _OTHER_FILES = 128
 """Sockets to Postgres and Redis, logs, what is imported late."""
 
@@ -43,13 +45,15 @@ class Connection(Protocol):
 
     def is_overdue(self, now: float) -> bool: ...
 
+    def has_taken_some(self) -> bool: ...
+
     def give_up(self) -> None: ...
 
 
 class Connections:
     """One for each process. Addresses are as `Addresses.limited` names them."""
 
-    def __init__(self, settings: DoorSettings, *, most: int) -> None:
+    def __init__(self, settings: Settings, *, most: int) -> None:
         self.addresses = Addresses(settings)
         self._of_address = Counter[str]()
         self._most_of_address = settings.address_connections
@@ -59,7 +63,10 @@ class Connections:
         """From whom a head is waited for, since when: the longest first."""
         self.bodies = dict[Connection, None]()
         """From whom the rest of a body is waited for, be it only to be thrown away."""
+        self.full = dict[Connection, float]()
+        """Who takes too little of an answer, since when."""
         self._head_seconds = settings.head_timeout.total_seconds()
+        self._full_seconds = _SEND_TIMEOUTS * settings.send_timeout.total_seconds()
 
     def came(self) -> bool:
         """Counts a connection; says whether there is room for it, perhaps since an idle one had to go."""
@@ -99,6 +106,7 @@ class Connections:
     def forget(self, connection: Connection) -> None:
         self.heads.pop(connection, None)
         self.bodies.pop(connection, None)
+        self.full.pop(connection, None)
 
     def sweep(self, now: float) -> None:
         """Gives up those from whom something is overdue. It costs nothing where all is well."""
@@ -113,11 +121,16 @@ class Connections:
             self.bodies.pop(connection)
             refuse("slow_body")
             connection.give_up()
+        for connection in [one for one, since in self.full.items() if since <= now - self._full_seconds]:
+            self.full[connection] = now
+            if not connection.has_taken_some():
+                refuse("takes_nothing")
+                connection.give_up()
 
 
 REASONS = (
     *("connections", "address_connections", "large_head", "slow_head", "large_body", "slow_body", "many_values"),
-    "unauthenticated",
+    *("takes_nothing", "unauthenticated"),
 )
 _REFUSED = {reason: metrics.refused.labels(reason) for reason in REASONS}
 

@@ -12,8 +12,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from app.config import MIB
-from app.door_settings import DoorSettings
+from app.config import MIB, Settings
 from app.gateway.door.connections import Connections, refuse
 from app.gateway.door.lingering import DRAINED_BYTES, LINGER_BYTES, LINGER_SECONDS, LingeringTransport
 
@@ -29,7 +28,7 @@ MAX_HELD_BYTES = MIB
 class DoorConfig(uvicorn.Config):
     """uvicorn's configuration, in which protocols find what they share."""
 
-    def __init__(self, app: Any, *, settings: DoorSettings, connections: Connections, **options: Any) -> None:
+    def __init__(self, app: Any, *, settings: Settings, connections: Connections, **options: Any) -> None:
         super().__init__(app, **options)
         self.settings, self.connections = settings, connections
 
@@ -64,6 +63,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._is_deaf = False
         """What still comes is thrown away."""
         self._lingers_until: float | None = None
+        self._waiting_bytes = 0
+        """Those of an answer that the client had not taken when that was looked at last."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as in uvicorn
         super().connection_made(transport)
@@ -226,11 +227,24 @@ class BoundedProtocol(HttpToolsProtocol):
         allowed = self._settings.body_timeout.total_seconds() + self._received / self._settings.body_rate
         return now > self._body_since + allowed
 
+    def pause_writing(self) -> None:
+        self._waiting_bytes = self.transport.get_write_buffer_size()
+        self._all.full[self] = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        self._all.full.pop(self, None)
+        super().resume_writing()
+
+    def has_taken_some(self) -> bool:
+        before, self._waiting_bytes = self._waiting_bytes, self.transport.get_write_buffer_size()
+        return self._waiting_bytes < before
+
     def give_up(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self._lingers_until is not None:
+        if self._lingers_until is not None or self.flow.write_paused:
             self.transport.abort()
+        elif self.transport.is_closing():
+            return
         elif self._in_head:
             if self._received:
                 self._turn_away(b"408 Request Timeout", b"the request's head did not come in time")
