@@ -38,6 +38,12 @@ class _Refused(Exception):
 
 
 class BoundedProtocol(HttpToolsProtocol):
+    # More than thirty names in a __dict__, and every idle client would cost 2 KB more.
+    __slots__ = (
+        *("_address", "_all", "_body_bytes", "_body_since", "_empty", "_head_bytes", "_held", "_in_head"),
+        *("_is_deaf", "_lingers_until", "_received", "_settings", "_waiting_bytes"),
+    )
+
     def __init__(
         self,
         config: DoorConfig,
