@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from app.door_settings import DoorSettings, Duration, split
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MIB = 1024 * 1024
@@ -23,20 +25,9 @@ NOT_FOR_GATEWAYS = (f"{PREFIX}MIGRATE_URL",)
 """Variables that open more than the process needs; it is started without them, and forgets those that it finds."""
 
 
-def _seconds(value: object) -> object:
-    """A bare number is seconds; pydantic alone would take it only as a number, not as a variable's text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
 def _set(value: object) -> object:
     """An empty variable is one that is not set: Compose hands on what its own environment does not have so."""
     return None if value == "" else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 def _shared(name: str) -> AliasChoices:
@@ -49,7 +40,7 @@ def _default_home() -> Path:
     return user_data_path("stellwerk", appauthor=False)
 
 
-class Settings(BaseSettings):
+class Settings(DoorSettings):
     """Read from `STELLWERK_…` variables (and a `.env` file); durations take seconds or ISO 8601."""
 
     model_config = SettingsConfigDict(
@@ -125,6 +116,10 @@ class Settings(BaseSettings):
     """The keys of a project may make this many requests a second, together, to one gateway process."""
     project_streams: int = Field(default=2_000, ge=1)
     """The keys of a project may hold this many streams open, together, at one gateway process."""
+    key_streams: int = Field(default=1_000, ge=1)
+    """One key, with its cookies and tickets, may hold this many streams open at one gateway process."""
+    owner_streams: int = Field(default=10_000, ge=1)
+    """The stack's own token, with its cookies and tickets, may hold this many streams open at one gateway process."""
 
     # --- the log
     max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
@@ -266,9 +261,7 @@ class Settings(BaseSettings):
     @field_validator("workflows", "allowed_hosts", "allowed_state_types", "paths", "claude_tools", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(item.strip() for item in value.split(",") if item.strip())
-        return value
+        return split(value)
 
     @classmethod
     def variables(cls, name: str) -> tuple[str, ...]:
@@ -299,6 +292,7 @@ class Settings(BaseSettings):
 GROUPS = {
     "home": "Home and servers",
     "url": "The gateway",
+    "trusted_proxies": "The gateway's door",
     "metrics_token": "Metrics",
     "project_sessions": "Projects",
     "max_event_bytes": "The log",

@@ -12,8 +12,7 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.database import transaction
-from app.gateway.main import create_app, guarded
-from app.gateway.server import Http, Server, streams_for
+from app.gateway.server import Http, make_server
 from app.gateway.wiring import Gateway
 from tests.following import quick
 from tests.roles import as_app
@@ -66,17 +65,7 @@ async def another(served: Served, **changes: Any) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def serving_app(settings: Settings, http: Http = "httptools") -> AsyncIterator[Served]:
-    app = create_app(settings, streams=streams_for(http))
-    config = uvicorn.Config(
-        guarded(app, settings),
-        host="127.0.0.1",
-        port=0,
-        access_log=False,
-        log_config=None,
-        http=http,
-        timeout_graceful_shutdown=5,
-    )
-    server = Server(app, config)
+    server = make_server(settings, http=http, host="127.0.0.1", port=0, timeout_graceful_shutdown=5)
     running = asyncio.create_task(server.serve())
     while not server.started:
         assert not running.done(), running
@@ -85,7 +74,7 @@ async def serving_app(settings: Settings, http: Http = "httptools") -> AsyncIter
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=url, headers=BEARER, timeout=20) as client:
-            yield Served(app, server, url, client)
+            yield Served(server.app, server, url, client)
     finally:
         server.should_exit = True
         await running

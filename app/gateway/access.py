@@ -22,6 +22,8 @@ from app.principals.secrets import is_key
 
 PRINCIPAL = "stellwerk.principal"
 """Where in the scope it is kept who asked."""
+REFUSAL = "stellwerk.refusal"
+"""Where in the scope it is kept why nobody may be admitted, if that was seen before."""
 _COUNTED = "stellwerk.counted"
 _REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
@@ -56,6 +58,9 @@ class Access:
 
     async def admit_after_reading(self, request: HTTPConnection) -> Principal:
         """Like `admit`, for a key that may have been made a moment ago, perhaps at another gateway."""
+        refusal: Exception | None = request.scope.get(REFUSAL)
+        if refusal is not None:
+            raise refusal
         return await self._after_reading(lambda: self.admit(request))
 
     def _principal_of(self, request: HTTPConnection) -> Principal:
@@ -63,8 +68,8 @@ class Access:
 
         The middleware let only our own origin through; to change something with a cookie it must be shown, too.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
+        token = bearer_of(request)
+        if token is not None:
             return self.by_token(token)
         if b"ticket=" in request.scope["query_string"] and "ticket" in request.query_params:
             return self._by_ticket(request.query_params["ticket"])
@@ -156,6 +161,12 @@ class Access:
 
     def _cookie_mac(self, key_id: str) -> str:
         return hmac.digest(self._token, f"the page's cookie{key_id}".encode(errors="replace"), hashlib.sha256).hex()
+
+
+def bearer_of(request: HTTPConnection) -> str | None:
+    """The token or key that is shown in a header."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else None
 
 
 def cookie_name(request: HTTPConnection) -> str:

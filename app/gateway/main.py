@@ -1,6 +1,7 @@
 """The gateway's one place of wiring."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -21,6 +22,8 @@ from app.events.seals import SealKeys
 from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
 from app.gateway.denials import Denials
+from app.gateway.door.admission import Admission, Failures
+from app.gateway.door.connections import Connections
 from app.gateway.figures import shared_figures
 from app.gateway.middleware import Guard
 from app.gateway.responses import Streams
@@ -50,8 +53,12 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         addresses = settings.database_url or "", settings.redis_url or ""
-        async with _gateway(settings, *addresses, streams) as gateway, shared_figures(gateway) as figures:
-            app.state.gateway, app.state.figures = gateway, figures
+        async with (
+            _gateway(settings, *addresses, streams) as gateway,
+            shared_figures(gateway) as figures,
+            health.shared_probe(gateway) as probe,
+        ):
+            app.state.gateway, app.state.figures, app.state.probe = gateway, figures, probe
             yield
 
     app = FastAPI(
@@ -63,6 +70,7 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         openapi_url=None,  # served by our own endpoint, to those who may
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to an absolute address, of which the gateway knows not enough
     )
     problems.install(app)
     for endpoints in (sessions, events, approvals, operators, keys, health, metrics, page, openapi):
@@ -70,10 +78,11 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
     return app
 
 
-def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
+def guarded(app: FastAPI, settings: Settings, connections: Connections) -> ASGIApp:
     """What the server is to call. The middleware sees the server's own `send`, and answers of every kind."""
-    door = ServerErrorMiddleware(FastPath(app), handler=problems.on_bug)
-    return Guard(door, settings=settings)
+    failures = Failures(settings, connections.addresses, time.monotonic)
+    door = ServerErrorMiddleware(Admission(FastPath(app), app, failures), handler=problems.on_bug)
+    return Guard(door, settings=settings, connections=connections, failures=failures)
 
 
 @asynccontextmanager

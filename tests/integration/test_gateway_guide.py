@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from app.database import transaction
 from app.errors import NoWorkerYet, TooMany, Unavailable
-from app.gateway.middleware import MAX_BODY_BYTES
+from app.gateway.door.bodies import MAX_BODY_BYTES
 from app.principals.secrets import new_key
 from app.sessions import approvals, worker_repository
 from app.sessions.model import RefusedWorkflow

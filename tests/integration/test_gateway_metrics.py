@@ -237,7 +237,7 @@ async def test_many_scrapes_cost_one_reading(served: Served, monkeypatch: pytest
     await scrape(served.client)
     await scrape(served.client)
     assert len(readings) == 2
-    monkeypatch.setattr(figures, "KEPT_SECONDS", 60.0)
+    served.app.state.figures.kept.seconds = 60.0
     await asyncio.gather(*(scrape(served.client) for _ in range(20)))
     await scrape(served.client)
     assert len(readings) == 3

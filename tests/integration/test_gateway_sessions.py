@@ -14,6 +14,7 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.events.artifacts import put_artifact
+from app.gateway import health
 from app.progress import SessionId
 from app.schema import migrate
 from app.sessions.admission import ADMISSION_LOCK, admit_sessions
@@ -27,7 +28,8 @@ ADMITTED = text("SELECT count(*) FROM sessions WHERE admitted_at IS NOT NULL")
 
 
 @pytest.fixture
-async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
+async def served(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    monkeypatch.setattr(health, "KEPT_SECONDS", 0.0)
     async with serving(database_url, redis_url) as served:
         yield served
 

@@ -110,10 +110,15 @@ def _shown(value: object, quote: Callable[[str], str] = str) -> str:
 
 
 def _fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Group by group: the settings of a part of the class would come before all others."""
+    members = {group: list[tuple[str, FieldInfo]]() for group in GROUPS.values()}
     group = ""
     for name, field in Settings.model_fields.items():
         group = GROUPS.get(name, group)
-        yield group, name, field
+        members[group].append((name, field))
+    for group, fields in members.items():
+        for name, field in fields:
+            yield group, name, field
 
 
 def _default_text(field: FieldInfo, quote: Callable[[str], str]) -> str:
