@@ -18,7 +18,7 @@ from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
 from app.events.seals import SealKeys
-from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
+from app.gateway import approvals, events, health, keys, logins, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
 from app.gateway.denials import Denials
 from app.gateway.figures import shared_figures
@@ -64,7 +64,7 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         redoc_url=None,
     )
     problems.install(app)
-    for endpoints in (sessions, events, approvals, operators, keys, health, metrics, page, openapi):
+    for endpoints in (sessions, events, approvals, operators, keys, logins, health, metrics, page, openapi):
         app.include_router(endpoints.router)
     return app
 

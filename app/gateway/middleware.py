@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
+from app.gateway.access import RENEWED
 from app.gateway.problems import problem
 from app.gateway.responses import REQUEST_ID, RawHeaders
 from app.gateway.streaming.uvicorn_response import STREAM, EventStream
@@ -50,6 +51,7 @@ class Guard:
             return
         started = time.monotonic()
         request_id = scope[REQUEST_ID] = _request_id(scope)
+        scope[RENEWED] = []
         try:
             await self._answer(scope, receive, send)
             # A stream is not answered yet: it runs now that all this is gone.
@@ -132,6 +134,7 @@ def _with_ours(headers: RawHeaders, scope: Scope) -> RawHeaders:
     given = {name for name, _ in headers}
     found = [*headers, *(header for header in _HEADERS if header[0] not in given)]
     found.append((b"x-request-id", scope[REQUEST_ID].encode()))
+    found += scope[RENEWED]
     if _shows_ticket(scope):
         found.append((b"access-control-allow-origin", b"*"))
     return found
