@@ -33,7 +33,7 @@ class Function(Enum):
 _NEW_SESSION = (
     *("session_id", "status", "task", "input", "path", "repo", "priority", "options", "principal", "project"),
     *("workflow", "workflow_version", "langgraph_version", "idempotency_key", "request_digest"),
-    *("context", "config", "continues", "base_commit"),
+    *("context", "config", "continues", "base_commit", "repo_credentials"),
 )
 _ENTRY = ("project", "workflow", "workflow_version", "namespace", "key", "form", "content", "expires_at")
 
@@ -51,14 +51,14 @@ TABLES: Mapping[str, TableRights] = MappingProxyType(
             insert=_NEW_SESSION,
             update=(
                 *("status", "reason", "ended_at", "result", "final_state", "snapshot"),
-                *("admitted_at", "advance_sent_at"),
+                *("admitted_at", "advance_sent_at", "repo_credentials"),
             ),
         ),
         "steps": TableRights(
             update=(
                 *("status", "attempt", "failures", "lost", "lease_token", "lease_until", "available_at", "sent_at"),
                 *("sends", "interrupt_id", "node_snapshot", "question", "answer", "answer_schema", "error"),
-                "ended_at",
+                *("ended_at", "reporting_attempt", "reports", "report_bytes"),
             )
         ),
         # --- who may do what: a key is never another one's afterwards
@@ -66,14 +66,15 @@ TABLES: Mapping[str, TableRights] = MappingProxyType(
             insert=("key_id", "name", "project", "scopes", "digest", "created_by", "expires_at"),
             update=("expires_at", "revoked_at", "successor"),
         ),
+        "sign_outs": TableRights(insert=("project", "count"), update=("count",)),
         # --- what workers tell of themselves
         "workflows": TableRights(
             insert=("name", "version", "langgraph_version", "input_fields"),
             update=("langgraph_version", "input_fields", "last_seen"),
         ),
         "workers": TableRights(
-            insert=("worker", "served", "refused"),
-            update=("started_at", "last_seen", "served", "refused"),
+            insert=("worker", "served", "refused", "secrets"),
+            update=("started_at", "last_seen", "served", "refused", "secrets"),
             delete=True,
         ),
         # --- what graphs keep beside their state

@@ -329,3 +329,11 @@ cache_entries = Table(
     comment="results that a CachePolicy lets nodes use again",
 )
 Index("cache_entries_expiry", cache_entries.c.expires_at)
+
+sign_outs = Table(
+    "sign_outs",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    comment="how often all browsers of a project were signed out",
+)

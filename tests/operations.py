@@ -37,6 +37,7 @@ OPERATIONS: Mapping[str, Callable[[Place], Asked]] = MappingProxyType(
         "POST /keys": lambda place: Asked(body={"name": f"{place.word}-new", "scopes": ["read"], "expires_in": 3600}),
         "POST /keys/{key_id}/revoke": lambda place: Asked(path={"key_id": place.key_id}, body={}),
         "POST /keys/{key_id}/rotate": lambda place: Asked(path={"key_id": place.rotated_key_id}, body={}),
+        "POST /logins/revoke": lambda place: Asked(body={}),
         "GET /metrics": lambda place: Asked(),
         "GET /operators/events": lambda place: Asked(),
         "GET /operators/export": lambda place: Asked(),
@@ -75,6 +76,7 @@ OPEN = frozenset({"GET /healthz", "GET /readyz"})
 
 UNDOCUMENTED = frozenset(
     {"GET /", "POST /login", "POST /logout", "GET /dashboard/{name}", "GET /openapi.json"}
+    | {"GET /dashboard/login.js", "GET /dashboard/style.css"}
     | {f"HEAD {path}" for path in ("/events", "/sessions/{session_id}/events", "/operators/events")}
 )
 """The page and the document itself, and what is as its GET."""

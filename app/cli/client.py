@@ -50,7 +50,7 @@ class Address:
 
     @property
     def page(self) -> str:
-        return f"{self.url}/?token={self.token}"
+        return f"{self.url}/#token={self.token}"
 
     @property
     def is_local(self) -> bool:

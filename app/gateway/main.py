@@ -19,7 +19,7 @@ from app.events.epochs import observe_cluster, watch_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
 from app.events.seals import SealKeys
-from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
+from app.gateway import approvals, events, health, keys, logins, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
 from app.gateway.denials import Denials
 from app.gateway.door.admission import Admission, Failures
@@ -73,7 +73,7 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         redirect_slashes=False,  # to an absolute address, of which the gateway knows not enough
     )
     problems.install(app)
-    for endpoints in (sessions, events, approvals, operators, keys, health, metrics, page, openapi):
+    for endpoints in (sessions, events, approvals, operators, keys, logins, health, metrics, page, openapi):
         app.include_router(endpoints.router)
     return app
 

@@ -11,7 +11,7 @@ from fastapi import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
-from app.gateway.access import PRINCIPAL
+from app.gateway.access import PRINCIPAL, RENEWED
 from app.gateway.door.admission import Failures
 from app.gateway.door.bodies import announced, is_for_reports
 from app.gateway.door.connections import Connections
@@ -60,6 +60,7 @@ class Guard:
         is_welcome = self._connections.enter(address)
         started = time.monotonic()
         request_id = scope[REQUEST_ID] = _request_id(scope)
+        scope[RENEWED] = []
         try:
             await self._answer(scope, receive, send, is_welcome=is_welcome)
             # A stream is not answered yet: it runs now that all this is gone.
@@ -172,6 +173,7 @@ def _with_ours(headers: RawHeaders, scope: Scope) -> RawHeaders:
     given = {name for name, _ in headers}
     found = [*headers, *(header for header in _HEADERS if header[0] not in given)]
     found.append((b"x-request-id", scope[REQUEST_ID].encode()))
+    found += scope[RENEWED]
     if _shows_ticket(scope):
         found.append((b"access-control-allow-origin", b"*"))
     return found

@@ -21,6 +21,13 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _PROJECT = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
 
 
+class SignOuts(NamedTuple):
+    """How often all browsers were signed out of the deployment, and of a project: a cookie names what it came after."""
+
+    deployment: int
+    project: int
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
     """The person or program that makes a request. `key_id` names its key; a `project` of None means every project."""
@@ -33,6 +40,8 @@ class Principal:
     """The only stream that a ticket lets its holder read; None: it is no ticket."""
     until: float | None = None
     """When the ticket ends, in seconds since 1970."""
+    sign_outs: SignOuts | None = None
+    """Those that had been when it signed in with a cookie; None: it shows none."""
 
     def sees(self, project: str) -> bool:
         """The one rule: what belongs to another project does not exist for it."""

@@ -66,6 +66,22 @@ async def keys_in_force(db: AsyncConnection) -> list[tuple[Key, bytes, float]]:
     return [(Key(*row[:-2]), row[-2], row[-1]) for row in rows]
 
 
+async def sign_outs(db: AsyncConnection) -> dict[str, int]:
+    """How often each project's browsers were signed out; the deployment's name stands for all."""
+    rows = await db.execute(text("SELECT project, count FROM sign_outs"))
+    return {project: int(count) for project, count in rows}
+
+
+async def count_sign_out(db: AsyncConnection, project: str) -> None:
+    await db.execute(
+        text(
+            "INSERT INTO sign_outs AS s (project, count) VALUES (:project, 1)"
+            " ON CONFLICT (project) DO UPDATE SET count = s.count + 1"
+        ),
+        {"project": project},
+    )
+
+
 async def list_keys(db: AsyncConnection, *, project: str | None) -> list[Key]:
     """Newest first."""
     rows = await db.execute(

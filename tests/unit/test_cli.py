@@ -142,6 +142,6 @@ def test_where_a_patch_belongs(tmp_path: Path) -> None:
 def test_addresses() -> None:
     local = Address("http://127.0.0.1:8000", "secret")
     assert local.is_local
-    assert local.page == "http://127.0.0.1:8000/?token=secret"
+    assert local.page == "http://127.0.0.1:8000/#token=secret"
     assert Address("http://[::1]:8000", "x").is_local
     assert not Address("https://stellwerk.example.org", "x").is_local

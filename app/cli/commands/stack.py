@@ -66,7 +66,7 @@ def _say(message: str) -> None:
 def _say_ready(info: StackInfo) -> None:
     _say("ready; Ctrl-C stops")
     for name, value in (
-        ("page", f"{info.url}/?token={info.token}"),
+        ("page", f"{info.url}/#token={info.token}"),
         ("gateway", info.url),
         # Not into the terminal's scrollback; stellwerk.json has the passwords.
         ("database", without_passwords(info.database_url)),

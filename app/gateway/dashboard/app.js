@@ -1,7 +1,10 @@
 // The page: a list of sessions, and one session live. Whatever comes from a session is set as text, never as markup.
 
+import { ready, signOut } from "/dashboard/login.js";
+
 const KEPT = 2000; // rows in the page; the log keeps all
 const LIST_EVERY = 5000; // ms
+const RENEW_EVERY = 3600_000; // ms; a page that only follows a stream must ask for something, or its cookie ends
 const CLOSED = new Set(["succeeded", "failed", "cancelled"]);
 
 const $ = (id) => document.getElementById(id);
@@ -219,5 +222,8 @@ function route() {
 }
 
 $("more").addEventListener("click", () => refreshList($("more").dataset.before));
+$("sign-out").addEventListener("click", signOut);
 window.addEventListener("hashchange", route);
+setInterval(() => fetch("/sessions?limit=1").catch(() => {}), RENEW_EVERY);
+await ready;
 route();

@@ -20,7 +20,7 @@ from app.gateway.door.connections import refuse
 from app.gateway.problems import problem
 from app.sessions.model import StepToken
 
-PUBLIC = frozenset({"/", "/login", "/logout", "/healthz", "/readyz"})
+PUBLIC = frozenset({"/", "/login", "/logout", "/healthz", "/readyz", "/dashboard/login.js", "/dashboard/style.css"})
 """What stands here looks at what a request shows by itself, if at all."""
 _RETRY_AFTER = {"Retry-After": "1", "Connection": "close"}
 _OVER_SECONDS = 1.0
