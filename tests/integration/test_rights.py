@@ -18,21 +18,24 @@ READ_ONLY = {"alembic_version", "events", "streams", "epochs", "artifacts"}
 UNSEEN = {"writers"}
 INSERTED: dict[str, str] = {
     "sessions": "session_id status task input path repo priority options principal project workflow workflow_version"
-    " langgraph_version idempotency_key request_digest context config continues base_commit",
+    " langgraph_version idempotency_key request_digest context config continues base_commit repo_credentials",
     "keys": "key_id name project scopes digest created_by expires_at",
     "workflows": "name version langgraph_version input_fields",
-    "workers": "worker served refused",
+    "workers": "worker served refused secrets",
+    "sign_outs": "project count",
     "store_items": "project namespace key value vectors position namespace_position created_at updated_at",
     "store_seeds": "project namespace key",
     "cache_entries": "project workflow workflow_version namespace key form content expires_at",
 }
 UPDATED: dict[str, str] = {
-    "sessions": "status reason ended_at result final_state snapshot admitted_at advance_sent_at",
+    "sessions": "status reason ended_at result final_state snapshot admitted_at advance_sent_at"
+    " repo_credentials",
     "steps": "status attempt failures lost lease_token lease_until available_at sent_at sends interrupt_id"
-    " node_snapshot question answer answer_schema error ended_at",
+    " node_snapshot question answer answer_schema error ended_at reporting_attempt reports report_bytes",
     "keys": "expires_at revoked_at successor",
     "workflows": "langgraph_version input_fields last_seen",
-    "workers": "started_at last_seen served refused",
+    "workers": "started_at last_seen served refused secrets",
+    "sign_outs": "count",
     "store_items": "value vectors created_at updated_at",
     "cache_entries": "form content expires_at",
 }
