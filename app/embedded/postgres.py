@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import psycopg
 
@@ -106,6 +107,8 @@ class EmbeddedPostgres(EmbeddedServer):
         self._passwords = {role: kept.get(f"{role}_password") or new_password() for role in (APP, OWNER)}
         try:
             with psycopg.connect(self.superuser_url, autocommit=True) as db:
+                # Where an archive is restored, connections are let in before anything can be written.
+                self._await(lambda: _takes_writes(db), title="Postgres", work="recovering", patience=START_PATIENCE)
                 for role, password in self._passwords.items():
                     let_in(db, role, password)
         except psycopg.OperationalError as error:
@@ -167,6 +170,11 @@ class EmbeddedPostgres(EmbeddedServer):
         finally:
             password_file.unlink()
         unfinished.rename(data)
+
+
+def _takes_writes(db: psycopg.Connection[Any]) -> bool:
+    row = db.execute("SELECT NOT pg_is_in_recovery()").fetchone()
+    return bool(row and row[0])
 
 
 def _says_ready(data: Path, pid: int) -> bool:

@@ -67,7 +67,9 @@ def backup(request: pytest.FixtureRequest, server: EmbeddedPostgres, home: Path,
             migrate(empty_database_url)
             return empty_database_url
 
-        return Backup(lambda: tool("pg_dump", "--format=custom", f"--file={kept / 'dump'}", server.url), restore)
+        return Backup(
+            lambda: tool("pg_dump", "--format=custom", f"--file={kept / 'dump'}", server.superuser_url), restore
+        )
 
     def copy_back() -> str:
         data = home / "own" / "postgres" / "data"
@@ -75,11 +77,13 @@ def backup(request: pytest.FixtureRequest, server: EmbeddedPostgres, home: Path,
         shutil.rmtree(data)
         subprocess.run(["cp", "-a", kept / "data", data], check=True)
         server.start()
-        asyncio.run(bump(server.url))  # `stellwerk up` sees by itself that it was copied; an operator says so
+        asyncio.run(bump(server.superuser_url))  # `stellwerk up` sees by itself that it was copied; an operator says so
         return server.url
 
     return Backup(
-        lambda: tool("pg_basebackup", "--checkpoint=fast", f"--pgdata={kept / 'data'}", f"--dbname={server.url}"),
+        lambda: tool(
+            "pg_basebackup", "--checkpoint=fast", f"--pgdata={kept / 'data'}", f"--dbname={server.superuser_url}"
+        ),
         copy_back,
     )
 
@@ -140,7 +144,7 @@ async def test_work_and_readers_go_on_after_a_restore(
     gate, project = tmp_path / "gate", tmp_path / "project"
     project.mkdir()
     (project / "file.txt").write_text("as it was\n")
-    migrate(server.url)
+    migrate(server.superuser_url, app=server.url)
     async with life(server.url, redis_url, home) as (cluster, served):
         running = await begun(cluster, project, "running", gate=str(gate))
         asking = await begun(cluster, project, "asking", gate="/", asks=True)

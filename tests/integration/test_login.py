@@ -206,8 +206,8 @@ async def test_a_stream_renews_the_cookie_with_which_it_was_opened(
 ) -> None:
     await sign_in(browser, key.key)
     session_id = (await shared.create_session(project="web"))["session_id"]
-    clock[0] = 2 * 3600
     for address in (f"/events?session_id={session_id}", f"/events?session_id={session_id}&t=agent"):
+        clock[0] += 2 * 3600
         async with browser.stream("GET", address, headers={"Accept": "text/event-stream"}) as stream:
             assert stream.status_code == 200 and stream.headers["set-cookie"].startswith("stellwerk_")
 

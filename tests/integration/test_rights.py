@@ -28,8 +28,7 @@ INSERTED: dict[str, str] = {
     "cache_entries": "project workflow workflow_version namespace key form content expires_at",
 }
 UPDATED: dict[str, str] = {
-    "sessions": "status reason ended_at result final_state snapshot admitted_at advance_sent_at"
-    " repo_credentials",
+    "sessions": "status reason ended_at result final_state snapshot admitted_at advance_sent_at repo_credentials",
     "steps": "status attempt failures lost lease_token lease_until available_at sent_at sends interrupt_id"
     " node_snapshot question answer answer_schema error ended_at reporting_attempt reports report_bytes",
     "keys": "expires_at revoked_at successor",
