@@ -72,3 +72,6 @@ class FeedCursor(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.epoch}-{self.xid}-{self.position}"
+
+
+AnyCursor = Cursor | FeedCursor

@@ -16,7 +16,7 @@ from app.gateway.responses import MEDIA_TYPE
 from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.feed import feed_page, feed_stream
 from app.gateway.streaming.pages import FEED_RESPONSES, RESPONSES, event_page
-from app.gateway.streaming.parameters import AskedStart, Limit, StartOfFeed, StartOfReading
+from app.gateway.streaming.parameters import AskedManner, AskedStart, Limit, StartOfFeed, StartOfReading
 from app.gateway.wiring import Wired
 from app.principals.model import check_readable
 from app.progress import Phase, Report, SessionId
@@ -39,15 +39,16 @@ async def follow_events(
     principal: ToFollow,
     asked: AskedStart,
     start_of_feed: StartOfFeed,
+    manner: AskedManner,
     session_id: Annotated[SessionId | None, Query(description="Of this session; without it, the feed of all.")] = None,
     limit: Limit = 100,
     ticket: Ticket = None,
 ) -> Response:
     """Follows a session from any offset, or all that one may see: what there is, then what comes."""
     if session_id is not None:
-        return await event_stream(gateway, principal, session_id, asked.of_stream())
+        return await event_stream(gateway, principal, session_id, asked.of_stream(), manner)
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await feed_stream(gateway, principal, start_of_feed())
+        return await feed_stream(gateway, principal, start_of_feed(), manner)
     return await feed_page(gateway, principal, start_of_feed(), limit)
 
 
@@ -63,12 +64,13 @@ async def read_events(
     principal: ToFollow,
     session_id: SessionIdInPath,
     start: StartOfReading,
+    manner: AskedManner,
     limit: Limit = 100,
     ticket: Ticket = None,
 ) -> Response:
     """The next events after the cursor."""
     if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await event_stream(gateway, principal, session_id, start)
+        return await event_stream(gateway, principal, session_id, start, manner)
     return await event_page(gateway, principal, session_id, start, limit)
 
 

@@ -13,8 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import MIB, Settings
 from app.gateway.problems import problem
-from app.gateway.responses import REQUEST_ID, RawHeaders
-from app.gateway.streaming.uvicorn_response import STREAM, EventStream
+from app.gateway.responses import REQUEST_ID, STREAM, RawHeaders, Stream
 
 logger = structlog.get_logger(__name__)
 
@@ -36,7 +35,7 @@ _HEADERS = (
 
 
 class Guard:
-    """Pure ASGI. A plain stream runs after all this, when what answered the request is gone."""
+    """Pure ASGI. A stream runs after all this, when what answered the request is gone."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings) -> None:
         self._app = app
@@ -53,10 +52,10 @@ class Guard:
         try:
             await self._answer(scope, receive, send)
             # A stream is not answered yet: it runs now that all this is gone.
-            stream: EventStream | None = scope.pop(STREAM, None)
+            stream: Stream | None = scope.pop(STREAM, None)
             if stream is not None:
                 scope[STATUS] = stream.status_code
-                await stream.run(send, _with_ours(stream.raw_headers, scope))
+                await stream.run(scope, receive, send, _with_ours(stream.raw_headers, scope))
         finally:
             # Without the query: it may hold a token.
             logger.info(

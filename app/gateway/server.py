@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.uvicorn_response import UvicornStreams
+from app.gateway.wiring import Gateway
 
 Http = Literal["httptools", "h11"]
 """uvicorn's two implementations of HTTP."""
@@ -26,6 +27,8 @@ class Server(uvicorn.Server):
         self._app = app
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends streams cleanly, between two frames."""
-        self._app.state.gateway.follower.hang_up()
+        """Sends all readers away, between two frames."""
+        gateway: Gateway = self._app.state.gateway
+        gateway.follower.hang_up()
+        gateway.streams.hang_up()
         await super().shutdown(sockets)

@@ -9,7 +9,8 @@ import structlog
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
-from app.events.cursors import FIRST_EPOCH, Cursor
+from app.errors import NotFound
+from app.events.cursors import FIRST_EPOCH
 from app.events.encoding import Recorded
 from app.events.follow.pages import Pages
 from app.events.follow.read_budget import ReadBudget
@@ -111,12 +112,23 @@ class LiveStream:
         if not only_grew:
             self.notify()
 
-    def cursor(self, offset: int) -> Cursor:
-        """The offset as readers are told it."""
-        return Cursor(self.state.epoch, offset)
+    async def next_page(self, after: int, only: Filter, ahead: "asyncio.Task[Page] | None") -> Page | None:
+        """What a reader gets next, from the ring or from Postgres; None: it was woken while it waited."""
+        if self.ring.covers(after):
+            return self.recent(after, only)
+        try:
+            return await self.pages.read(after, only, ahead)
+        except NotFound:  # a restore took the stream away; who comes back is told so
+            self.close()
+            return None
+
+    def is_end(self, offset: int) -> bool:
+        """Says whether nothing follows this offset, as the stream is closed."""
+        return self.state.closed and offset == self.state.head
 
     def notify(self) -> None:
-        """Wakes all readers that wait."""
+        """Wakes all readers that wait, for news or for the database."""
+        self.pages.wake()
         self.changes += 1
         self._recent.clear()
         for waiting in self._waiting:

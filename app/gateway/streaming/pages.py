@@ -18,7 +18,10 @@ _FRAME = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "description": "The cursor: an offset, or a place in the feed."},
-        "event": {"type": "string", "description": "`stream`, `reset`, `end`, or an event's t without `_event`."},
+        "event": {
+            "type": "string",
+            "description": "`stream`, `cursor`, `heartbeat`, `reset`, `away`, `end`, or an event's t without `_event`.",
+        },
         "data": {"type": "string", "contentMediaType": "application/json"},
         "retry": {"type": "integer", "description": "Milliseconds before coming back."},
     },

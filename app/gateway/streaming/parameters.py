@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import Depends, Header, Query
 
@@ -12,6 +12,7 @@ from app.events import cursors
 from app.events.feed import FeedFilter
 from app.gateway.inputs import Text, Timestamp
 from app.gateway.streaming.feed_start import FeedStart, feed_start_of
+from app.gateway.streaming.manner import Manner, manner_of
 from app.gateway.streaming.start import LATEST, Start, names_of, only_of, start_of
 
 # For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
@@ -85,11 +86,40 @@ async def _asked(
             json_schema_extra={"anyOf": [_CURSOR, _FEED_CURSOR]},
         ),
     ] = None,
+    last_event_id_of_polyfill: Annotated[
+        str | None,
+        Query(
+            alias="lastEventId",
+            description="The same for clients that send no header, which beats it.",
+            max_length=MAX_CURSOR,
+            json_schema_extra={"anyOf": [_CURSOR, _FEED_CURSOR]},
+        ),
+    ] = None,
 ) -> Asked:
-    return Asked(after, tail, since, t or [], agent or [], phase or [], epoch, last_event_id)
+    last = last_event_id or last_event_id_of_polyfill
+    return Asked(after, tail, since, t or [], agent or [], phase or [], epoch, last)
 
 
 AskedStart = Annotated[Asked, Depends(_asked)]
+
+
+async def _manner(
+    on_end: Annotated[
+        Literal["200", "204"],
+        Query(description="`200`: what is over is told by `stream` and `end`."),
+    ] = "204",
+    follow: Annotated[
+        Literal["reopened"] | None,
+        Query(description="The stream stays open after `end`, and goes on when a retry reopens it."),
+    ] = None,
+    heartbeat: Annotated[
+        Literal["comment", "event"], Query(description="`event`: a heartbeat is a frame with the `head`.")
+    ] = "comment",
+) -> Manner:
+    return manner_of(on_end=on_end, follow=follow, heartbeat=heartbeat)
+
+
+AskedManner = Annotated[Manner, Depends(_manner)]
 
 
 async def _start_of_reading(asked: AskedStart) -> Start:
