@@ -89,3 +89,6 @@ class FeedCursor:
     def __str__(self) -> str:
         is_later = self.epoch > self.place.epoch > 0
         return f"{prefix(self.epoch)}{self.place}" if is_later else str(self.place)
+
+
+AnyCursor = Cursor | FeedCursor

@@ -16,8 +16,17 @@ from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, Numbe
 from app.gateway.query import refuse_parameters, wants_stream
 from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.feed import feed_page, feed_stream
-from app.gateway.streaming.pages import FEED_RESPONSES, OF_PAGES, ONE, RESPONSES, one_event, stream_or_page
-from app.gateway.streaming.parameters import AskedPage, AskedStart, IdInPath, Limit, StartOfFeed
+from app.gateway.streaming.pages import (
+    FEED_RESPONSES,
+    OF_PAGES,
+    OF_STREAMS,
+    ONE,
+    ONLY_STREAMS,
+    RESPONSES,
+    one_event,
+    stream_or_page,
+)
+from app.gateway.streaming.parameters import AskedManner, AskedPage, AskedStart, IdInPath, Limit, StartOfFeed
 from app.gateway.wiring import Wired
 from app.principals.model import check_readable
 from app.progress import Phase, Report, SessionId
@@ -40,6 +49,7 @@ async def follow_events(
     principal: ToFollow,
     asked: AskedStart,
     start_of_feed: StartOfFeed,
+    manner: AskedManner,
     session_id: Annotated[SessionId | None, Query(description="Of this session; without it, the feed of all.")] = None,
     limit: Limit = 100,
     ticket: Ticket = None,
@@ -48,10 +58,11 @@ async def follow_events(
     if session_id is not None:
         refuse_parameters(request, "project", "workflow", "status", because="filters the feed; leave session_id out")
         refuse_parameters(request, "limit", because=OF_PAGES)
-        return await event_stream(gateway, principal, session_id, asked.of_stream())
+        return await event_stream(gateway, principal, session_id, asked.of_stream(), manner)
     refuse_parameters(request, "epoch", because="is of a session's stream; cursors of the feed have their epoch")
     if wants_stream(request):
-        return await feed_stream(gateway, principal, start_of_feed())
+        return await feed_stream(gateway, principal, start_of_feed(), manner)
+    refuse_parameters(request, *OF_STREAMS, because=ONLY_STREAMS)
     return await feed_page(gateway, principal, start_of_feed(), limit)
 
 
@@ -67,10 +78,11 @@ async def read_events(
     principal: ToFollow,
     session_id: SessionIdInPath,
     asked: AskedPage,
+    manner: AskedManner,
     ticket: Ticket = None,
 ) -> Response:
     """The next events after a cursor, or the last ones before one."""
-    return await stream_or_page(request, gateway, principal, session_id, asked)
+    return await stream_or_page(request, gateway, principal, session_id, asked, manner)
 
 
 @router.get("/sessions/{session_id}/events/{offset}", response_class=Response, responses=ONE)

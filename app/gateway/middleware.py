@@ -17,8 +17,7 @@ from app.gateway.door.bodies import announced, is_for_reports
 from app.gateway.door.connections import Connections
 from app.gateway.door.lingering import DRAINED_BYTES
 from app.gateway.problems import problem
-from app.gateway.responses import REQUEST_ID, RawHeaders
-from app.gateway.streaming.uvicorn_response import STREAM, EventStream
+from app.gateway.responses import REQUEST_ID, STREAM, RawHeaders, Stream
 
 logger = structlog.get_logger(__name__)
 
@@ -40,7 +39,7 @@ _HEADERS = (
 
 
 class Guard:
-    """Pure ASGI. A plain stream runs after all this, when what answered the request is gone."""
+    """Pure ASGI. A stream runs after all this, when what answered the request is gone."""
 
     def __init__(self, app: ASGIApp, *, settings: Settings, connections: Connections, failures: Failures) -> None:
         self._app = app
@@ -64,10 +63,10 @@ class Guard:
         try:
             await self._answer(scope, receive, send, is_welcome=is_welcome)
             # A stream is not answered yet: it runs now that all this is gone.
-            stream: EventStream | None = scope.pop(STREAM, None)
+            stream: Stream | None = scope.pop(STREAM, None)
             if stream is not None:
                 scope[STATUS] = stream.status_code
-                await stream.run(send, _with_ours(stream.raw_headers, scope))
+                await stream.run(scope, receive, send, _with_ours(stream.raw_headers, scope))
         finally:
             if is_welcome:
                 self._connections.leave(address)

@@ -9,7 +9,7 @@ from app.events.types import DEFAULT_PROJECT, StreamId
 from app.gateway.callers import ToSeeControl
 from app.gateway.inputs import ProjectInQuery
 from app.gateway.streaming.pages import RESPONSES, stream_or_page
-from app.gateway.streaming.parameters import AskedPage
+from app.gateway.streaming.parameters import AskedManner, AskedPage
 from app.gateway.wiring import Gateway, Wired
 from app.principals import control
 from app.principals.model import Principal, check_readable
@@ -24,11 +24,12 @@ async def read_control(
     gateway: Wired,
     principal: ToSeeControl,
     asked: AskedPage,
+    manner: AskedManner,
     project: ProjectInQuery = None,
 ) -> Response:
     """Who did what to which session or key, and what was denied; it is read as a session's stream is."""
     stream_id = await _stream_id(gateway, principal, project)
-    return await stream_or_page(request, gateway, principal, stream_id, asked)
+    return await stream_or_page(request, gateway, principal, stream_id, asked, manner)
 
 
 @router.get(

@@ -124,7 +124,7 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
     if status in _COUNTED:
         request.app.state.gateway.denials.count(request, status)
     if isinstance(error, errors.Unavailable) and EVENT_STREAM in request.headers.get("accept", ""):
-        return come_back(str(error))
+        return come_back(request.app.state.gateway.streams, str(error))
     headers, more = dict[str, str](), dict[str, object]()
     match error:
         case errors.MissingScope():

@@ -15,6 +15,7 @@ from app.gateway.main import create_app, guarded
 from app.gateway.responses import Streams
 from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.uvicorn_response import UvicornStreams
+from app.gateway.wiring import Gateway
 
 Http = Literal["httptools", "h11"]
 """uvicorn's two implementations of HTTP; h11 has bounds of its own for heads."""
@@ -37,8 +38,10 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Ends streams cleanly, between two frames."""
-        self.app.state.gateway.follower.hang_up()
+        """Sends all readers away, between two frames."""
+        gateway: Gateway = self.app.state.gateway
+        gateway.follower.hang_up()
+        gateway.streams.hang_up()
         await super().shutdown(sockets)
 
 

@@ -35,7 +35,7 @@ TALK = "📡 half way\r\n\r\ndata: {}\n\nid: 999\n\n \u2028 \u0085 ✓"
 """What a client that takes text for lines, or bytes for characters, does not survive."""
 OVERLOAD_SECONDS = 3.2
 """More than what the clients wait before anything was said."""
-OVERLOAD = Say(200, b": too many readers\nretry: 3200\n\n")
+OVERLOAD = Say(200, b'event: away\nretry: 3200\ndata: {"reason":"too many readers","cursor":null}\n\n')
 LARGE = "✓" * 50_000
 """Comes in many parts, cut within characters."""
 REPORTS = 20

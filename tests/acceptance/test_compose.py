@@ -290,7 +290,7 @@ def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> No
         events = f"http://{address}/events?token=a-secret"
         reader = httpx.get(events, headers=STREAM)
         assert reader.status_code == 200 and reader.headers["content-type"] == "text/event-stream"
-        assert reader.text.endswith("\nretry: 3000\n\n")
+        assert reader.text.startswith("event: away\nretry: 3000\ndata: {") and reader.text.endswith("}\n\n")
         other = httpx.post(events, json={})
         assert other.status_code == 503 and other.headers["content-type"] == "application/problem+json"
         assert other.headers["retry-after"] and other.json()["status"] == 503

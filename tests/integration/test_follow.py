@@ -15,11 +15,11 @@ from app.embedded.valkey import EmbeddedValkey
 from app.events import encoding
 from app.events.append import append as append_items
 from app.events.append import reopen
-from app.events.cursors import Cursor, FeedPlace
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.epochs import bump_epoch
 from app.events.follow import live, shared_reads, subscriptions
 from app.events.follow.follower import Follower
-from app.events.follow.updates import End, Frames, Renewed, Reset
+from app.events.follow.updates import LAPSED, STOPPING, Away, End, Frames, Renewed, Reset
 from app.events.group_commit import GroupCommit
 from app.events.push import Frame, Push, channel_of, connect, encode_message
 from app.events.read import Filter
@@ -431,8 +431,9 @@ async def test_hanging_up_ends_readers_without_end(database_url: str, redis_url:
         waiting = asyncio.create_task(reader.next())
         await asyncio.sleep(0)
         follower.hang_up()
+        assert await waiting == Away(STOPPING, Cursor(1, 1))
         with pytest.raises(StopAsyncIteration):
-            await waiting
+            await reader.next()
 
 
 @asynccontextmanager
@@ -518,8 +519,8 @@ async def test_a_reader_whose_key_ended_while_it_waited_gets_nothing_more(databa
         stream_id = await new_stream(engine)
         await append(engine, stream_id, range(5))
         state = await state_of(engine, stream_id)
-        assert [update async for update in follower.follow(state, 0, reader=OnlyOnce())] == []
+        assert [update async for update in follower.follow(state, 0, reader=OnlyOnce())] == [Away(LAPSED, Cursor(1, 0))]
         feed = follower.feed.follow(FeedPlace(), epoch=state.epoch, reader=OnlyOnce())
-        assert [update async for update in feed] == []
+        assert [update async for update in feed] == [Away(LAPSED, FeedCursor(1, FeedPlace()))]
         async with aclosing(follower.follow(state, 0)) as updates:
             assert isinstance(await anext(updates), Frames)

@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import transaction
 from app.embedded.valkey import EmbeddedValkey
 from app.events import feed
-from app.events.cursors import FeedCursor, FeedPlace
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.encoding import Recorded
 from app.events.feed import FeedFilter, feed_head, read_feed
 from app.events.follow import feed_tail, follower
 from app.events.follow.follower import Follower
-from app.events.follow.updates import Beat, FeedReset, Frames
+from app.events.follow.updates import LAPSED, STOPPING, Away, Beat, FeedReset, Frames
 from app.events.push import EVERY_STREAM, Push, connect
 from app.events.read import Filter
 from app.events.seals import SealKeys
@@ -286,8 +286,9 @@ async def test_a_reader_that_may_not_go_on_is_let_go(engine: AsyncEngine, redis_
         await asyncio.sleep(0)
         key.is_good = False
         following.look_again()
-        ends = await asyncio.gather(*waiting, return_exceptions=True)
-        assert all(isinstance(end, StopAsyncIteration) for end in ends)
+        assert await asyncio.gather(*waiting) == [Away(LAPSED, FeedCursor(1, of_all.place)), Away(LAPSED, Cursor(1, 1))]
+        for updates in (of_all.updates, of_one.updates):
+            assert [update async for update in updates] == []
         assert key.said == ["came", "came", "left", "left"] and following.readers == 0
 
 
@@ -297,5 +298,8 @@ async def test_a_reader_that_waits_gets_heartbeats_and_is_hung_up(engine: AsyncE
         while not isinstance(update := await anext(reader.updates), Beat):
             assert update == Frames(FeedCursor(1, FeedPlace(1)), b"")
         following.hang_up()
+        assert await anext(reader.updates) in [
+            Away(STOPPING, cursor) for cursor in (FeedCursor(1, FeedPlace()), FeedCursor(1, FeedPlace(1)))
+        ]
         with pytest.raises(StopAsyncIteration):
             await anext(reader.updates)

@@ -34,6 +34,7 @@ from app.principals.model import Principal, Scope
 from tests.following import NO_SERVER, append, close, engine_of, new_stream
 from tests.roles import bump_epoch, tampering
 from tests.serving import Served, serving
+from tests.wire import until_cut
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -63,7 +64,7 @@ async def page(served: Served, **query: Any) -> dict[str, Any]:
 async def next_of(events: AsyncIterator[ServerSentEvent], kind: str) -> ServerSentEvent:
     """The next frame, which is of this kind."""
     frame = await anext(events)
-    while frame.event == "message" and not frame.data:  # a heartbeat, or an id alone
+    while frame.event == "cursor":
         frame = await anext(events)
     assert frame.event == kind, frame
     return frame
@@ -75,7 +76,7 @@ async def take(events: AsyncIterator[ServerSentEvent], count: int) -> list[Serve
     while len(found) < count:
         frame = await anext(events)
         assert frame.event != "reset", frame.data
-        if frame.data and frame.event != "stream":
+        if frame.event not in {"stream", "cursor"}:
             found.append(frame)
     return found
 
@@ -315,7 +316,8 @@ async def test_keys_open_the_feed_of_their_project(served: Served) -> None:
             assert numbers(await take(events, 1)) == [1]
             revoked = await served.client.post(f"/keys/{keys['read'][1]}/revoke", json={})
             assert revoked.status_code == 200
-            assert [event async for event in events if event.data] == []
+            *moves, away = [event.event for event in await until_cut(events)]
+            assert away == "away" and set(moves) <= {"cursor"}
         refused = await client.get("/events", headers={"Authorization": f"Bearer {keys['submit'][0]}"})
         assert refused.status_code == 403 and refused.json()["type"].endswith(":missing-scope")
 
@@ -394,10 +396,10 @@ async def test_heads_heartbeats_and_too_many_readers(database_url: str, redis_ur
             async for line in answer.aiter_lines():
                 if line == ": heartbeat":
                     break
-            sent_away = await served.client.get("/events", headers=SSE)
-            assert "\nretry: " in sent_away.text and "event:" not in sent_away.text
-            of_session = f"/events?session_id={await new_stream(served.gateway.engine)}"
-            assert "event:" not in (await served.client.get(of_session)).text
+            async with feed(served, after="1-4711-42") as events:
+                (away,) = await until_cut(events)
+            assert away.event == "away" and (away.retry or 0) >= 5_000
+            assert away.json() == {"reason": "too many readers", "cursor": "1-4711-42"}
         while served.gateway.follower.readers:
             await asyncio.sleep(0.01)
 

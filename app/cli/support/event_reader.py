@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
+EVENT = '{"offset":'
+"""So the data of every event begins, of whatever kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,7 @@ class EventReader:
         return self.to_end()
 
     def _events_of(self, source: "EventSource") -> Iterator[Event]:
-        """One connection's, as long as they follow the cursor without a gap. Raises Unavailable at one."""
+        """One connection's. Raises Unavailable where they do not follow the cursor without a gap, and at `away`."""
         for frame in source.iter_sse():
             if frame.retry is not None:
                 self._first_delay = frame.retry / 1000
@@ -88,8 +90,12 @@ class EventReader:
                     self._on_reset(Cursor.parse(frame.id), orjson.loads(frame.data))
                 case "end":
                     self._is_done = True
-                case _ if not frame.data:
-                    pass  # only a cursor or a delay
+                case "away":
+                    raise Unavailable(str(orjson.loads(frame.data)["reason"]))
+                case "cursor":
+                    self.cursor = Cursor.parse(frame.id)
+                case _ if not frame.data.startswith(EVENT):
+                    pass  # a heartbeat, or a control frame of a later version
                 case _ if (cursor := Cursor.parse(frame.id)).offset <= self.cursor.offset:
                     pass  # a repetition
                 case _ if cursor.offset > self.cursor.offset + 1:

@@ -9,7 +9,6 @@ from contextlib import suppress
 
 from app.cancelling import asked_to_end
 from app.config import Settings
-from app.database import DATABASE_AWAY
 from app.events.cursors import FeedPlace
 from app.events.feed import FeedFilter, FeedHead, News, feed_head, read_feed, read_news
 from app.events.follow.feed_ring import FeedPage, FeedRing
@@ -51,7 +50,7 @@ class FeedTail:
         self._bell.set()
 
     def notify(self) -> None:
-        """Wakes all readers that wait."""
+        """Wakes all readers that wait for news."""
         self.changes += 1
         self._recent.clear()
         self._changed.set()
@@ -65,7 +64,7 @@ class FeedTail:
     def close(self) -> None:
         """Sends the readers away; if they come back they get a new tail."""
         self.is_closed = True
-        self.notify()
+        self.wake()
 
     async def keep_up(self) -> None:
         """Looks at each bell, and now and then without one. Until cancelled."""
@@ -116,14 +115,18 @@ class FeedTail:
         self.ring.offer(news.frames, reached=reached)
         self.notify()
 
-    async def next_page(self, after: FeedPlace, only: FeedFilter, ahead: "asyncio.Task[FeedPage] | None") -> FeedPage:
-        """What a reader gets next: from the ring if it covers the place, else from Postgres."""
+    async def next_page(
+        self, after: FeedPlace, only: FeedFilter, ahead: "asyncio.Task[FeedPage] | None"
+    ) -> FeedPage | None:
+        """What a reader gets next, from the ring or from Postgres; None: it was woken while it waited."""
         if self.ring.covers(after):
             return self._from_ring((after, only))
-        if ahead is not None:
-            with suppress(*DATABASE_AWAY):
-                return await asyncio.shield(ahead)
-        return await self._shared.read((after, only))
+        return await self._shared.read((after, only), ahead)
+
+    def wake(self) -> None:
+        """Wakes all readers, those included that wait for the database."""
+        self._shared.wake()
+        self.notify()
 
     def read_ahead(self, after: FeedPlace, only: FeedFilter) -> "asyncio.Task[FeedPage] | None":
         """Begins to read the page after this place, unless the ring covers it or others need the means more."""

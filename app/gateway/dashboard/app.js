@@ -196,6 +196,9 @@ function showSession(id) {
     clearSession();
     problem(`The stream began anew: ${JSON.parse(message.data).reason}`);
   });
+  source.addEventListener("away", (message) => {
+    connection("lost", `${JSON.parse(message.data).reason}, coming back …`);
+  });
   source.addEventListener("end", (message) => {
     const state = JSON.parse(message.data);
     setStatus(state.status);

@@ -15,39 +15,42 @@ from app.events.types import AnyStreamId
 from app.gateway.access import KeyHolder
 from app.gateway.responses import come_back
 from app.gateway.streaming.frames import opening_frames
+from app.gateway.streaming.manner import Manner
 from app.gateway.streaming.start import Opening, Start, place
 from app.gateway.wiring import Gateway
 from app.principals.model import Principal, check_readable
 
 logger = structlog.get_logger(__name__)
 
-OVERLOAD_RETRY_MS = (5_000, 15_000)
 _RESETS = metrics.resets.labels("cursor")
 MEDIA_TYPE = "text/event-stream"
 
 
-async def event_stream(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> Response:
+async def event_stream(
+    gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start, manner: Manner
+) -> Response:
     """Raises NotFound, and TooMany where the project may open no further stream.
 
-    To EventSource every status but 200 is final: 204 says that nothing will ever come, and a gateway that
-    cannot serve now says 200, when to come back, and closes.
+    To EventSource every status but 200 is final: 204 says that nothing will ever come, unless the client wants to
+    read that; and a gateway that cannot serve now says 200, when to come back, and closes.
     """
     if gateway.follower.readers >= gateway.settings.max_readers:
-        return come_back("too many readers")
+        return come_back(gateway.streams, "too many readers", start.after)
     try:
         opening, is_over = await _open(gateway, principal, stream_id, start)
-        if is_over:
+        if is_over and manner.says_204:
             return Response(status_code=204)
     except DATABASE_AWAY:
-        return come_back("the database does not answer")
+        return come_back(gateway.streams, "the database does not answer", start.after)
     # Here, since nothing is waited for from here on until the stream counts: of those that come at once, no more
     # get in than may.
     gateway.access.limits.check_stream(principal)
     if opening.reset is not None:
         _RESETS.inc()
     reader = KeyHolder(gateway.access, principal)
-    updates = partial(gateway.follower.follow, opening.state, opening.after, opening.only, reader=reader)
-    return gateway.streams.response(opening_frames(opening), updates, reader)
+    following = partial(gateway.follower.follow, stays=True) if manner.stays else gateway.follower.follow
+    updates = partial(following, opening.state, opening.after, opening.only, reader=reader)
+    return gateway.streams.response(opening_frames(opening), updates, reader, manner.encode)
 
 
 async def _open(gateway: Gateway, principal: Principal, stream_id: AnyStreamId, start: Start) -> tuple[Opening, bool]:

@@ -16,6 +16,7 @@ from app.gateway.access import KeyHolder
 from app.gateway.responses import come_back
 from app.gateway.streaming.feed_start import FeedOpening, FeedStart, place, visible, why_not
 from app.gateway.streaming.frames import feed_reset_frame, feed_stream_frame
+from app.gateway.streaming.manner import Manner
 from app.gateway.wiring import Gateway
 from app.principals.model import Principal
 
@@ -28,15 +29,15 @@ AT_ONCE = 100
 _DATA = b"\ndata: "
 
 
-async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) -> Response:
+async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart, manner: Manner) -> Response:
     """Raises NotFound, MissingScope and TooMany. It never says 204: something may always come."""
     only = visible(principal, start.only)
     if gateway.follower.readers >= gateway.settings.max_readers:
-        return come_back("too many readers")
+        return come_back(gateway.streams, "too many readers", start.after)
     try:
         opening = await _open(gateway.follower.feed.reading, start, only)
     except DATABASE_AWAY:
-        return come_back("the database does not answer")
+        return come_back(gateway.streams, "the database does not answer", start.after)
     gateway.access.limits.check_stream(principal)  # here, as in endpoint.py
     head, after = opening.head, opening.after
     first = feed_stream_frame(head.place, head.epoch, opening.cursor)
@@ -45,7 +46,7 @@ async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) 
         _RESETS.inc()
     reader = KeyHolder(gateway.access, principal)
     updates = partial(gateway.follower.feed.follow, after, only, epoch=head.epoch, reader=reader)
-    return gateway.streams.response(first, updates, reader)
+    return gateway.streams.response(first, updates, reader, manner.encode)
 
 
 async def feed_page(gateway: Gateway, principal: Principal, start: FeedStart, limit: int) -> Response:

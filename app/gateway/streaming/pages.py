@@ -14,6 +14,7 @@ from app.events.read import StreamState, read_back, read_page, stream_state
 from app.events.types import AnyStreamId
 from app.gateway.query import refuse_parameters, wants_stream
 from app.gateway.streaming.endpoint import event_stream, resolve
+from app.gateway.streaming.manner import Manner
 from app.gateway.streaming.parameters import PageAsked
 from app.gateway.wiring import Gateway
 from app.principals.model import Principal, check_readable
@@ -23,7 +24,10 @@ _FRAME = {
     "type": "object",
     "properties": {
         "id": {"type": "string", "description": "The cursor: an offset, or a place in the feed."},
-        "event": {"type": "string", "description": "`stream`, `reset`, `end`, or an event's t without `_event`."},
+        "event": {
+            "type": "string",
+            "description": "`stream`, `cursor`, `heartbeat`, `reset`, `away`, `end`, or an event's t without `_event`.",
+        },
         "data": {"type": "string", "contentMediaType": "application/json"},
         "retry": {"type": "integer", "description": "Milliseconds before coming back."},
     },
@@ -46,6 +50,8 @@ ONE: dict[int | str, dict[str, Any]] = {
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Event"}}},
     }
 }
+OF_STREAMS = ("on_end", "follow", "heartbeat")
+ONLY_STREAMS = "is for streams, which `Accept: text/event-stream` asks for"
 OF_PAGES = "is for pages; a stream gives all that there is and comes"
 FEED_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -57,12 +63,13 @@ FEED_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 
 async def stream_or_page(
-    request: Request, gateway: Gateway, principal: Principal, stream_id: AnyStreamId, asked: PageAsked
+    request: Request, gateway: Gateway, principal: Principal, stream_id: AnyStreamId, asked: PageAsked, manner: Manner
 ) -> Response:
     """Raises NotFound, TooMany, BadQuery and CursorOutOfRange."""
     if wants_stream(request):
         refuse_parameters(request, "before", "limit", because=OF_PAGES)
-        return await event_stream(gateway, principal, stream_id, asked.start)
+        return await event_stream(gateway, principal, stream_id, asked.start, manner)
+    refuse_parameters(request, *OF_STREAMS, because=ONLY_STREAMS)
     async with gateway.snapshot() as db:
         if asked.before is not None:
             return await _page_before(db, principal, stream_id, asked.before, asked)

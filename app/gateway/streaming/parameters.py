@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Header, Path, Query
 from pydantic import Field
@@ -25,6 +25,7 @@ from app.gateway.streaming.filters import (
     only_of,
     pattern_of,
 )
+from app.gateway.streaming.manner import Manner, manner_of
 from app.gateway.streaming.start import LATEST, Start, start_of
 
 # For the document only: what does not fit is answered with 400 and more than "does not match the pattern".
@@ -159,6 +160,25 @@ async def _page_asked(
     if any(parameter is not None for parameter in (asked.after, asked.tail, asked.since)):
         raise BadCursor("give one of after, before, tail and since")
     return PageAsked(start, cursor, limit)
+
+
+async def _manner(
+    on_end: Annotated[
+        Literal["200", "204"],
+        Query(description="`200`: what is over is told by `stream` and `end`."),
+    ] = "204",
+    follow: Annotated[
+        Literal["reopened"] | None,
+        Query(description="The stream stays open after `end`, and goes on when a retry reopens it."),
+    ] = None,
+    heartbeat: Annotated[
+        Literal["comment", "event"], Query(description="`event`: a heartbeat is a frame with the `head`.")
+    ] = "comment",
+) -> Manner:
+    return manner_of(on_end=on_end, follow=follow, heartbeat=heartbeat)
+
+
+AskedManner = Annotated[Manner, Depends(_manner)]
 
 
 async def _start_of_feed(
