@@ -10,7 +10,7 @@ import pytest
 from httpx_sse import EventSource
 
 from app.embedded.postgres import EmbeddedPostgres
-from app.events.cursors import FeedPlace
+from app.events.cursors import Cursor, FeedPlace
 from app.events.epochs import bump_epoch
 from app.events.feed import FeedFilter
 from app.events.follow.follower import Follower
