@@ -28,12 +28,12 @@ def look(item):
                 return "too large"
     return item.upper()
 
-print(json.dumps(list(each(json.loads(sys.argv[2]), look, seconds=0.2))))
+print(json.dumps(list(each(json.loads(sys.argv[2]), look, seconds=0.2, altogether=float(sys.argv[3])))))
 """
 
 
-async def looked_at(items: list[str]) -> list[list[str]]:
-    command = [sys.executable, "-I", "-S", "-c", CODE, str(ROOT), json.dumps(items)]
+async def looked_at(items: list[str], *, altogether: float = 60.0) -> list[list[str]]:
+    command = [sys.executable, "-I", "-S", "-c", CODE, str(ROOT), json.dumps(items), str(altogether)]
     done = await run_guarded(command, cwd=ROOT, env={"PATH": os.environ["PATH"]}, rlimits={"RLIMIT_CORE": 0})
     assert done.returncode == 0, done.stderr
     found: list[list[str]] = json.loads(done.stdout)
@@ -58,3 +58,8 @@ async def test_after_many_deaths_it_ends() -> None:
     assert len(found) == 30
     assert [said for _, said in found[21:]] == ["not read after 21 others that could not be"] * 9
     assert await looked_at([]) == []
+
+
+async def test_after_its_time_it_looks_at_nothing_more() -> None:
+    found = await looked_at(["a", "b", "c"], altogether=0.0)
+    assert found == [[item, "not read: there was no time left"] for item in "abc"]

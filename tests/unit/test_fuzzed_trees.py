@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from workers.workspace.checkout import Checkout
 from workers.workspace.project import Limits
 from workers.workspace.repository import Workspaces
 
-TREES, MANY_TREES = 60, 2_000
+TREES, MANY_TREES = 50, 2_000
 AT_A_TIME = 4
 HELD_UP_SECONDS = 2.0
+TESTS_TIME_LIMIT = timedelta(seconds=20)
 ROOMY = Limits(max_files=2_000, max_bytes=64 * 2**20)
 
 
@@ -107,7 +109,9 @@ async def _work_on(home: Path, project: Project, *, with_tools: bool) -> str:
         assert "holds more than" in str(error)
         return str(error)
     worktree = await workspace.checkout(workspace.initial, step=1, attempt=1)
-    settings = Settings(home=home, supervisor="rules", research="rules", architect="rules")
+    settings = Settings(
+        home=home, supervisor="rules", research="rules", architect="rules", test_time_limit=TESTS_TIME_LIMIT
+    )
     with step_of("research", worktree, Strict(), settings) as log:
         known: dict[str, Any] = dict(await research({}))
         assert known["survey"]["python_files"] or log.reports

@@ -121,7 +121,7 @@ async def test_what_a_project_declares_is_cut_to_what_the_log_takes(project: Pat
 
 
 async def test_python_that_is_too_deep_and_names_that_deceive(project: Path) -> None:
-    """Beside a link that leads out: then ruff is given the names."""
+    """Where ruff dies it is given names, and one that goes over two lines cannot be given."""
     deep = {"deep.py": "x = " + "-" * 100_000 + "1\n", "torn.py": "def f(:\nx = " + "not " * 100_000 + "1\n"}
     odd = {"null.py": "x = 1\0\n", "utf7.py": "# coding: utf-7\n+2AA-\n", "brackets.py": "x = " + "(" * 100_000}
     names = dict.fromkeys(("new\nline.py", "-rf.py", "--fix", "\u202egnp.py"), "import os\n")
@@ -131,7 +131,7 @@ async def test_python_that_is_too_deep_and_names_that_deceive(project: Path) -> 
     remarks = await remarks_on(project)
     assert "5 Python file(s) do not parse and are left alone: brackets.py (line 1: too many nested par" in remarks
     assert "1 link(s) lead out of the project and are not followed" in remarks
-    assert "2 file(s) were left out, since ruff cannot work on them: deep.py; torn.py" in remarks
+    assert "3 file(s) were left out, since ruff cannot work on them: deep.py; new\\nline.py; torn.py" in remarks
 
 
 async def test_directories_in_a_row_and_long_paths(project: Path) -> None:

@@ -6,6 +6,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from uuid import uuid4
 
@@ -29,7 +30,7 @@ def git(directory: Path, *arguments: str) -> str:
     return subprocess.run(command, cwd=directory, check=True, capture_output=True, text=True).stdout
 
 
-def write(directory: Path, files: dict[str, str | bytes]) -> Path:
+def write(directory: Path, files: Mapping[str, str | bytes]) -> Path:
     for name, content in files.items():
         file = directory / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -376,18 +377,19 @@ async def test_a_new_attempt_gets_a_fresh_directory(workspaces: Workspaces, proj
 
 
 async def test_originals_and_restoring(workspaces: Workspaces, project: Path) -> None:
-    write(project, {"a.py": "a = 1\n", "ü b.py": b"b = 1\r\n"})
+    found = {"- dash.py": b"\n" * 9, "a.py": b"a = 1\n", "in\ntwo lines.py": b"i = 1\n", "ü b.py": b"b = 1\r\n"}
+    write(project, found)
     (project / "a.py").chmod(0o755)
     _, worktree = await opened(workspaces, project)
-    write(worktree, {"a.py": "", "ü b.py": "", "new.py": "n = 1\n"})
+    write(worktree, dict.fromkeys(found, "") | {"new.py": "n = 1\n"})
     (worktree / "a.py").chmod(0o644)
     checkout = Checkout.at(worktree)
     files = checkout.changed()
-    assert files == ["a.py", "new.py", "ü b.py"]
-    assert checkout.originals(files) == {"a.py": b"a = 1\n", "new.py": None, "ü b.py": b"b = 1\r\n"}
+    assert files == sorted([*found, "new.py"])
+    assert checkout.originals(files) == found | {"new.py": None}
     checkout.restore(files)
     assert checkout.changed() == []
-    assert tree(worktree) == {"a.py": b"a = 1\n", "ü b.py": b"b = 1\r\n"}
+    assert tree(worktree) == found
     assert os.access(worktree / "a.py", os.X_OK)
 
 

@@ -3,26 +3,36 @@
 import json
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
 
 MAX_DEATHS = 20
+ALTOGETHER_SECONDS = 480.0
+"""Less than what the worker waits for the whole answer."""
 
 
 class Died(str):
     """What an item died of, in the place of its result."""
 
 
-def each(items: Sequence[Item], look: Callable[[Item], Any], *, seconds: float) -> Iterator[tuple[Item, Any]]:
+def each(
+    items: Sequence[Item], look: Callable[[Item], Any], *, seconds: float, altogether: float = ALTOGETHER_SECONDS
+) -> Iterator[tuple[Item, Any]]:
     """What `look`, which answers what JSON can hold, says to each, or how it died of it.
 
     It runs in a fork, which ends when one item takes more CPU time than `seconds`: nothing else ends what C code
-    does. A further fork then goes on with the next item.
+    does. A further fork then goes on with the next item. After `altogether` by the clock, the rest is not looked at.
     """
+    until = time.monotonic() + altogether
     done = deaths = 0
     while done < len(items):
+        if time.monotonic() > until:
+            yield items[done], Died("not read: there was no time left")
+            done += 1
+            continue
         if deaths > MAX_DEATHS:
             yield items[done], Died(f"not read after {deaths} others that could not be")
             done += 1
@@ -33,8 +43,11 @@ def each(items: Sequence[Item], look: Callable[[Item], Any], *, seconds: float) 
                 if line.endswith(b"\n"):
                     yield items[done], json.loads(line)
                     done += 1
+                if time.monotonic() > until:
+                    os.kill(child, signal.SIGKILL)
+                    break
         _, status = os.waitpid(child, 0)
-        if done < len(items):
+        if done < len(items) and time.monotonic() <= until:
             yield items[done], Died(_what_of(status, seconds))
             done += 1
             deaths += 1

@@ -1,7 +1,6 @@
 """Copies of a project for tools that change files: what they changed is brought back, and nothing else."""
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +26,6 @@ class ProjectCopy:
 
     def relative(self, file: str) -> str:
         return Path(file).relative_to(self.worktree).as_posix()
-
-    def holds(self, file: str) -> bool:
-        """Says whether there is such a file: a name with a newline in it comes as two, of which none is its own."""
-        return Path(file).is_relative_to(self.worktree) and os.path.lexists(file)
-
-    def leave_out(self, files: Sequence[str]) -> None:
-        """Takes these out of the copy; the original keeps them."""
-        for file in files:
-            (self.worktree / file).unlink()
 
     def bring_back(self) -> None:
         """Writes the files that differ into the original, where they are regular files, too."""

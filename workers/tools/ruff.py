@@ -18,16 +18,16 @@ from app.config import MIB, Settings
 from app.errors import ToolFailed
 from workers.children.guarded import Completed
 from workers.children.project_room import ProjectRoom, project_room
-from workers.reading.files import shown_name
+from workers.reading.files import Walk, shown_name
 from workers.tools.copies import ProjectCopy
 from workers.tools.sifting import sift
 
 TIME_LIMIT = timedelta(minutes=10)
 TRIAL_TIME_LIMIT = timedelta(seconds=20)
 MAX_TRIALS = 24
+ONLY_LOOK = ("--no-fix", "--no-fix-only")  # a project's `fix-only = true` wins over the former alone
 MAX_SAID_CHARACTERS = 500
 """Of an error, which may quote the project at length."""
-ONLY_LOOK = ("--no-fix", "--no-fix-only")  # a project's `fix-only = true` wins over the former alone
 MAX_OUTPUT_BYTES = 256 * MIB
 EXIT_CODES = (0, 1)  # 1: it found something; others: it could not do its work
 REFUSED = 2  # the configuration, say; with others it died
@@ -95,41 +95,51 @@ class Ruff:
 
     async def format(self, files: Sequence[str], options: Sequence[str] = ()) -> None:
         """Formats these files; one that does not parse, is excluded or is named over two lines stays as it is."""
-        named = [file for file in files if "\n" not in file and file not in self.left_out]
-        if named:
-            await self._run("format", "--quiet", *options, files=named)
+        if any("\n" not in file for file in files):
+            await self._run("format", "--quiet", *options, *await self._selected(files))
             await asyncio.to_thread(self.copy.bring_back)
 
     async def _run_on_all(self, *command: str) -> Completed:
-        """On all files but those that it dies of, or does not come to an end with: very deep Python is enough."""
+        """Takes files out of the copy of which ruff dies, or does not come to an end: very deep Python is enough."""
         done = await self._run(*command)
         if not _died(done):
             return done
         shown = await self._run("check", "--show-files")
-        files = [file for file in map(os.fsdecode, shown.stdout.splitlines()) if self.copy.holds(file)]
+        files = await asyncio.to_thread(self._listed, shown.stdout.splitlines())
         kept = set(await sift(files, self._is_survived, trials=MAX_TRIALS))
-        left_out = [self.copy.relative(file) for file in files if file not in kept]
-        await asyncio.to_thread(self.copy.leave_out, left_out)
-        self.left_out.update(left_out)
+        for file in files:
+            if file not in kept:
+                self._leave_out(file)
         return await self._run(*command)
 
     async def _is_survived(self, files: Sequence[str]) -> bool:
-        return not _died(await self._run("check", *ONLY_LOOK, "--quiet", files=files, time_limit=TRIAL_TIME_LIMIT))
+        selected = await self._selected(files)
+        return not _died(await self._run("check", *ONLY_LOOK, "--quiet", *selected, time_limit=TRIAL_TIME_LIMIT))
 
-    async def _run(
-        self, command: str, *arguments: str, files: Sequence[str] = (), time_limit: timedelta = TIME_LIMIT
-    ) -> Completed:
-        """On all files, or on these; no name of theirs has a newline."""
+    def _listed(self, lines: Sequence[bytes]) -> list[str]:
+        """A file whose name goes over two lines cannot be named to ruff, and is taken out."""
+        for found in Walk(str(self.copy.worktree)):
+            if "\n" in found.name and found.is_regular:
+                self._leave_out(found.path)
+        files = (Path(os.fsdecode(line)) for line in lines)
+        inside = [file for file in files if file.is_relative_to(self.copy.worktree) and os.path.lexists(file)]
+        return [self.copy.relative(str(file)) for file in inside]
+
+    def _leave_out(self, file: str) -> None:
+        (self.copy.worktree / file).unlink(missing_ok=True)
+        self.left_out.add(file)
+
+    async def _selected(self, files: Sequence[str]) -> list[str]:
+        """Options that name these files, in a file, since a command line holds only so many."""
+        listed = self.room.directory / "files"
+        named = [b"./%s\n" % os.fsencode(file) for file in files if "\n" not in file]
+        await asyncio.to_thread(listed.write_bytes, b"".join(named))
+        return ["--force-exclude", f"@{listed}"]
+
+    async def _run(self, command: str, *arguments: str, time_limit: timedelta = TIME_LIMIT) -> Completed:
         isolated = ["--isolated"] if self.isolated else []
-        selected = []
-        if files:
-            # in a file, for a command line holds only so many
-            listed = self.room.directory / "files"
-            lines = b"".join(b"%s\n" % os.fsencode(self.copy.worktree / file) for file in files)
-            await asyncio.to_thread(listed.write_bytes, lines)
-            selected = ["--force-exclude", f"@{listed}"]
         return await self.room.run(
-            [find_ruff_bin(), command, "--no-cache", *isolated, *arguments, *selected],
+            [find_ruff_bin(), command, "--no-cache", *isolated, *arguments],
             cwd=self.copy.worktree,
             timeout=time_limit,
             stdout_limit=MAX_OUTPUT_BYTES,
@@ -156,11 +166,12 @@ class Ruff:
         text = done.stderr.decode(errors="replace")
         for extended in _EXTENDED.findall(text):
             if not Path(extended).is_relative_to(self.copy.worktree):
-                return f"its configuration extends {shown_name(extended)}, which lies outside of the project"
+                named = shown_name(extended[:MAX_SAID_CHARACTERS])
+                return f"its configuration extends {named}, which lies outside of the project"
         causes = [line.strip().removeprefix("Cause: ") for line in text.splitlines() if "Cause: " in line]
         said = "; ".join(causes) or " ".join(text.split())
-        said = shown_name(said.replace(f"{self.copy.worktree}/", "")[:MAX_SAID_CHARACTERS])
-        return said or f"it ended with {done.returncode}"
+        said = said.replace(f"{self.copy.worktree}/", "")[:MAX_SAID_CHARACTERS]
+        return shown_name(said) or f"it ended with {done.returncode}"
 
 
 def findings_by_file(findings: Sequence[Finding]) -> Counter[str]:

@@ -1,5 +1,6 @@
 """A checkout: the directory in which one attempt of a step reads and changes the session's files."""
 
+import io
 import json
 import os
 import shutil
@@ -67,16 +68,16 @@ class Checkout:
 
     def originals(self, files: Sequence[str]) -> dict[str, bytes | None]:
         """The contents with which the session found these files; None for one that did not exist."""
-        names = "".join(f"{self.initial}:{self.prefix}{file}\n" for file in files)
-        output = self._git("cat-file", "--batch", stdin=os.fsencode(names))
-        contents: dict[str, bytes | None] = {}
-        for file in files:
-            header, _, rest = output.partition(b"\n")
-            kind, _, size = header.rpartition(b" ")
-            if kind.endswith(b" blob"):
-                contents[file], output = rest[: int(size)], rest[int(size) + 1 :]
-            else:
-                contents[file], output = None, rest
+        listed = self._git("ls-tree", "-r", "-z", "--full-tree", self.initial).split(b"\0")
+        entries = (entry.partition(b"\t")[::2] for entry in listed if entry)
+        objects = {name: facts.split()[2] for facts, name in entries if b" blob " in facts}
+        # By the objects' names: one of a file may go over several lines.
+        asked = {file: sha for file in files if (sha := objects.get(os.fsencode(self.prefix + file)))}
+        output = io.BytesIO(self._git("cat-file", "--batch", stdin=b"".join(sha + b"\n" for sha in asked.values())))
+        contents: dict[str, bytes | None] = dict.fromkeys(files)
+        for file in asked:
+            size = int(output.readline().split()[2])
+            contents[file] = output.read(size + 1)[:size]
         return contents
 
     def restore(self, files: Sequence[str]) -> None:

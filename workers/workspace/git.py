@@ -52,6 +52,9 @@ PASSED_ON = (
     ),
 )
 
+TIME_LIMIT = timedelta(minutes=15)
+"""Of what git does in a workspace, whatever files it finds there."""
+
 COMMITTER = {"GIT_COMMITTER_NAME": "stellwerk", "GIT_COMMITTER_EMAIL": "stellwerk@localhost"}
 
 
@@ -75,7 +78,14 @@ class Git:
         if index is not None:
             environment["GIT_INDEX_FILE"] = str(index)
         where = [f"--git-dir={self.gitdir}", *([f"--work-tree={worktree}"] if worktree else [])]
-        return execute([*where, *arguments], cwd=worktree or self.gitdir, env=environment, stdin=stdin, accept=accept)
+        return execute(
+            [*where, *arguments],
+            cwd=worktree or self.gitdir,
+            env=environment,
+            stdin=stdin,
+            accept=accept,
+            timeout=TIME_LIMIT,
+        )
 
     def text(self, *arguments: str | Path) -> str:
         return os.fsdecode(self.run(*arguments).stdout).strip()
@@ -124,7 +134,7 @@ def execute(
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise GitFailed(f"git {arguments[0]} took longer than {timeout}") from error
+        raise GitFailed(f"git {_verb(arguments)} took longer than {timeout}") from error
     except FileNotFoundError as error:
         raise GitFailed("git is not installed, or not on the PATH") from error
     if done.returncode not in accept:

@@ -105,14 +105,13 @@ class _Commit:
         """git was promised so many bytes more."""
         while missing:
             missing -= self.stream.write(bytes(min(missing, CHUNK)))
-        self.stream.write(b"\nD %s\n" % _quote(entry.path))
+        self.stream.write(b"\nD %s\n" % quoted(os.fsencode(entry.path)))
 
 
 def _header(entry: Entry) -> bytes:
-    return b"M %s inline %s\n" % (entry.mode.encode(), _quote(entry.path))
+    return b"M %s inline %s\n" % (entry.mode.encode(), quoted(os.fsencode(entry.path)))
 
 
-def _quote(path: str) -> bytes:
-    """Quotes a path in C style, as git does."""
-    raw = os.fsencode(path).replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")
-    return b'"%s"' % raw
+def quoted(path: bytes) -> bytes:
+    """A path in C style, as git quotes it."""
+    return b'"%s"' % path.replace(b"\\", b"\\\\").replace(b'"', b'\\"').replace(b"\n", b"\\n")

@@ -14,6 +14,8 @@ from uuid import UUID
 
 from app.errors import BadPath, GitFailed
 from app.sessions.credentials import Credentials, without_credentials
+from workers.reading.files import LeftOut
+from workers.workspace.cloned import take_out_what_does_not_fit
 from workers.workspace.git import ATTRIBUTES, Git, clean_environment, execute
 from workers.workspace.importer import REF
 from workers.workspace.project import Limits
@@ -35,7 +37,13 @@ class Origin:
 
 
 def clone(
-    git: Git, repo: str, *, protocols: tuple[str, ...], limits: Limits, credentials: Credentials | None = None
+    git: Git,
+    repo: str,
+    *,
+    protocols: tuple[str, ...],
+    limits: Limits,
+    left_out: LeftOut,
+    credentials: Credentials | None = None,
 ) -> None:
     """What opens it is never on git's command line or in its environment. Raises BadPath."""
     repo, inside = without_credentials(repo)  # as the version before recorded it
@@ -56,11 +64,7 @@ def clone(
     except GitFailed as error:
         raise BadPath(f"{repo} cannot be cloned: {error}") from error
     set_attributes(git)
-    sizes = [line.split()[3] for line in git.text("ls-tree", "-r", "-l", REF).splitlines()]
-    if len(sizes) > limits.max_files:
-        raise BadPath(f"{repo} holds more than {limits.max_files:,} files.")
-    if sum(int(size) for size in sizes if size != "-") > limits.max_bytes:
-        raise BadPath(f"{repo} holds more than {limits.max_bytes:,} bytes.")
+    take_out_what_does_not_fit(git, repo, limits, left_out)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from app.errors import BadPath, GitFailed, WorkspaceConflict, WorkspaceLost
 from app.events.encoding import printable
 from app.sessions.credentials import Credentials
 from workers.children.removal import remove_tree
-from workers.reading.files import LeftOut
+from workers.reading.files import LeftOut, shown_name
 from workers.reading.listing import CONFIGURATION
 from workers.workspace.checkout import Checkout, read_left_out, write_left_out
 from workers.workspace.git import Git
@@ -152,6 +152,7 @@ class Workspaces:
                     origin.repo,
                     protocols=self.clone_protocols,
                     limits=self.limits,
+                    left_out=left_out,
                     credentials=origin.credentials,
                 )
             else:
@@ -269,7 +270,7 @@ class Workspace:
         done = self.git.run("merge-tree", "--write-tree", "--name-only", "-z", merged, commit, accept=(0, 1))
         tree, *rest = os.fsdecode(done.stdout).split("\0")
         if done.returncode == 1:
-            files = ", ".join(sorted(set(rest[: rest.index("")])))
+            files = ", ".join(shown_name(file) for file in sorted(set(rest[: rest.index("")])))
             raise WorkspaceConflict(f"Parallel steps changed the same lines of {files}.")
         author, email, when, message = self.git.text(
             "show", "--no-patch", "--format=%an%x00%ae%x00%ad%x00%B", "--date=raw", commit
