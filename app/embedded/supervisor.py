@@ -15,7 +15,7 @@ from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple
 
-from app.config import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, PROVIDER_KEYS, Settings
+from app.config import PROVIDER_KEYS, Settings
 from app.database import create_engine, transaction
 from app.embedded.home import close_home, keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
@@ -25,6 +25,7 @@ from app.embedded.service import Part, Say, Service, Watch
 from app.embedded.strays import MARK, end_services, end_stack
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
+from app.privacy import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, variables
 from app.schema import migrate
 from app.sessions import worker_repository
 from app.sessions.model import RefusedWorkflow
@@ -169,11 +170,11 @@ class Stack:
 
     def _gateway_environment(self) -> dict[str, str]:
         """It calls no model."""
-        return self._environment(without=(*PROVIDER_KEYS, *NOT_FOR_GATEWAYS))
+        return self._environment(without=PROVIDER_KEYS | variables(NOT_FOR_GATEWAYS))
 
     def _worker_environment(self) -> dict[str, str]:
         """It asks nothing of the gateway, and what it starts has a token for its step."""
-        return self._environment(without=NOT_FOR_WORKERS)
+        return self._environment(without=variables(NOT_FOR_WORKERS))
 
     def _start_all(self) -> None:
         """Returns when the gateway is ready and a worker has registered, or when it was asked to stop meanwhile."""

@@ -6,12 +6,12 @@ from contextlib import suppress
 
 import uvicorn
 
-from app.config import NOT_FOR_GATEWAYS, settings
+from app.config import settings
 from app.errors import BadInput
 from app.gateway.main import create_app, guarded
 from app.gateway.server import Http, Server, streams_for
 from app.logging import configure_logging
-from app.privacy import be_private
+from app.privacy import NOT_FOR_GATEWAYS, be_private, without
 
 HTTP: Http = "httptools"
 SHUTDOWN_SECONDS = 8
@@ -19,8 +19,8 @@ NOT_STARTED = 3
 
 
 def main() -> int:
-    be_private(*NOT_FOR_GATEWAYS)
-    configuration = settings().of_gateway()
+    be_private(forget=NOT_FOR_GATEWAYS)
+    configuration = without(settings(), NOT_FOR_GATEWAYS)
     configure_logging(configuration)
     try:
         app = create_app(configuration, streams=streams_for(HTTP))
