@@ -20,9 +20,6 @@ PREFIX = "STELLWERK_"
 _KEYS = ("OPENAI_API_KEY", "PERPLEXITY_API_KEY", "ANTHROPIC_API_KEY")
 PROVIDER_KEYS = frozenset([*_KEYS, *(f"{PREFIX}{name}" for name in _KEYS)])
 """Variables that only workers need; other processes are started without them."""
-NOT_FOR_WORKERS = (f"{PREFIX}TOKEN", f"{PREFIX}MIGRATE_URL")
-NOT_FOR_GATEWAYS = (f"{PREFIX}MIGRATE_URL",)
-"""Variables that open more than the process needs; it is started without them, and forgets those that it finds."""
 
 
 def _set(value: object) -> object:
@@ -60,8 +57,7 @@ class Settings(DoorSettings):
     """Postgres is at this address, e.g. `postgresql://user:password@host:5432/name`; if unset, `stellwerk up` embeds
     one."""
     migrate_url: Annotated[str | None, BeforeValidator(_set)] = None
-    """`stellwerk migrate`, and commands that only an operator may run, use the database at this address, as a role that
-    owns the schema or may make roles; if unset, as that of `database_url`. Gateway and workers never see it."""
+    """`stellwerk migrate` and operators' commands come here, as an owner or superuser; if unset, to `database_url`."""
     redis_url: str | None = None
     """Redis or Valkey is at this address, e.g. `redis://host:6379/0`; if unset, `stellwerk up` embeds one."""
     broker_url: str | None = None
@@ -268,13 +264,6 @@ class Settings(DoorSettings):
         """Returns the environment variables that give a setting; the first one that is set counts."""
         alias = cls.model_fields[name].validation_alias
         return tuple(map(str, alias.choices)) if isinstance(alias, AliasChoices) else (f"{PREFIX}{name.upper()}",)
-
-    def of_worker(self) -> "Settings":
-        """What a worker needs of them, wherever they come from: a `.env` file is read by all processes."""
-        return self.model_copy(update={"token": None, "migrate_url": None})
-
-    def of_gateway(self) -> "Settings":
-        return self.model_copy(update={"migrate_url": None})
 
     def worker_environment(self) -> dict[str, str]:
         """This process' environment, for another process of the same worker."""

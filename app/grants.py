@@ -1,87 +1,103 @@
-"""Granting what `rights.py` declares, on all objects that there are; done again, it changes nothing."""
+"""Granting what `rights.py` declares, on all objects that there are; what is granted already is not written again."""
 
-from collections.abc import Iterator
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
 
 from psycopg import Connection
-from psycopg.sql import SQL, Composed, Identifier
+from psycopg.sql import SQL, Identifier
 
 from app.rights import FUNCTIONS, SEQUENCES, TABLES, Function, TableRights
 from app.roles import APP
 
-_COLUMNS = """
-SELECT c.relname, array_agg(a.attname::text) FROM pg_class c
+Database = Connection[Any]
+
+
+class Right(NamedTuple):
+    """What a role may do with an object, or with a column of it."""
+
+    verb: str
+    column: str = ""
+    grantee: str = APP
+
+
+_RELATIONS = """
+SELECT 'TABLE', c.relname, c.oid::regclass::text, array_agg(a.attname::text) FROM pg_class c
 JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') GROUP BY 1
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p', 'v', 'm') GROUP BY c.oid
+UNION ALL
+SELECT 'SEQUENCE', relname, oid::regclass::text, '{}'
+FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'S'
 """
-_SEQUENCES = "SELECT relname FROM pg_class WHERE relnamespace = current_schema()::regnamespace AND relkind = 'S'"
 _FUNCTIONS = """
-SELECT proname, oid::regprocedure::text, prosecdef AND coalesce(proconfig @> ARRAY[%s], false)
+SELECT proname, oid::regprocedure::text,
+       prosecdef AND coalesce('search_path=pg_catalog, ' || quote_ident(current_schema()) || ', pg_temp'
+                              = ANY (proconfig), false)
 FROM pg_proc WHERE pronamespace = current_schema()::regnamespace
 """
+_GRANTED = """
+SELECT of.object, a.privilege_type, of.name, CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END
+FROM (SELECT oid::regclass::text, '', relacl FROM pg_class WHERE relnamespace = current_schema()::regnamespace
+      UNION ALL
+      SELECT attrelid::regclass::text, attname, attacl FROM pg_attribute JOIN pg_class c ON c.oid = attrelid
+      WHERE relnamespace = current_schema()::regnamespace
+      UNION ALL
+      SELECT oid::regprocedure::text, '', coalesce(proacl, acldefault('f', proowner)) FROM pg_proc
+      WHERE pronamespace = current_schema()::regnamespace) AS of (object, name, acl), aclexplode(of.acl) AS a
+WHERE a.grantee = 0 OR pg_get_userbyid(a.grantee) = %s
+"""
 
 
-def grant(db: Connection[Any]) -> None:
+def grant(db: Database) -> None:
     """Grants, as the owner, what of the declared objects this version of the schema has. In one transaction with what
     made them: a function that was replaced has lost its attributes."""
-    schema = _only(db, "SELECT quote_ident(current_schema())")
-    for statement in [*_tables(db), *_sequences(db), *_functions(db, schema)]:
-        db.execute(statement)
+    granted = defaultdict[str, set[Right]](set)
+    for name, *right in db.execute(_GRANTED, (APP,)).fetchall():
+        granted[name].add(Right(*right))
+    for kind, declared, name, columns in db.execute(_RELATIONS).fetchall():
+        if declared in TABLES or declared in SEQUENCES:
+            wanted = set(_of_table(TABLES[declared], columns) if kind == "TABLE" else _of_sequence(declared))
+            _change(db, kind, name, granted[name], wanted)
+    for declared, name, is_door in db.execute(_FUNCTIONS).fetchall():
+        if (access := FUNCTIONS.get(declared)) is not None:
+            _change(db, "FUNCTION", name, granted[name], set() if access is Function.INNER else {Right("EXECUTE")})
+            if access is Function.DOOR and not is_door:
+                _open_door(db, name)
 
 
-def undeclared(db: Connection[Any]) -> list[str]:
+def undeclared(db: Database) -> list[str]:
     """Objects of the schema of which `rights.py` says nothing."""
-    tables = {name for name, _ in db.execute(_COLUMNS)} - TABLES.keys()
-    sequences = {name for (name,) in db.execute(_SEQUENCES)} - SEQUENCES.keys()
-    functions = {name for name, *_ in db.execute(_FUNCTIONS, ("",))} - FUNCTIONS.keys()
-    return sorted(tables | sequences | functions)
+    relations = {name for _, name, *_ in db.execute(_RELATIONS)} - TABLES.keys() - SEQUENCES.keys()
+    return sorted(relations | {name for name, *_ in db.execute(_FUNCTIONS)} - FUNCTIONS.keys())
 
 
-def _tables(db: Connection[Any]) -> Iterator[Composed]:
-    for name, columns in db.execute(_COLUMNS).fetchall():
-        if name in TABLES:
-            yield _all_revoked("TABLE", Identifier(name))
-            yield from _of_table(Identifier(name), TABLES[name], columns)
+def _of_table(rights: TableRights, columns: Iterable[str]) -> Iterator[Right]:
+    if rights.select:
+        yield Right("SELECT")
+    if rights.delete:
+        yield Right("DELETE")
+    for verb, declared in (("INSERT", rights.insert), ("UPDATE", rights.update)):
+        yield from (Right(verb, column) for column in declared if column in columns)
 
 
-def _of_table(table: Identifier, rights: TableRights, there_are: list[str]) -> Iterator[Composed]:
-    for is_given, right in ((rights.select, "SELECT"), (rights.delete, "DELETE")):
-        if is_given:
-            yield SQL(f"GRANT {right} ON {{}} TO {{}}").format(table, Identifier(APP))
-    for columns, right in ((rights.insert, "INSERT"), (rights.update, "UPDATE")):
-        given = [Identifier(column) for column in columns if column in there_are]
-        if given:
-            yield SQL(f"GRANT {right} ({{}}) ON {{}} TO {{}}").format(SQL(", ").join(given), table, Identifier(APP))
+def _of_sequence(name: str) -> Iterator[Right]:
+    if SEQUENCES[name]:
+        yield Right("USAGE")
 
 
-def _sequences(db: Connection[Any]) -> Iterator[Composed]:
-    for (name,) in db.execute(_SEQUENCES).fetchall():
-        if name in SEQUENCES:
-            yield _all_revoked("SEQUENCE", Identifier(name))
-            if SEQUENCES[name]:
-                yield SQL("GRANT USAGE ON SEQUENCE {} TO {}").format(Identifier(name), Identifier(APP))
+def _change(db: Database, kind: str, name: str, granted: set[Right], wanted: set[Right]) -> None:
+    if granted == wanted:
+        return
+    db.execute(SQL(f"REVOKE ALL ON {kind} {name} FROM PUBLIC, {{}}").format(Identifier(APP)))
+    for right in sorted(wanted):
+        column = SQL("({})").format(Identifier(right.column)) if right.column else SQL("")
+        statement = SQL(f"GRANT {right.verb} {{}} ON {kind} {name} TO {{}}")
+        db.execute(statement.format(column, Identifier(APP)))
 
 
-def _functions(db: Connection[Any], schema: str) -> Iterator[Composed]:
+def _open_door(db: Database, function: str) -> None:
     # Temporary tables, which any role can make, are looked for last; without their name they would come first.
-    path = f"pg_catalog, {schema}, pg_temp"
-    for name, signature, is_door in db.execute(_FUNCTIONS, (f"search_path={path}",)).fetchall():
-        kind = FUNCTIONS.get(name)
-        if kind is None:
-            continue
-        function = SQL(signature)
-        yield _all_revoked("FUNCTION", function)
-        if kind is not Function.INNER:
-            yield SQL("GRANT EXECUTE ON FUNCTION {} TO {}").format(function, Identifier(APP))
-        if kind is Function.DOOR and not is_door:
-            yield SQL("ALTER FUNCTION {} SECURITY DEFINER SET search_path = {}").format(function, SQL(path))
-
-
-def _all_revoked(kind: str, name: SQL | Identifier) -> Composed:
-    return SQL(f"REVOKE ALL ON {kind} {{}} FROM PUBLIC, {{}}").format(name, Identifier(APP))
-
-
-def _only(db: Connection[Any], query: str) -> str:
-    row = db.execute(query.encode()).fetchone()
-    assert row is not None
-    return str(row[0])
+    schema = db.execute("SELECT current_schema()").fetchone()
+    assert schema is not None
+    path = SQL("pg_catalog, {}, pg_temp").format(Identifier(*schema))
+    db.execute(SQL(f"ALTER FUNCTION {function} SECURITY DEFINER SET search_path = {{}}").format(path))

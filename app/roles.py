@@ -8,6 +8,7 @@ migrates may do it:
 What it may not do it returns as statements for a role that may; the rest goes on, with one role for everything.
 """
 
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
@@ -27,14 +28,25 @@ APP = "stellwerk_app"
 Database = Connection[Any]
 
 
-def prepare(db: Database, app: URL | None) -> list[str]:
+@dataclass(slots=True)
+class Prepared:
+    """Whether the connection works as the owner now, and which statements were not allowed to its role."""
+
+    as_owner: bool = False
+    refused: list[str] = field(default_factory=list)
+
+
+def prepare(db: Database, app: URL | None) -> Prepared:
     """Makes roles and owners so that the connection, which commits each statement, works as the owner from now on.
 
-    `app` is the address at which gateway and workers come, whose role is made and admitted. Returns the statements
-    that this connection's role is not allowed; if there are any, it stays the role that it is.
+    `app` is the address at which gateway and workers come, whose role is made and admitted. A connection that is not
+    allowed to do all of it stays the role that it is.
     """
-    refused: list[str] = []
+    prepared = Prepared()
+    refused = prepared.refused
     me = str(_value(db, "SELECT current_user"))
+    if _value(db, _BELONGS_TO_ANOTHER, OWNER):  # to the owner, and this is the application: it has nothing to do here
+        return prepared
     for role in (OWNER, APP):
         if not _exists(db, role):
             _do(db, refused, SQL("CREATE ROLE {} NOLOGIN"), role)
@@ -43,11 +55,22 @@ def prepare(db: Database, app: URL | None) -> list[str]:
     _open_schema(db, refused)
     if app is not None and app.username not in {None, me}:
         _admit(db, refused, app)
-    if not refused:
-        for statement in _owned_by_others(db, me):
+    for statement in [] if refused else _owned_by_others(db, me):
+        try:
             _take_over(db, statement)
+        except errors.InsufficientPrivilege:
+            refused.append(statement.as_string(db))
+    if not refused:
         db.execute(_filled(SQL("SET ROLE {}"), OWNER))
-    return refused
+        prepared.as_owner = True
+    return prepared
+
+
+_BELONGS_TO_ANOTHER = """
+SELECT EXISTS (SELECT FROM pg_class c, pg_roles me
+               WHERE c.oid = to_regclass('events') AND pg_get_userbyid(c.relowner) = %s AND me.rolname = current_user
+                 AND NOT me.rolcreaterole AND NOT pg_has_role(c.relowner, 'MEMBER'))
+"""
 
 
 def _open_schema(db: Database, refused: list[str]) -> None:
@@ -56,13 +79,16 @@ def _open_schema(db: Database, refused: list[str]) -> None:
     schema = str(_value(db, "SELECT current_schema()"))
     for role, rights in ((OWNER, ("USAGE", "CREATE")), (APP, ("USAGE",))):
         for right in rights:
-            if not _exists(db, role) or not _value(db, "SELECT has_schema_privilege(%s, %s, %s)", role, schema, right):
-                _do(db, refused, SQL(f"GRANT {right} ON SCHEMA {{}} TO {{}}"), schema, role)
+            grant, so_far = SQL(f"GRANT {right} ON SCHEMA {{}} TO {{}}"), len(refused)
+            if not _may(db, role, schema, right):
+                _do(db, refused, grant, schema, role)
+                if len(refused) == so_far and not _may(db, role, schema, right):  # Postgres only warned
+                    refused.append(_filled(grant, schema, role).as_string(db))
     open_to_all = (
         "SELECT EXISTS (SELECT FROM pg_namespace, aclexplode(nspacl) AS a"
         " WHERE nspname = %s AND a.grantee = 0 AND a.privilege_type = 'CREATE')"
     )
-    if _value(db, open_to_all, schema):  # as in databases that were made before Postgres 15
+    if not refused and _value(db, open_to_all, schema):  # as in databases that were made before Postgres 15
         _do(db, refused, SQL("REVOKE CREATE ON SCHEMA {} FROM PUBLIC"), schema)
 
 
@@ -148,6 +174,10 @@ def _filled(statement: SQL, *names: str) -> Composed:
 
 def _exists(db: Database, role: str) -> bool:
     return bool(_value(db, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = %s)", role))
+
+
+def _may(db: Database, role: str, schema: str, right: str) -> bool:
+    return _exists(db, role) and bool(_value(db, "SELECT has_schema_privilege(%s, %s, %s)", role, schema, right))
 
 
 def _is_superuser(db: Database, role: str) -> bool:

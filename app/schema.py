@@ -4,9 +4,11 @@ from alembic import command
 from alembic.config import Config
 from alembic.script.revision import ResolutionError
 from alembic.util import CommandError
+from psycopg.errors import InsufficientPrivilege
+from sqlalchemy.exc import ProgrammingError
 
 from app.database import sqlalchemy_url
-from app.errors import SchemaTooNew
+from app.errors import MissingRight, SchemaTooNew
 
 
 def _alembic(address: str) -> Config:
@@ -17,7 +19,8 @@ def _alembic(address: str) -> Config:
 
 
 def migrate(address: str, revision: str = "head", *, app: str | None = None) -> list[str]:
-    """Upgrades the schema; safe to call from several processes at once. Raises SchemaTooNew.
+    """Upgrades the schema; safe to call from several processes at once. Raises SchemaTooNew, and MissingRight where
+    something is to be done, and the role of the address may not.
 
     Also makes the two roles and grants what they need (see roles.py), where the role of the address may do so;
     returns the statements that it may not run. `app` is the address at which gateway and workers come.
@@ -30,6 +33,10 @@ def migrate(address: str, revision: str = "head", *, app: str | None = None) -> 
     except CommandError as error:
         if isinstance(error.__cause__, ResolutionError):
             raise SchemaTooNew from error
+        raise
+    except ProgrammingError as error:
+        if isinstance(error.orig, InsufficientPrivilege):
+            raise MissingRight from error
         raise
     return refused
 

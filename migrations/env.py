@@ -45,9 +45,10 @@ def _works_as_owner(db: Connection) -> bool:
         return False
     driver = _driver(db)
     driver.autocommit = True
-    refused += prepare(driver, context.config.attributes.get("app"))
+    prepared = prepare(driver, context.config.attributes.get("app"))
     driver.autocommit = False
-    return not refused
+    refused += prepared.refused
+    return prepared.as_owner
 
 
 def _grant(ctx: MigrationContext, step: MigrationInfo, heads: Collection[Any], run_args: Mapping[str, Any]) -> None:

@@ -11,10 +11,10 @@ from typing import Any
 from celery import Celery, bootsteps, signals
 from kombu import Consumer, Queue
 
-from app.config import NOT_FOR_WORKERS, settings
+from app.config import settings
 from app.known_secrets import Secrets
 from app.logging import configure_logging
-from app.privacy import be_private
+from app.privacy import NOT_FOR_WORKERS, be_private, without
 from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, is_redis, queue_arguments
 from workers.graph.loading import load_workflows
 from workers.process.broker import TRANSPORT
@@ -23,8 +23,8 @@ from workers.process.runtime import Addresses, Runtime
 from workers.tasks import add_tasks
 from workers.workflow import DEFAULT_QUEUE
 
-be_private(*NOT_FOR_WORKERS)
-_settings = settings().of_worker()
+be_private(forget=NOT_FOR_WORKERS)
+_settings = without(settings(), NOT_FOR_WORKERS)
 _workflows = load_workflows(_settings.workflows, _settings.allowed_state_types, Secrets.of(_settings))
 _runtime = Runtime(_settings, _workflows)
 _queues = {DEFAULT_QUEUE}.union(*(workflow.queues for workflow in _workflows.served.values()))

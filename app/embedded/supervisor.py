@@ -20,7 +20,7 @@ from typing import NamedTuple
 import psycopg
 from pydantic import SecretStr
 
-from app.config import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, PROVIDER_KEYS, Settings
+from app.config import PROVIDER_KEYS, Settings
 from app.database import create_engine, transaction
 from app.embedded import continuity
 from app.embedded.home import close_home, keep_access, make_home
@@ -33,6 +33,7 @@ from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
 from app.events.epochs import bump_epoch
 from app.known_secrets import Secrets
+from app.privacy import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, variables
 from app.redaction import Redactor
 from app.schema import migrate
 from app.sessions import worker_repository
@@ -193,11 +194,11 @@ class Stack:
 
     def _gateway_environment(self) -> dict[str, str]:
         """It calls no model."""
-        return self._environment(without=(*PROVIDER_KEYS, *NOT_FOR_GATEWAYS))
+        return self._environment(without=PROVIDER_KEYS | variables(NOT_FOR_GATEWAYS))
 
     def _worker_environment(self) -> dict[str, str]:
         """It asks nothing of the gateway, and what it starts has a token for its step."""
-        return self._environment(without=NOT_FOR_WORKERS)
+        return self._environment(without=variables(NOT_FOR_WORKERS))
 
     def _start_all(self) -> None:
         """Returns when the gateway is ready and a worker has registered, or when it was asked to stop meanwhile."""

@@ -4,19 +4,19 @@ import gc
 import sys
 from contextlib import suppress
 
-from app.config import NOT_FOR_GATEWAYS, settings
+from app.config import settings
 from app.errors import BadInput
 from app.gateway.server import make_server
 from app.logging import configure_logging
-from app.privacy import be_private
+from app.privacy import NOT_FOR_GATEWAYS, be_private, without
 
 SHUTDOWN_SECONDS = 8
 NOT_STARTED = 3
 
 
 def main() -> int:
-    be_private(*NOT_FOR_GATEWAYS)
-    configuration = settings().of_gateway()
+    be_private(forget=NOT_FOR_GATEWAYS)
+    configuration = without(settings(), NOT_FOR_GATEWAYS)
     configure_logging(configuration)
     try:
         server = make_server(

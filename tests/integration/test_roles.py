@@ -17,6 +17,7 @@ from app.cli.support.finding import OK, WARN
 from app.database import create_engine
 from app.embedded.installation import postgres_binary, runner
 from app.embedded.postgres import EmbeddedPostgres
+from app.errors import MissingRight
 from app.grants import undeclared
 from app.rights import FUNCTIONS, TABLES
 from app.roles import APP, OWNER, warn_of_power
@@ -108,6 +109,18 @@ async def test_what_a_superuser_owned_is_taken_over_in_place(bare: str) -> None:
     with pytest.raises(errors.InsufficientPrivilege):
         run(app, "UPDATE events SET agent = NULL")
     assert migrate(bare, app=app) == []
+
+
+async def test_the_application_finds_a_schema_up_to_date_or_says_who_may(bare: str) -> None:
+    app = login(bare, APP)
+    assert migrate(bare, "0006", app=app) == []
+    with pytest.raises(MissingRight, match="STELLWERK_MIGRATE_URL"):
+        migrate(app, app=app)
+    assert migrate(bare, app=app) == []
+    written = "SELECT max(xmin::text::bigint) FROM pg_class UNION SELECT max(xmin::text::bigint) FROM pg_proc"
+    before = value(bare, written)
+    assert migrate(app, app=app) == migrate(bare, app=app) == []
+    assert value(bare, written) == before, "what is granted already is not written again"
 
 
 async def test_a_table_that_is_in_use_is_waited_for_and_holds_up_nobody(bare: str) -> None:

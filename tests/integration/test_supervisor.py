@@ -20,6 +20,7 @@ from redis import Redis
 from app.config import Settings
 from app.embedded import supervisor
 from app.embedded.running import running_stack, supervisor_pid
+from app.embedded.strays import end_services, marked
 from app.embedded.supervisor import Commands, Stack
 from app.errors import EmbeddedServerError, StackRunning
 from tests.processes import is_alive, wait_until
@@ -110,6 +111,36 @@ def test_what_is_killed_comes_back(home: Path, command: str, others: set[psutil.
         wait_until(lambda: child(command, others).pid != victim.pid, what="its successor runs", retry_on=ValueError)
         assert "starts again in 0.5 s" in said[0]
         assert running_stack(home) == stack.info
+
+
+def test_each_process_is_given_only_what_it_needs(
+    home: Path, others: set[psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {
+        "STELLWERK_TOKEN": "the-gateway's",
+        "STELLWERK_MIGRATE_URL": "postgresql://the-owner's",
+        "OPENAI_API_KEY": "the-models'",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    with watched(home):
+        needed = {WORKER: {"OPENAI_API_KEY"}, "HTTPServer": {"STELLWERK_TOKEN"}, "app.embedded.sentinel": set[str]()}
+        for command, names in needed.items():
+            assert child(command, others).environ().keys() & secrets.keys() == names, command
+        database_url = child(WORKER, others).environ()["STELLWERK_DATABASE_URL"]
+    assert "//stellwerk_app:" in database_url
+
+
+def test_what_hides_its_environment_is_found_by_its_command_line(home: Path) -> None:
+    """As gateways and workers do that run as an ordinary user."""
+    command = marked([sys.executable, "-c", "import signal; print('here', flush=True); signal.pause()"], home)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        end_services(home / "another", patience=0)
+        assert process.poll() is None
+        end_services(home, patience=0)
+        assert process.wait(timeout=10) != 0
 
 
 def test_a_gateway_that_does_not_start_is_an_error_with_its_last_words(home: Path, others: set[psutil.Process]) -> None:

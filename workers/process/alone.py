@@ -11,10 +11,10 @@ import sys
 from types import FrameType
 from uuid import UUID
 
-from app.config import NOT_FOR_WORKERS, settings
+from app.config import settings
 from app.known_secrets import Secrets
 from app.logging import configure_logging
-from app.privacy import be_private
+from app.privacy import NOT_FOR_WORKERS, be_private, without
 from app.progress import SessionId
 from workers.graph.loading import load_workflows
 from workers.process.runtime import Runtime
@@ -28,8 +28,8 @@ def _end(signum: int, frame: FrameType | None) -> None:
 def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what an agent prints is no answer
-    be_private(*NOT_FOR_WORKERS)
-    configured = settings().of_worker()
+    be_private(forget=NOT_FOR_WORKERS)
+    configured = without(settings(), NOT_FOR_WORKERS)
     configure_logging(configured)
     signal.signal(signal.SIGTERM, _end)
     workflows = load_workflows(configured.workflows, configured.allowed_state_types, Secrets.of(configured))
