@@ -34,8 +34,10 @@ _MADE_OF = {
 
 def digest(value: Any) -> str:
     """Of a value's JSON as a column holds it: of a reference that is the digest of its artifact."""
-    if artifacts.is_reference(value):
-        return str(value["$artifact"])
+    return str(value["$artifact"]) if artifacts.is_reference(value) else _as_written(value)
+
+
+def _as_written(value: Any) -> str:
     return hashlib.sha256(orjson.dumps(value)).hexdigest()
 
 
@@ -104,7 +106,7 @@ class ToldStep:
 
     def take_approval(self, event: Mapping[str, Any]) -> None:
         if event["status"] == "requested":
-            self.question = digest(event.get("question"))
+            self.question = _as_written(event.get("question"))  # of a large one the row has the reference, too
             wanted = event.get("answer_schema")
             self.answer_schema = None if wanted is None else digest(wanted)
         elif "answer" in event:

@@ -97,8 +97,10 @@ async def _populate(backends: Backends) -> dict[str, str]:
     ids = {name: getattr(population, name) for name in ("created", "succeeded", "failed", "cancelled")}
     await _record(backends)
     ids["waiting"] = await waiting(backends, answer_schema={"type": "string"})
-    ids["answered"] = await waiting(backends)
-    await approvals.answer_approval(backends, ids["answered"], 1, answer="yes", principal=OWNER)
+    ids["answered"] = await waiting(
+        backends, "why? " * 100_000, answer_schema={"type": "string", "title": "x" * 300_000}
+    )
+    await approvals.answer_approval(backends, ids["answered"], 1, answer="because " * 50_000, principal=OWNER)
     new = NewSession("go on", continues=ids["succeeded"], workflow=None)
     ids["continued"] = (await service.create_session(backends, new, principal=OWNER))[0].session_id
     retried = await ended(backends, "failed")
