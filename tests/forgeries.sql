@@ -121,6 +121,10 @@ SELECT reword('{created}', 'fix the lint errors', 'nothing at all'), rechain('{c
 UPDATE sessions SET task = 'nothing at all', input = json(replace(input::text, task, 'nothing at all'))
     WHERE session_id = '{created}';
 
+-- a session written anew that another one continues
+-- session: the session that it continues is not what its first event says
+SELECT reword('{succeeded}', 'half way', 'all the way'), rechain('{succeeded}');
+
 
 -- == The order of all streams
 
@@ -163,7 +167,7 @@ UPDATE events e SET xid = o.xid, position = o.position
     AND (e.stream_id, o.stream_id) IN (('{failed}', '{cancelled}'), ('{cancelled}', '{failed}'));
 
 -- a position that fits between its neighbours
--- order: their order was changed
+-- order: some were removed, added or moved
 UPDATE events SET position = position * 10;
 UPDATE events SET position = position + 1 WHERE "offset" = 5;
 UPDATE events SET position = position - 1 WHERE stream_id = '{cancelled}' AND "offset" = 4;

@@ -128,6 +128,8 @@ class ToldSession:
     status: str | None = None
     reason: str | None = None
     result: Any = None
+    continues: Mapping[str, Any] | None = None
+    """The session from whose end it started, and what its log ended with."""
     created: At | None = None
     ended: At | None = None
     steps: dict[int, ToldStep] = field(default_factory=dict)
@@ -174,7 +176,8 @@ class ToldSession:
         if self.status == "created":
             self.created = at
             self.columns = {column: event[name] for name, column in _MADE_OF.items() if name in event}
-            self.columns["continues"] = event["continues"]["session_id"] if "continues" in event else None
+            self.continues = event.get("continues")
+            self.columns["continues"] = self.continues["session_id"] if self.continues else None
             self.digests = {"input": digest(event["input"]), "context": digest(event.get("context"))}
             self.digests["config"] = digest(event.get("config") or {})
             if "options" in event:
