@@ -62,7 +62,7 @@ class SessionCheck:
     def take(self, entry: Entry, event: dict[str, Any]) -> None:
         try:
             self._told.take(entry, event)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"it is not a {event['t']} as the log has them: {error!r}"
             self._odd.append(Fault(f"offset {entry.offset}", what, "columns"))
 
@@ -97,7 +97,7 @@ async def _is_as_it_was(db: AsyncConnection, parent: Mapping[str, Any]) -> bool:
     """Says whether the chain of the session that was continued is the one that was noted then, if it is still there."""
     noted = {"parent": parent["session_id"], "head": parent["head"]}
     found = (await db.execute(text(_CONTINUED), noted)).one_or_none()
-    return found is None or found[0] == parent["head_chain"]
+    return found is None or found[0] == parent.get("head_chain")
 
 
 def _compare_session(told: ToldSession, row: Mapping[Any, Any], state: StreamState) -> Iterator[Fault]:
@@ -182,7 +182,7 @@ async def _is_same_result(db: AsyncConnection, state: StreamState, told: Any, st
         return True
     try:
         told = await artifacts.fetch(db, state.stream_id, told)
-    except (Altered, NotFound):
+    except (Altered, NotFound, TypeError, ValueError):
         return False
     if not isinstance(told, dict) or not isinstance(result, dict) or told.keys() != result.keys():
         return digest(result) == digest(told)

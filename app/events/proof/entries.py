@@ -90,6 +90,9 @@ async def verify_stream(
     """
     async with _reading(engine) as db:
         state = await stream_state(db, stream_id)
+    if state.earliest < 1:
+        yield Fault("earliest", f"the column earliest is {state.earliest}", "stream")
+        return
     order, told = Order(), told_by(state)
     verifier = Verifier(state.stream_id, earliest=state.earliest, kept=kept, watch=None if told is None else told.take)
 
