@@ -54,6 +54,14 @@ UPDATE events SET chain = '' WHERE "offset" = 5;
 -- chain: offset 5: the chain breaks
 UPDATE events SET ts = ts + interval '1 microsecond' WHERE "offset" = 5;
 
+-- a time that no clock shows
+-- columns: it holds what the log never does
+UPDATE events SET ts = 'infinity' WHERE "offset" = 5;
+
+-- events of another shape, the chain anew
+-- columns: it is not a step_event as the log has them
+SELECT reword('{failed}', '"step":1', '"step":"one"'), rechain('{failed}');
+
 -- another agent
 -- columns: the column agent
 UPDATE events SET agent = 'me' WHERE agent = 'architect';
@@ -121,6 +129,10 @@ SELECT reword('{created}', 'fix the lint errors', 'nothing at all'), rechain('{c
 UPDATE sessions SET task = 'nothing at all', input = json(replace(input::text, task, 'nothing at all'))
     WHERE session_id = '{created}';
 
+-- a session written anew that another one continues
+-- session: the session that it continues is not what its first event says
+SELECT reword('{succeeded}', 'half way', 'all the way'), rechain('{succeeded}');
+
 
 -- == The order of all streams
 
@@ -163,7 +175,7 @@ UPDATE events e SET xid = o.xid, position = o.position
     AND (e.stream_id, o.stream_id) IN (('{failed}', '{cancelled}'), ('{cancelled}', '{failed}'));
 
 -- a position that fits between its neighbours
--- order: their order was changed
+-- order: some were removed, added or moved
 UPDATE events SET position = position * 10;
 UPDATE events SET position = position + 1 WHERE "offset" = 5;
 UPDATE events SET position = position - 1 WHERE stream_id = '{cancelled}' AND "offset" = 4;
@@ -436,6 +448,10 @@ UPDATE keys SET digest = sha256('mine') WHERE name = 'reader';
 -- keys: the column successor
 UPDATE keys SET successor = NULL;
 
+-- keys whose end nobody can read, the chain anew
+-- columns: it is not a control_event as the log has them
+SELECT reword(operators(), '"expires_at":"', '"expires_at":"x'), rechain(operators());
+
 -- a key deleted
 -- keys: was made, and is not there
 DELETE FROM keys WHERE name = 'reader';
@@ -548,6 +564,14 @@ UPDATE streams SET head = head + 1 WHERE stream_id = '{failed}';
 DELETE FROM events WHERE t = 'heads_event' AND "offset" = 2;
 UPDATE events SET "offset" = "offset" - 1 WHERE t = 'heads_event' AND "offset" > 2;
 SELECT rechain(stream_id) FROM streams WHERE kind = 'heads';
+
+-- heads of streams that cannot be
+-- heads: is not what records heads
+SELECT reword(stream_id, '"stream_id":"', '"stream_id":"x'), rechain(stream_id) FROM streams WHERE kind = 'heads';
+
+-- a beginning before the first event
+-- stream: the column earliest is -5
+UPDATE streams SET earliest = -5 WHERE stream_id = '{failed}';
 
 -- heads that are no heads
 -- heads: is not what records heads

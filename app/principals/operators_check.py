@@ -55,7 +55,7 @@ class OperatorsCheck:
             return
         try:
             self._take(entry.ts, event)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             what = f"it is not a control_event as the log has them: {error!r}"
             self._odd.append(Fault(f"offset {entry.offset}", what, "columns"))
 
@@ -104,13 +104,16 @@ class OperatorsCheck:
 
 
 def _made(ts: datetime, event: Mapping[str, Any], details: Mapping[str, Any], scopes: list[str] | None) -> ToldKey:
-    expires_at = details.get("expires_at")
+    said = details.get("expires_at")
+    expires_at = None if said is None else datetime.fromisoformat(said)
+    if expires_at is not None and expires_at.tzinfo is None:
+        raise ValueError(f"{said!r} has no zone")
     return ToldKey(
         name=details["name"],
         scopes=scopes,
         created=ts,
         created_by=event["principal"],
-        expires_at=None if expires_at is None else datetime.fromisoformat(expires_at),
+        expires_at=expires_at,
         is_expiry_told="expires_at" in details,
         digest=details.get("digest"),
     )

@@ -46,6 +46,10 @@ SELECT EXISTS (
       AND e.t = 'control_event' AND e.data ->> 'action' = 'session.create' AND e.data ->> 'target' = CAST(:id AS text)
 )
 """
+_CONTINUED = """
+SELECT encode(e.chain, 'hex') FROM streams s LEFT JOIN events e ON e.stream_id = s.stream_id AND e."offset" = :head
+WHERE s.stream_id = CAST(:parent AS uuid) AND s.earliest <= :head
+"""
 
 
 class SessionCheck:
@@ -58,7 +62,7 @@ class SessionCheck:
     def take(self, entry: Entry, event: dict[str, Any]) -> None:
         try:
             self._told.take(entry, event)
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             what = f"it is not a {event['t']} as the log has them: {error!r}"
             self._odd.append(Fault(f"offset {entry.offset}", what, "columns"))
 
@@ -79,12 +83,21 @@ class SessionCheck:
             yield Fault("session", "the column result is not what its last event says", "session")
         if self._told.is_since_projects and not await db.scalar(text(_SUBMITTED), _submission(state, row)):
             yield Fault("session", "no event of the operators' stream says that it was submitted", "control")
+        if self._told.continues is not None and not await _is_as_it_was(db, self._told.continues):
+            yield Fault("session", "the session that it continues is not what its first event says", "session")
         async for fault in _compare_steps(db, state, self._told, row["reason"]):
             yield fault
 
 
 def _submission(state: StreamState, row: Mapping[Any, Any]) -> dict[str, Any]:
     return {"id": state.stream_id, "project": state.project, "epoch": row["epoch"], "xid": row["xid"]}
+
+
+async def _is_as_it_was(db: AsyncConnection, parent: Mapping[str, Any]) -> bool:
+    """Says whether the chain of the session that was continued is the one that was noted then, if it is still there."""
+    noted = {"parent": parent["session_id"], "head": parent["head"]}
+    found = (await db.execute(text(_CONTINUED), noted)).one_or_none()
+    return found is None or found[0] == parent.get("head_chain")
 
 
 def _compare_session(told: ToldSession, row: Mapping[Any, Any], state: StreamState) -> Iterator[Fault]:
@@ -169,7 +182,7 @@ async def _is_same_result(db: AsyncConnection, state: StreamState, told: Any, st
         return True
     try:
         told = await artifacts.fetch(db, state.stream_id, told)
-    except (Altered, NotFound):
+    except (Altered, NotFound, TypeError, ValueError):
         return False
     if not isinstance(told, dict) or not isinstance(result, dict) or told.keys() != result.keys():
         return digest(result) == digest(told)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import orjson
 
@@ -34,9 +35,18 @@ _MADE_OF = {
 
 def digest(value: Any) -> str:
     """Of a value's JSON as a column holds it: of a reference that is the digest of its artifact."""
-    if artifacts.is_reference(value):
-        return str(value["$artifact"])
+    return str(value["$artifact"]) if artifacts.is_reference(value) else _as_written(value)
+
+
+def _as_written(value: Any) -> str:
     return hashlib.sha256(orjson.dumps(value)).hexdigest()
+
+
+def _number(value: Any) -> int:
+    """Raises TypeError."""
+    if type(value) is not int:
+        raise TypeError(f"{value!r} is no number")
+    return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +92,7 @@ class ToldStep:
         """`retried_at` is where the session was last retried."""
         is_retried, self.at_offset = self.at_offset < retried_at, offset
         before, self.status = self.status, event["status"]
-        self.attempt = event["attempt"]
+        self.attempt = _number(event["attempt"])
         match self.status:
             case "queued":
                 self.queue = event["queue"]
@@ -104,7 +114,7 @@ class ToldStep:
 
     def take_approval(self, event: Mapping[str, Any]) -> None:
         if event["status"] == "requested":
-            self.question = digest(event.get("question"))
+            self.question = _as_written(event.get("question"))  # of a large one the row has the reference, too
             wanted = event.get("answer_schema")
             self.answer_schema = None if wanted is None else digest(wanted)
         elif "answer" in event:
@@ -126,6 +136,8 @@ class ToldSession:
     status: str | None = None
     reason: str | None = None
     result: Any = None
+    continues: Mapping[str, Any] | None = None
+    """The session from whose end it started, and what its log ended with."""
     created: At | None = None
     ended: At | None = None
     steps: dict[int, ToldStep] = field(default_factory=dict)
@@ -145,7 +157,7 @@ class ToldSession:
         return None if last is None else last - 1
 
     def take(self, entry: Entry, event: Mapping[str, Any]) -> None:
-        """Raises KeyError and TypeError where it is not of the shape that the log has."""
+        """Raises AttributeError, KeyError, TypeError and ValueError where it is not of the shape that the log has."""
         at = At(entry.ts, self._last_ts is None or entry.ts > self._last_ts)
         self._last_ts = entry.ts
         match event["t"]:
@@ -153,8 +165,8 @@ class ToldSession:
                 self._take_status(event, entry.offset, at)
             case "step_event":
                 if "task_path" in event:
-                    step = ToldStep(event["superstep"], event["task_path"], event["agent"], event["queue"])
-                    self.steps[event["step"]] = step
+                    step = ToldStep(_number(event["superstep"]), event["task_path"], event["agent"], event["queue"])
+                    self.steps[_number(event["step"])] = step
                 self.steps[event["step"]].take(event, entry.offset, at, retried_at=self.retried_at)
             case "approval_event":
                 self.steps[event["step"]].take_approval(event)
@@ -172,7 +184,11 @@ class ToldSession:
         if self.status == "created":
             self.created = at
             self.columns = {column: event[name] for name, column in _MADE_OF.items() if name in event}
-            self.columns["continues"] = event["continues"]["session_id"] if "continues" in event else None
+            self.continues = event.get("continues")
+            self.columns["continues"] = None
+            if self.continues is not None:
+                self.columns["continues"] = str(UUID(self.continues["session_id"]))
+                _number(self.continues["head"])
             self.digests = {"input": digest(event["input"]), "context": digest(event.get("context"))}
             self.digests["config"] = digest(event.get("config") or {})
             if "options" in event:

@@ -3,9 +3,11 @@
 from collections.abc import AsyncIterator, Callable
 from typing import NamedTuple
 
+from sqlalchemy.exc import DataError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import transaction
+from app.errors import describe
 from app.events.proof.entries import Told, read_epochs, stream_ids, verify_stream
 from app.events.proof.fault import Fault
 from app.events.proof.heads_check import check_heads
@@ -40,8 +42,11 @@ async def verify(
 
     Calls `checked` after each event. `kept` is a chain that was kept from an earlier head.
     """
-    async for fault in verify_stream(engine, stream_id, checked, kept=kept, told_by=told_by, epochs=epochs):
-        yield fault
+    try:
+        async for fault in verify_stream(engine, stream_id, checked, kept=kept, told_by=told_by, epochs=epochs):
+            yield fault
+    except DataError as error:  # such as a time that is infinite
+        yield Fault("stream", f"it holds what the log never does: {describe(error)}", "columns")
 
 
 class Found(NamedTuple):

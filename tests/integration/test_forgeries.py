@@ -31,10 +31,12 @@ from app.unit_of_work import Backends
 from tests.answering import answer
 from tests.conftest import execute, url_of
 from tests.following import engine_of
-from tests.populating import created, ended, populate, running, waiting
+from tests.populating import created, ended, waiting
 from tests.serving import serving
 
 TESTS = Path(__file__).parents[1]
+MAX_EVENT_BYTES, LARGE = 16_384, 20_000
+"""What is larger than an event is an artifact, and need not be large for it."""
 
 
 class Forgery(NamedTuple):
@@ -81,7 +83,7 @@ async def populated(
 ) -> AsyncIterator[Populated]:
     url = url_of(postgres, "populated")
     execute(postgres.url, f"CREATE DATABASE populated TEMPLATE {migrated_template}")
-    async with serving(url, valkey.url) as served:
+    async with serving(url, valkey.url, max_event_bytes=MAX_EVENT_BYTES) as served:
         ids = await _populate(served.gateway.backends)
     async with engine_of(url) as engine:
         async with transaction(engine) as db:
@@ -94,24 +96,26 @@ async def populated(
 
 async def _populate(backends: Backends) -> dict[str, str]:
     """Two epochs, heads in three ranges, and keys of all fates."""
-    population = await populate(backends)
-    ids = {name: getattr(population, name) for name in ("created", "succeeded", "failed", "cancelled")}
+    ids = {
+        "created": await created(backends),
+        "succeeded": await ended(backends, "succeeded", update={"plan": ["x" * LARGE]}),
+        "failed": await ended(backends, "failed"),
+        "cancelled": await ended(backends, "cancelled"),
+    }
     await _record(backends)
     ids["waiting"] = await waiting(backends, answer_schema={"type": "string"})
-    ids["answered"] = await waiting(backends)
-    await answer(backends, ids["answered"], 1, answer="yes")
+    ids["answered"] = await waiting(backends, "?" * LARGE, answer_schema={"type": "string", "title": "x" * LARGE})
+    await answer(backends, ids["answered"], 1, answer="!" * LARGE)
     new = NewSession("go on", continues=ids["succeeded"], workflow=None)
     ids["continued"] = (await service.create_session(backends, new, principal=OWNER))[0].session_id
     retried = await ended(backends, "failed")
-    await control.retry_session(backends, retried, principal=OWNER, reason="it is there now")
     await _make_keys(backends)
-    await created(backends, project="another")
     erase = Control("events.erase", OWNER, str(ids["cancelled"]), details={"offsets": [[5, 5]]})
     async with control_in_project(backends, "another", erase):
         pass
     await _record(backends)
     await bump_epoch(backends.engine, "a second life")
-    await running(backends)
+    await control.retry_session(backends, retried, principal=OWNER, reason="it is there now")
     await _record(backends)
     return {name: str(session_id) for name, session_id in ids.items()}
 

@@ -56,7 +56,7 @@ async def read_entries(engine: AsyncEngine, state: StreamState) -> AsyncIterator
 async def _placed(engine: AsyncEngine, state: StreamState) -> AsyncIterator[tuple[Entry, FeedPlace]]:
     after = state.earliest - 1
     while after < state.head:
-        async with transaction(engine) as db:
+        async with _reading(engine) as db:
             page = await _page(db, state, after=after)
         if not page:
             return
@@ -88,8 +88,11 @@ async def verify_stream(
     `told_by` gives what takes the stream's events, to compare them with rows beside it. The `epochs` are read where
     they are not given.
     """
-    async with transaction(engine) as db:
+    async with _reading(engine) as db:
         state = await stream_state(db, stream_id)
+    if state.earliest < 1:
+        yield Fault("earliest", f"the column earliest is {state.earliest}", "stream")
+        return
     order, told = Order(), told_by(state)
     verifier = Verifier(state.stream_id, earliest=state.earliest, kept=kept, watch=None if told is None else told.take)
 
@@ -135,6 +138,13 @@ async def _finish(
     if told is not None:
         async for fault in told.compare(db, state):
             yield fault
+
+
+@asynccontextmanager
+async def _reading(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """For one statement: without BEGIN and COMMIT it is one round trip."""
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as db:
+        yield db
 
 
 @asynccontextmanager

@@ -54,7 +54,7 @@ async def check_heads(engine: AsyncEngine) -> AsyncIterator[Fault]:
             try:
                 faults = await _check_page(db, recorded, place, told)
                 place = FeedCursor.parse(recorded[-1][1]["until"]).place if recorded else place
-            except (BadCursor, KeyError, TypeError, ValueError) as error:
+            except (AttributeError, BadCursor, KeyError, TypeError, ValueError) as error:
                 faults = [Fault(f"heads {after} …", f"is not what records heads: {error!r}", "heads")]
         for fault in faults:
             yield fault
@@ -97,9 +97,13 @@ async def _orders(db: AsyncConnection, ranges: Sequence[tuple[int, dict[str, Any
 
 
 async def _compare(db: AsyncConnection, heads: Sequence[dict[str, Any]], told: set[UUID]) -> AsyncIterator[Fault]:
-    """Tells of each stream once."""
-    names = {"ids": "stream_id", "heads": "head", "chains": "chain"}
-    rows = await db.execute(text(_HEADS), {key: [head[name] for head in heads] for key, name in names.items()})
+    """Tells of each stream once. Raises ValueError for what is no head."""
+    recorded_heads = {
+        "ids": [UUID(head["stream_id"]) for head in heads],
+        "heads": [_offset(head["head"]) for head in heads],
+        "chains": [str(head["chain"]) for head in heads],
+    }
+    rows = await db.execute(text(_HEADS), recorded_heads)
     for stream_id, recorded, head, earliest, link, _ in rows:
         if head is not None and recorded < earliest:
             continue  # pruned: whether that was allowed, the stream's own check tells
@@ -115,6 +119,12 @@ async def _compare(db: AsyncConnection, heads: Sequence[dict[str, Any]], told: s
         else:
             what = f"it was written anew: the chain at offset {recorded} is another one than was recorded"
         yield Fault(f"stream {stream_id}", what, "heads")
+
+
+def _offset(number: Any) -> int:
+    if type(number) is not int or not 0 < number < 1 << 63:
+        raise ValueError(f"{number!r} is no offset")
+    return number
 
 
 async def count_unrecorded(db: AsyncConnection, *, at_most: int) -> int:

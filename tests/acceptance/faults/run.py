@@ -104,7 +104,7 @@ async def _fed(feed: Feed, history: History) -> None:
     """The feed may be a moment behind."""
     with suppress(TimeoutError):
         async with asyncio.timeout(10):
-            while feed.events < history.events:
+            while feed.events < history.fed_events:
                 await asyncio.sleep(0.05)
 
 
