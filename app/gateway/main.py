@@ -28,6 +28,7 @@ from app.gateway.streaming.fast_path import FastPath
 from app.gateway.wiring import Gateway
 from app.principals.key_ring import KeyRing
 from app.sessions.dispatch import Dispatch
+from app.sessions.knowing import keep_learning
 from app.unit_of_work import Backends
 
 logger = structlog.get_logger(__name__)
@@ -117,7 +118,11 @@ async def _gateway(
                 await keys.read()
             access, denials = Access(settings, keys, follower.look_again), Denials(backends)
             async with _running(
-                streams=open_streams.watch(), keys=keys.run(), lapses=keys.watch(), denials=denials.run()
+                streams=open_streams.watch(),
+                keys=keys.run(),
+                lapses=keys.watch(),
+                denials=denials.run(),
+                secrets=keep_learning(backends),
             ):
                 yield Gateway(backends, follower, redis, open_streams, access, denials)
     finally:

@@ -240,7 +240,7 @@ async def test_what_is_large_is_looked_through_beside_the_loop() -> None:
     running = asyncio.create_task(others())
     for how in ("shown", "exact"):
         before = rounds
-        kept = await SECRECY.kept(value, how)  # type: ignore[arg-type]  # a How
+        kept = await SECRECY.kept(value, how)
         assert rounds > before + 10 and kept[:-1] == value[:-1] and not is_in(KEY, str(kept[-1]))
     running.cancel()
 
