@@ -5,7 +5,7 @@ from pathlib import Path
 from alembic import op
 
 revision = "0010"
-down_revision = "0006"
+down_revision = "0011"
 
 _SQL = Path(__file__).parent.parent / "sql"
 
