@@ -162,9 +162,6 @@ class Settings(DoorSettings):
     max_supersteps: int = Field(default=10_000, ge=1)
     """A session that has made this many supersteps fails: its graph probably goes in circles."""
 
-    credentials_key: Annotated[SecretStr | None, BeforeValidator(_set)] = None
-    """What opens a repository is encrypted by it until that is cloned; if unset, by the password in `database_url`."""
-
     # --- workspaces
     workspaces: Path | None = None
     """Sessions' git repositories lie in this directory, which workers on several machines share; if unset, they lie in
@@ -178,6 +175,8 @@ class Settings(DoorSettings):
     """A project with more bytes is refused."""
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
     """New sessions are refused while the disk under the workspaces or the home has less room; 0 means never."""
+    credentials_key: Annotated[SecretStr | None, BeforeValidator(_set)] = None
+    """What opens a repository is encrypted by it until that is cloned; if unset, by the password in `database_url`."""
     sandbox: str = ""
     """A project's own code (its tests), and ruff on its files, run under this command prefix, e.g. `scripts/sandbox …`;
     where the worker is root, as an ordinary user in it."""
@@ -276,22 +275,6 @@ class Settings(DoorSettings):
     @property
     def on_loopback(self) -> bool:
         return self.host in LOOPBACK
-
-
-GROUPS = {
-    "home": "Home and servers",
-    "url": "The gateway",
-    "trusted_proxies": "The gateway's door",
-    "metrics_token": "Metrics",
-    "project_sessions": "Projects",
-    "max_event_bytes": "The log",
-    "workflows": "Workflows, steps and leases",
-    "workspaces": "Workspaces",
-    "supervisor": "Who does an agent's work",
-    "openai_api_key": "Models",
-    "log_level": "Logging",
-}
-"""Each group's first setting, and its title; a group ends where the next one begins."""
 
 
 def settings() -> Settings:

@@ -341,11 +341,13 @@ class EmbeddedServerError(StellwerkError):
 
 
 MAX_DESCRIPTION = 4000
+LOOKED_THROUGH = 16 * MAX_DESCRIPTION
+"""Characters; what lies beyond is not shown, so the event loop does not wait for it."""
 
 
 def describe(error: BaseException, redact: Callable[[str], str] = str) -> str:
     """One line for the log, with the error's type. What is cut short is redacted before: half a secret is none."""
-    text = one_line(redact(str(error)))
+    text = one_line(redact(str(error)[:LOOKED_THROUGH]))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

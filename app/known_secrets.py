@@ -20,7 +20,8 @@ SHORTEST = 8
 """Characters; a shorter "secret" would also be found where it is none."""
 FINGERPRINTED = 16
 """Characters; of a shorter secret, its head and its digest would give too much away."""
-HEAD = 4
+HEAD, TAIL = 4, 2
+"""Characters of it that are told: with both, no text is hashed at every place that a known beginning has."""
 TELLING = 12
 """Characters of a secret's beginning that are hidden by themselves; of a shorter one, all."""
 _SALT = os.urandom(16)
@@ -82,16 +83,18 @@ class Fingerprint:
     name: str
     how: str
     head: str
+    tail: str
     length: int
     salt: str
     digest: str
 
     @classmethod
     def of(cls, form: "Form") -> "Fingerprint":
-        return cls(form.name, form.how, form.text[:HEAD], len(form.text), _SALT.hex(), _digest(_SALT, form.text))
+        text = form.text
+        return cls(form.name, form.how, text[:HEAD], text[-TAIL:], len(text), _SALT.hex(), _digest(_SALT, text))
 
     def matches(self, text: str) -> bool:
-        return hmac.compare_digest(_digest(bytes.fromhex(self.salt), text), self.digest)
+        return text.endswith(self.tail) and hmac.compare_digest(_digest(bytes.fromhex(self.salt), text), self.digest)
 
 
 def _digest(salt: bytes, secret: str) -> str:
@@ -103,8 +106,7 @@ class Secrets:
 
     def __init__(self, values: Mapping[str, str]) -> None:
         """Of two names with one value the first one counts; values that are too short are no secrets."""
-        names = {value: name for name, value in reversed([*values.items()]) if len(value) >= SHORTEST}
-        self._values = {name: value for name, value in values.items() if names.get(value) == name}
+        self._values = {name: value for name, value in values.items() if len(value) >= SHORTEST}
         self.forms = _forms(self._values)
         self._fingerprints: tuple[Fingerprint, ...] = ()
         self._set_heads()
@@ -188,7 +190,7 @@ class Secrets:
 
 
 def _forms(values: Mapping[str, str]) -> tuple[Form, ...]:
-    """Without forms that say the same; longer ones first."""
+    """Without forms that say the same, of which the first name's counts; longer ones first."""
     forms: dict[str, Form] = {}
     for name, value in values.items():
         for how, write in FORMS.items():

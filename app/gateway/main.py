@@ -33,6 +33,7 @@ from app.gateway.wiring import Gateway
 from app.principals.key_ring import KeyRing
 from app.roles import warn_of_power
 from app.sessions.dispatch import Dispatch
+from app.sessions.knowing import keep_learning
 from app.unit_of_work import Backends
 
 logger = structlog.get_logger(__name__)
@@ -134,6 +135,7 @@ async def _gateway(
                 keys=keys.run(),
                 lapses=keys.watch(),
                 denials=denials.run(),
+                secrets=keep_learning(backends),
             ):
                 yield Gateway(backends, follower, redis, open_streams, access, denials)
     finally:

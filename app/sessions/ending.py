@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import orjson
 
+from app.errors import LOOKED_THROUGH
 from app.events.encoding import printable
 from app.principals.model import Principal
 from app.progress import SessionId
@@ -35,7 +36,8 @@ async def end_session(
     rows = await step_repository.open_steps(work.db, session_id)
     if rows:
         await step_repository.cancel_open_steps(work.db, session_id)
-    reason = None if reason is None else printable(work.backends.secrecy.text(reason))[:MAX_REASON_CHARACTERS]
+    if reason is not None:
+        reason = printable(work.backends.secrecy.text(reason[:LOOKED_THROUGH]))[:MAX_REASON_CHARACTERS]
     ended = facts.session_ended(status, reason=reason, result=told, principal=principal)
     *_, last = await work.append(session_id, *map(facts.step_cancelled, rows), ended)
     await repository.set_ended(work.db, session_id, status, reason, result, final_state, last.ts)

@@ -78,8 +78,9 @@ async def fingerprints(db: AsyncConnection) -> list[Fingerprint]:
     """Of the secrets that workers have; also of one that died: what it wrote may still be read."""
     rows = await db.execute(
         text(
-            "SELECT DISTINCT told ->> 'name', told ->> 'how', told ->> 'head', CAST(told ->> 'length' AS integer),"
-            " told ->> 'salt', told ->> 'digest' FROM workers, json_array_elements(secrets) told"
+            "SELECT DISTINCT told ->> 'name', told ->> 'how', told ->> 'head', told ->> 'tail',"
+            " CAST(told ->> 'length' AS integer), told ->> 'salt', told ->> 'digest'"
+            " FROM workers, json_array_elements(secrets) told"
         )
     )
     return [Fingerprint(*row) for row in rows]

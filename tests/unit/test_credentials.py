@@ -12,7 +12,7 @@ from app.errors import BadInput, BadPath, UnknownSecret
 from app.sessions.credentials import Credentials, decrypted, encrypted, without_credentials
 from app.sessions.model import NewSession
 from tests.git_server import GitServer, git_server, make_repository
-from workers.workspace.git import execute
+from workers.workspace.git import clean_environment, execute
 from workers.workspace.project import Limits
 from workers.workspace.repository import Workspaces
 
@@ -100,6 +100,12 @@ async def test_git_gets_them_and_nothing_that_others_see(
     forms = (PASSWORD, quote(PASSWORD), quote(PASSWORD, safe=""), "canary")
     assert not any(form in text for form in forms for text in seen)
     assert not any(form in everything_below(tmp_path / "workspaces") for form in forms)
+
+
+def test_git_is_given_no_secret_of_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_SECRET_ACCESS_KEY", "OPENAI_API_KEY", "STELLWERK_TOKEN", "GIT_ASKPASS", "A_TEAMS_PASSWORD"):
+        monkeypatch.setenv(name, PASSWORD)
+    assert PASSWORD not in clean_environment().values()
 
 
 @pytest.mark.parametrize("wrong", [Credentials("me", "not the canary"), Credentials("", ""), None])

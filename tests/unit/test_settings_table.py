@@ -12,8 +12,8 @@ from typer.testing import CliRunner
 from app.cli import console
 from app.cli.commands import settings as command
 from app.cli.main import app
-from app.cli.support.settings_table import BEGIN, END, markdown
-from app.config import GROUPS, PREFIX, PROVIDER_KEYS, Settings
+from app.cli.support.settings_table import BEGIN, END, GROUPS, markdown
+from app.config import PREFIX, PROVIDER_KEYS, Settings
 from app.key_shapes import without_passwords
 from tests.stacks import ROOT
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from app.config import GROUPS, Settings
+from app.config import Settings
 from app.errors import BadInput, BadPath
 from app.key_shapes import HIDDEN, without_passwords
 from app.known_secrets import Secrets
@@ -20,6 +20,22 @@ from app.redaction import Redactor
 
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 """The table stands between these lines of a Markdown file."""
+
+
+GROUPS = {
+    "home": "Home and servers",
+    "url": "The gateway",
+    "trusted_proxies": "The gateway's door",
+    "metrics_token": "Metrics",
+    "project_sessions": "Projects",
+    "max_event_bytes": "The log",
+    "workflows": "Workflows, steps and leases",
+    "workspaces": "Workspaces",
+    "supervisor": "Who does an agent's work",
+    "openai_api_key": "Models",
+    "log_level": "Logging",
+}
+"""Each group's first setting, and its title; a group ends where the next one begins."""
 
 
 @dataclass(frozen=True, slots=True)
