@@ -55,6 +55,13 @@ epochs = Table(
         server_default=text("pg_current_xact_id()"),
         comment="the transaction that wrote this row; in a restored one it is not its xmin",
     ),
+    Column(
+        "seal_key",
+        LargeBinary,
+        nullable=False,
+        server_default=text("sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"),
+        comment="what is published through Redis in this epoch is sealed with it",
+    ),
 )
 
 streams = Table(

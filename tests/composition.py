@@ -11,7 +11,11 @@ import yaml
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "docker-compose.yml"
 NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
-SECRETS = {"POSTGRES_PASSWORD": "the-database's-password", "STELLWERK_TOKEN": "the-deployment's-token"}
+SECRETS = {
+    "POSTGRES_PASSWORD": "the-database's-password",
+    "REDIS_PASSWORD": "the-broker's-password",
+    "STELLWERK_TOKEN": "the-deployment's-token",
+}
 REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<kind>:[-?])(?P<text>[^}]*))?\})")
 UNITS = {"s": "seconds", "m": "minutes"}
 

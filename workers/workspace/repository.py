@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,11 +15,14 @@ from uuid import UUID
 from app.config import Settings
 from app.errors import BadPath, GitFailed, WorkspaceConflict, WorkspaceLost
 from app.events.encoding import printable
-from workers.workspace.checkout import Checkout
+from workers.children.removal import remove_tree
+from workers.reading.files import LeftOut
+from workers.reading.listing import CONFIGURATION
+from workers.workspace.checkout import Checkout, read_left_out, write_left_out
 from workers.workspace.git import Git
 from workers.workspace.importer import REF, import_entries
 from workers.workspace.origin import Origin, clone, set_attributes, take_over
-from workers.workspace.project import CONFIGURATION, Limits, find_source, read_source
+from workers.workspace.project import Limits, find_source, read_source
 
 Made = TypeVar("Made")
 REPOSITORY = "repository.git"
@@ -135,9 +137,9 @@ class Workspaces:
             building = Path(name) / "workspace"
             building.mkdir()
             git = Git(building / REPOSITORY)
-            prefix = ""
+            prefix, left_out = "", LeftOut()
             if parent := self._parent_of(origin):
-                prefix = parent.prefix
+                prefix, left_out = parent.prefix, read_left_out(parent.home)
                 take_over(git, parent.gitdir, origin.base or parent.initial)
             elif origin.repo is not None:
                 clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits)
@@ -146,11 +148,14 @@ class Workspaces:
                 git.run("init", "--quiet", "--bare", "--initial-branch=initial", "--template=")
                 set_attributes(git)
                 if origin.path is None:
-                    import_entries(git, building, [])
+                    import_entries(git, building, [], left_out, max_bytes=0)
                 else:
                     source = find_source(origin.path, self.allowed_paths)
                     prefix = source.prefix
-                    import_entries(git, source.top, read_source(source, self.limits))
+                    listed = asyncio.run(read_source(source, self.limits))  # this is a thread, without a loop
+                    left_out = listed.left_out
+                    import_entries(git, source.top, listed.entries, left_out, max_bytes=self.limits.max_bytes)
+            write_left_out(building, left_out)
             (building / PREFIX_FILE).write_bytes(os.fsencode(prefix))
             building.rename(home)
 
@@ -222,7 +227,7 @@ class Workspace:
         return await asyncio.to_thread(self._needing, [base], partial(self._finish, base, str(session)))
 
     async def remove(self) -> None:
-        await asyncio.to_thread(shutil.rmtree, self.home, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self.home)
 
     def _needing(self, commits: Sequence[str], work: Callable[[], Made]) -> Made:
         """Raises WorkspaceLost where git fails for want of a commit: looking first would cost every step a process."""
@@ -238,7 +243,7 @@ class Workspace:
         steps = self.home / "steps"
         steps.mkdir(exist_ok=True)
         for leftover in steps.glob(f"{step}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_tree(leftover)
         home = Path(tempfile.mkdtemp(prefix=f"{step}-{attempt}-", dir=steps))
         checkout = Checkout.create(home, gitdir=self.gitdir, initial=self.initial, base=base, prefix=self.prefix)
         return checkout.worktree
