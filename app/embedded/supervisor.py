@@ -81,6 +81,7 @@ class Stack:
         self._services = [self._gateway, *(self._worker(number) for number in range(1, workers + 1))]
         self._watches: list[Watch] = []
         self._port, self._token = 0, ""
+        self._has_looked = False  # whether the data is a copy; before that, what is known of it must stay
         self.refused: list[str] = []
         """What the workers do not serve, a line for each, once the stack is ready."""
 
@@ -235,11 +236,12 @@ class Stack:
         if known is not None and (reason := seen.broken_since(known)):
             self._say(f"{reason}; a new epoch begins, and readers of what is gone are told")
             asyncio.run(_bump_epoch(self._postgres.superuser_url, reason))
+        self._has_looked = True
         self._remember()
 
     def _remember(self) -> None:
         """While no service writes: what Postgres says now is the least that it has to know at its next start."""
-        if self._postgres in self._servers and self._postgres.is_running:
+        if self._has_looked and self._postgres.is_running:
             with suppress(psycopg.Error, OSError):
                 continuity.keep(self._home, self._postgres.continuity())
 

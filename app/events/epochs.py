@@ -4,6 +4,7 @@ Its number is 1, then the time at which it began, in Unix seconds.
 """
 
 import asyncio
+from collections.abc import Callable
 from datetime import timedelta
 from functools import cache
 
@@ -69,12 +70,14 @@ async def _observe(engine: AsyncEngine) -> int:
     return int(epoch)
 
 
-async def watch_cluster(engine: AsyncEngine, *, every: timedelta = WATCH_EVERY) -> None:
+async def watch_cluster(
+    engine: AsyncEngine, tell: Callable[[int], None] = lambda epoch: None, *, every: timedelta = WATCH_EVERY
+) -> None:
     """Observes the cluster again and again: connections lead elsewhere after a failover. Until cancelled."""
     while not asked_to_end():
         await asyncio.sleep(every.total_seconds())
         try:
-            await observe_cluster(engine)
+            tell(await observe_cluster(engine))
         except DATABASE_AWAY as error:
             logger.debug("the cluster cannot be observed", error=str(error).splitlines()[0])
 

@@ -111,7 +111,8 @@ async def _gateway(
 ) -> AsyncIterator[Gateway]:
     engine = create_engine(database_url, pool_size=settings.database_pool_size, limit=settings.statement_limit)
     pool = DriverPool(database_url, limit=settings.statement_limit)
-    push = Push(redis_url, SealKeys(engine), inline_bytes=settings.push_inline_bytes)
+    seal_keys = SealKeys(engine)
+    push = Push(redis_url, seal_keys, inline_bytes=settings.push_inline_bytes)
     dispatch = Dispatch(settings.broker_url or redis_url)
     redis = connect(redis_url)
     try:
@@ -130,7 +131,7 @@ async def _gateway(
                 await keys.read()
             access, denials = Access(settings, keys, follower.look_again), Denials(backends)
             async with _running(
-                cluster=watch_cluster(engine),
+                cluster=watch_cluster(engine, seal_keys.expect),
                 streams=open_streams.watch(),
                 keys=keys.run(),
                 lapses=keys.watch(),

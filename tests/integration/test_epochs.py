@@ -19,6 +19,7 @@ from app.events.epochs import bump_epoch, current_epoch, observe_cluster, watch_
 from app.events.feed import feed_head, read_feed
 from app.events.group_commit import GroupCommit
 from app.events.honouring import epoch_of
+from app.events.seals import SealKeys
 from app.schema import migrate
 from tests.following import new_stream, progress
 
@@ -124,6 +125,15 @@ async def test_a_process_that_runs_notices_another_timeline(engine: AsyncEngine)
         while await current_epoch(watcher) == 1:
             await asyncio.sleep(0.01)
     watching.cancel()
+
+
+async def test_who_learns_of_an_epoch_seals_by_its_key_at_once(engine: AsyncEngine) -> None:
+    """Else a gateway that does not know of it yet would take its events for ones of the epoch before."""
+    keys = SealKeys(engine)
+    assert (await keys.current()).epoch == 1
+    epoch = await bump_epoch(engine, "failover")
+    keys.expect(epoch)
+    assert (await keys.current()).epoch == epoch
 
 
 async def test_without_the_rights_to_ask_an_operator_still_raises_it(engine: AsyncEngine) -> None:

@@ -206,7 +206,7 @@ class Runtime:
             rescuer = Rescuer(self.backends, tuple(self._served))
             maintainers = (
                 *(self._registration, rescuer, Admission(self.backends), CachePruner(pool)),
-                *(HeadsRecorder(self.backends), ClusterWatch(self.backends.engine)),
+                *(HeadsRecorder(self.backends), ClusterWatch(self.backends.engine, seal_keys.expect)),
             )
             room = Room(self.backends, maintainers)
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))

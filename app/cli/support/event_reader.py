@@ -111,6 +111,8 @@ class EventReader:
         if self._failures:
             self._notice("connected again")
         self._failures = 0
+        if resolved.offset == self.cursor.offset:
+            self.cursor = resolved  # perhaps of a new epoch, in which what was read has survived
         # Where the server starts elsewhere a reset comes next, which tells the head again.
         if self._stops_at_head and self._until is None and resolved.offset == self.cursor.offset:
             self._until = told["head"]
