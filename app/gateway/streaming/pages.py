@@ -118,7 +118,7 @@ async def one_event(gateway: Gateway, principal: Principal, stream_id: AnyStream
         if not 1 <= offset <= state.head:
             raise NotFound(f"there is no event {named}; the last one is {Cursor(state.epoch, state.head)}")
         written_in = await epoch_of(db, stream_id, offset)
-        if named.epoch > state.epoch or (written_in or 0) > named.epoch:
+        if named.epoch > state.epoch or (written_in or state.epoch) > named.epoch:
             raise _out_of_range(state, _of_another_life(named, state), offset=state.earliest - 1)
         found = await read_page(db, state, after=offset - 1, until=offset, limit=1)
     if not found:
