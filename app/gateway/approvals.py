@@ -34,12 +34,13 @@ class Approvals(BaseModel):
 
 def _question(value: Any) -> Cursor | None:
     """Reads the id of the question's event, as a number or as text."""
-    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
-        value = None if value is None else str(value)
-    elif not isinstance(value, str):
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    if not isinstance(text, str):
         raise ValueError('must be the id of the question\'s event, such as 12 or "2.12"')
     try:
-        return None if value is None else Cursor.parse(value, what="it")
+        return Cursor.parse(text, what="it")
     except BadCursor as error:
         raise ValueError(str(error)) from None
 

@@ -41,23 +41,28 @@ class ListedSession:
 class OpenQuestion:
     """A question that waits: the place of its approval_event, what it asks, and what it wants.
 
-    `written_in` is the event's epoch, `epoch` the present one.
+    `written_in` is the event's epoch, `epochs` are those of this database, the present one last.
     """
 
     offset: int
     written_in: int
-    epoch: int
+    epochs: list[int]
     question: Any
     answer_schema: Any
 
     @property
     def id(self) -> str:
         """The event's id, as streams have it."""
-        return str(Cursor(self.epoch, self.offset))
+        return str(Cursor(self.epochs[-1], self.offset))
 
     def is_meant_by(self, named: Cursor | None) -> bool:
-        """The rule of all cursors: a client of an epoch before the event's has seen another event there."""
-        return named is not None and named.offset == self.offset and named.epoch >= self.written_in
+        """The rule of all cursors: a client of an epoch before the event's has seen another event there.
+
+        So has one of another copy of the database, which has epochs of its own.
+        """
+        if named is None or named.offset != self.offset:
+            return False
+        return named.epoch in self.epochs and named.epoch >= self.written_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -100,7 +100,8 @@ async def open_question(
 ) -> OpenQuestion | None:
     """What the step asks now; None where nothing waits in the project."""
     query = (
-        'SELECT asked."offset", asked.written_in, asked.epoch, p.question, p.answer_schema'
+        'SELECT asked."offset", asked.written_in, ARRAY(SELECT epoch FROM epochs ORDER BY epoch), p.question,'
+        " p.answer_schema"
         f" FROM steps p JOIN sessions x USING (session_id) CROSS JOIN {_ASKED}"
         f" WHERE session_id = :id AND step = :step AND {OF_PROJECT}"
     )

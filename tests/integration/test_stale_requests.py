@@ -88,9 +88,10 @@ async def test_an_answer_of_a_life_that_was_lost_answers_nothing(served: Served)
     await ask_next(served, session_id, "and now?")
     asked = await question_of(served, session_id)
     offset = int(asked.removeprefix(f"{epoch}."))
-    # A client of the first life saw another question at this offset.
-    refused = await answer(served, session_id, question=offset, **APPROVED)
-    assert (refused.status_code, refused.json()["open_question"]["id"]) == (409, asked)
+    # Clients of the first life, and of another copy of the database, saw another question at this offset.
+    for elsewhere in (offset, f"{epoch + 1}.{offset}"):
+        refused = await answer(served, session_id, question=elsewhere, **APPROVED)
+        assert (refused.status_code, refused.json()["open_question"]["id"]) == (409, asked)
     assert (await answer(served, session_id, question=asked, **APPROVED)).status_code == 200
 
 
