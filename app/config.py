@@ -164,8 +164,11 @@ class Settings(DoorSettings):
     """A project with more files is refused."""
     max_project_bytes: int = Field(default=1024 * MIB, ge=1)
     """A project with more bytes is refused."""
+    min_free_bytes: int = Field(default=256 * MIB, ge=0)
+    """New sessions are refused while the disk under the workspaces or the home has less room; 0 means never."""
     sandbox: str = ""
-    """A project's own code (its tests) runs under this command prefix, e.g. `bwrap --unshare-net …`."""
+    """A project's own code (its tests), and ruff on its files, run under this command prefix, e.g. `scripts/sandbox …`;
+    where the worker is root, as an ordinary user in it."""
     test_time_limit: Duration = timedelta(minutes=10)
     """A project's tests may run this long; then they are ended."""
 

@@ -36,6 +36,11 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, exc.DBAPIError) and is_transient(getattr(error.orig, "sqlstate", None) or "")
 
 
+def is_disk_full(error: BaseException) -> bool:
+    """Says whether Postgres found no room on its disk."""
+    return isinstance(error, exc.DBAPIError) and isinstance(error.orig, psycopg.errors.DiskFull)
+
+
 def is_lost(error: BaseException) -> bool:
     """Says whether the connection broke, or none could be made: then others can hardly reach Postgres, either."""
     if not isinstance(error, (exc.OperationalError, exc.InterfaceError)):

@@ -25,6 +25,7 @@ StellwerkError
 ├── NoCurrentStep
 ├── Unavailable              a server does not answer; trying again helps
 │   ├── NoWorkerYet          a new deployment, in which no worker has registered
+│   ├── DiskFull
 │   ├── ModelFaltered        a model's answer broke off or makes no sense
 │   └── NotNow               carries when; a step that meets it waits, and no attempt is counted
 ├── NoStack                  there is no gateway to talk to
@@ -177,6 +178,10 @@ class Unavailable(StellwerkError):
 
 class NoWorkerYet(Unavailable):
     """No worker has told yet which workflows it serves; try again in a moment, or start one."""
+
+
+class DiskFull(Unavailable):
+    """The database's disk is full: nothing more can be recorded. Make room there, then try again."""
 
 
 class ModelFaltered(Unavailable):

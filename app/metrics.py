@@ -43,6 +43,11 @@ push_lost = Counter(
     "Messages to readers that Redis did not take; readers get those events at the next look into Postgres",
     registry=REGISTRY,
 )
+unbelieved = Counter(
+    "stellwerk_push_unbelieved_total",
+    "Messages without a right seal, which Redis passed on and which no process of the deployment published",
+    registry=REGISTRY,
+)
 resets = Counter(
     "stellwerk_resets_total",
     "Streams that began anew for a reader: its cursor could not be served, the epoch rose, or events have expired",

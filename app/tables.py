@@ -47,6 +47,13 @@ epochs = Table(
     Column("system_identifier", BigInteger, comment="the Postgres cluster that this epoch began on"),
     Column("reason", Text, nullable=False),
     _timestamp("began_at", nullable=False, server_default=_now),
+    Column(
+        "seal_key",
+        LargeBinary,
+        nullable=False,
+        server_default=text("sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"),
+        comment="what is published through Redis in this epoch is sealed with it",
+    ),
 )
 
 streams = Table(

@@ -18,6 +18,7 @@ from app.config import Settings
 from app.database import DriverPool, create_engine, transaction
 from app.events import chain, read
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.events.types import EVENT, TERMINAL
 from app.principals.model import OWNER
 from app.progress import SessionId
@@ -169,7 +170,7 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
     engine = create_engine(database_url)
-    push, dispatch = Push(redis_url), Dispatch(redis_url)
+    push, dispatch = Push(redis_url, SealKeys(engine)), Dispatch(redis_url)
     pool = DriverPool(database_url)
     cluster = Cluster(Backends(Settings(), engine, pool, push, dispatch), environment, directory)
     try:

@@ -13,7 +13,11 @@ FILE = ROOT / "docker-compose.yml"
 NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
 LISTEN = (ROOT / "scripts" / "listen.conf").read_text()
 LISTEN_TLS = (ROOT / "scripts" / "listen-tls.conf").read_text()
-SECRETS = {"POSTGRES_PASSWORD": "the-database's-password", "STELLWERK_TOKEN": "the-deployment's-token"}
+SECRETS = {
+    "POSTGRES_PASSWORD": "the-database's-password",
+    "REDIS_PASSWORD": "the-broker's-password",
+    "STELLWERK_TOKEN": "the-deployment's-token",
+}
 REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<kind>:[-?+])(?P<text>[^}]*))?\})")
 UNITS = {"s": "seconds", "m": "minutes"}
 

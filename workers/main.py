@@ -13,8 +13,9 @@ from kombu import Consumer, Queue
 
 from app.config import settings
 from app.logging import configure_logging
-from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, queue_arguments
+from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, is_redis, queue_arguments
 from workers.graph.loading import load_workflows
+from workers.process.broker import TRANSPORT
 from workers.process.pool import RESERVED_THREADS
 from workers.process.runtime import Addresses, Runtime
 from workers.tasks import add_tasks
@@ -61,6 +62,7 @@ def create_app() -> Celery:
     broker_url = Addresses.of(_settings).broker
     celery.conf.update(
         **broker_options(broker_url),
+        broker_transport=TRANSPORT if is_redis(broker_url) else None,
         task_queues=[Queue(name, queue_arguments=queue_arguments(broker_url)) for name in sorted(_queues)],
         task_create_missing_queues=True,
         worker_pool="workers.process.pool:TaskPool",

@@ -1,7 +1,7 @@
 """Telling followers at once, over Redis pub/sub, what was appended.
 
 A message is a doorbell that usually brings the news along: ready SSE frames with what a reader needs to place
-and filter them, so that no gateway parses JSON. Losing a message costs latency only.
+and filter them, so that no gateway parses JSON. Losing a message costs latency only. All are sealed (seals.py).
 """
 
 import asyncio
@@ -26,8 +26,10 @@ from redis.exceptions import RedisError
 from app import metrics
 from app.cancelling import asked_to_end
 from app.config import PUSH_INLINE_BYTES
+from app.database import DATABASE_AWAY
 from app.events.cursors import prefix
 from app.events.encoding import Recorded
+from app.events.seals import SealKeys
 
 logger = structlog.get_logger(__name__)
 
@@ -146,8 +148,9 @@ async def borrowed(redis: "Redis") -> AsyncIterator[AbstractConnection]:
 class Push:
     """Publishes appended events in the background. Belongs to one event loop, where `publish` is called."""
 
-    def __init__(self, redis_url: str, *, inline_bytes: int = PUSH_INLINE_BYTES) -> None:
+    def __init__(self, redis_url: str, keys: SealKeys, *, inline_bytes: int = PUSH_INLINE_BYTES) -> None:
         self._redis = connect(redis_url)
+        self._keys = keys
         self._inline_bytes = inline_bytes
         self._waiting: deque[tuple[str, bytes]] = deque()
         self._waiting_bytes = 0
@@ -187,7 +190,7 @@ class Push:
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._flush()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError, TimeoutError, *DATABASE_AWAY) as error:
             logger.warning("push ends with messages unsent", error=str(error))
         await self._redis.aclose()
 
@@ -207,17 +210,18 @@ class Push:
             self._wake.clear()
             try:
                 await self._flush()
-            except (RedisError, OSError) as error:
+            except (RedisError, OSError, *DATABASE_AWAY) as error:
                 self._complain(error)
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _flush(self) -> None:
         while self._waiting:
+            key = await self._keys.current()
             messages, self._waiting, self._waiting_bytes = self._waiting, deque(), 0
             since = self._waiting_since
             try:
                 async with borrowed(self._redis) as connection, asyncio.timeout(SOCKET_SECONDS):
-                    commands = [("PUBLISH", channel, payload) for channel, payload in messages]
+                    commands = [("PUBLISH", channel, key.seal(channel, payload)) for channel, payload in messages]
                     await connection.send_packed_command(connection.pack_commands(commands))
                     for _ in commands:
                         await connection.read_response(timeout=math.inf)

@@ -18,6 +18,7 @@ from app.errors import BadInput, Unavailable
 from app.events.epochs import observe_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
+from app.events.seals import SealKeys
 from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
 from app.gateway.denials import Denials
@@ -108,7 +109,7 @@ async def _gateway(
 ) -> AsyncIterator[Gateway]:
     engine = create_engine(database_url, pool_size=settings.database_pool_size, limit=settings.statement_limit)
     pool = DriverPool(database_url, limit=settings.statement_limit)
-    push = Push(redis_url, inline_bytes=settings.push_inline_bytes)
+    push = Push(redis_url, SealKeys(engine), inline_bytes=settings.push_inline_bytes)
     dispatch = Dispatch(settings.broker_url or redis_url)
     redis = connect(redis_url)
     try:

@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from app import errors
-from app.database import DATABASE_AWAY
+from app.database import DATABASE_AWAY, is_disk_full
 from app.gateway.responses import MEDIA_TYPE as EVENT_STREAM
 from app.gateway.responses import come_back
 
@@ -164,6 +164,9 @@ def _allowed(request: Request) -> str:
 async def _on_database_away(request: Request, error: Exception) -> Response:
     logger.warning("postgres is away", path=request.url.path, error=str(error))
     headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+    if is_disk_full(error):
+        full = errors.DiskFull()
+        return problem(503, str(full), path=request.url.path, kind=type(full).__name__, headers=headers)
     detail = "the database does not answer; try again"
     return problem(503, detail, path=request.url.path, kind="Unavailable", headers=headers)
 

@@ -86,7 +86,7 @@ class KeyRing:
             raise Unavailable("the keys could not be read in time; try again") from None
 
     def heard(self, _: object) -> None:
-        """Redis says that there is something new."""
+        """Redis says that there is something new; what, the database says."""
         self._rung.set()
 
     def doubt(self) -> None:

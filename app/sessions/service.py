@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import transaction
+from app.disk import check_room
 from app.errors import (
     BadInput,
     IdempotencyMismatch,
@@ -45,8 +46,8 @@ async def create_session(
     """The session, and whether it is new: the same key and body again give the first one.
 
     Only a principal of every project names the `project`. Raises BadInput, UnknownWorkflow, WorkflowRefused,
-    NoWorkerYet, IdempotencyMismatch, TooMany where the project has as many open sessions as it may have; and NotFound
-    and Conflict for the session that is to be continued.
+    NoWorkerYet, DiskFull, IdempotencyMismatch, TooMany where the project has as many open sessions as it may have; and
+    NotFound and Conflict for the session that is to be continued.
     """
     _check_limit(backends, new)
     if project is None:
@@ -61,6 +62,7 @@ async def create_session(
             if idempotency_key and (found := await _by_key(work.db, project, principal, idempotency_key, new)):
                 control.target, control.outcome = str(found.session_id), "unchanged"
                 return found, False
+            check_room(backends.settings)
             await _check_room(work, project)
             session_id = await _insert(work, new, project, principal, idempotency_key)
             control.target = str(session_id)

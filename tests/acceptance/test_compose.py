@@ -2,7 +2,6 @@
 
 import json
 import os
-import shlex
 import signal
 import socket
 import ssl
@@ -21,17 +20,17 @@ from httpx_sse import ServerSentEvent, connect_sse
 from app.embedded.home import free_port
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from tests.composition import ROOT, SECRETS, composition, duration
+from tests.composition import SECRETS, composition, duration
 from tests.conftest import execute, temporary_home, url_of
 from tests.nginx import make_certificate, nginx, until_it_answers
 from tests.processes import wait_until
+from tests.sandboxed import sandbox
 from tests.surroundings import optional_program
 from workers.workflows.sample import write_sample
 
 TOKEN = SECRETS["STELLWERK_TOKEN"]
 HEARTBEAT_SECONDS = 1
 STREAM = {"Accept": "text/event-stream"}
-SANDBOX_PLACES = (sys.prefix, sys.base_prefix)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +90,6 @@ class Deployment:
 
 def _base_environment(home: Path) -> dict[str, str]:
     return {"PATH": f"{Path(sys.executable).parent}:{os.defpath}", "HOME": str(home), "LANG": "C.UTF-8"}
-
-
-def sandbox() -> str:
-    """As in the file, with this machine's places; empty where bubblewrap is missing or not allowed to work."""
-    bwrap = optional_program("bwrap")
-    probe = ["--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "true"]
-    if bwrap is None or subprocess.run([bwrap, *probe], capture_output=True, check=False).returncode:
-        return ""
-    options = [word for place in SANDBOX_PLACES for word in ("--ro-bind", place, place)]
-    return shlex.join([str(ROOT / "scripts" / "sandbox"), *options])
 
 
 @pytest.fixture(scope="module")
@@ -304,32 +293,3 @@ def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> No
         assert other.status_code == 503 and other.headers["content-type"] == "application/problem+json"
         assert other.headers["retry-after"] and other.json()["status"] == 503
     assert "secret" not in (tmp_path / "nginx.log").read_text()
-
-
-def test_the_sandbox_shows_only_what_the_tests_need(tmp_path: Path) -> None:
-    prefix = shlex.split(sandbox())
-    if not prefix:
-        pytest.skip("bubblewrap is not installed, or may not make namespaces here")
-    project, own = tmp_path / "copy" / "project", tmp_path / "own"
-    for place in (project, own / "tmp"):
-        place.mkdir(parents=True)
-    (tmp_path / "secret").touch()
-    program = f"""
-import os, pathlib, socket
-pathlib.Path("../report.xml").touch()
-pathlib.Path(os.environ["TMPDIR"], "kept").touch()
-assert not pathlib.Path({str(tmp_path / "secret")!r}).exists()
-assert not pathlib.Path({str(ROOT / "docker-compose.yml")!r}).exists()
-assert {os.getpid()} not in map(int, filter(str.isdigit, os.listdir("/proc")))
-assert [name for _, name in socket.if_nameindex()] == ["lo"]
-try:
-    pathlib.Path("/etc/written").touch()
-except OSError:
-    print("enclosed")
-"""
-    environment = {**_base_environment(own), "TMPDIR": str(own / "tmp")}
-    command = [*prefix, sys.executable, "-c", program]
-    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout == "enclosed\n", done.stderr
-    assert (tmp_path / "copy" / "report.xml").exists()
-    assert (own / "tmp" / "kept").exists()

@@ -15,6 +15,7 @@ from app.database import transaction
 from app.events import encoding
 from app.events.append import append as append_items
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.events.types import StreamId
 from tests.acceptance.faults.deployment import TOKEN, Deployment, deployed
 from tests.acceptance.faults.feed import Feed
@@ -92,7 +93,7 @@ async def test_two_hundred_streams_through_everything() -> None:
     """A transaction stands still; a gateway is killed; Redis is emptied and throws all out. Readers come back."""
     chance = random.Random(1)
     async with deployed(workers=0, gateways=2) as deployment, engine_of(deployment.postgres.url) as engine:
-        push, streams = Push(deployment.valkey.url), await new_streams(engine, 200)
+        push, streams = Push(deployment.valkey.url, SealKeys(engine)), await new_streams(engine, 200)
         stalled_ones, producers = streams[:2], Producers(engine, push, streams[2:])
         ports = [door.port for door in deployment.doors]
         feeds = [Feed(ports, TOKEN, random.Random(chance.random())) for _ in range(3)]
@@ -125,7 +126,7 @@ async def test_two_hundred_streams_through_everything() -> None:
 @pytest.mark.timeout(240)
 async def test_ten_thousand_streams_are_one_connection_and_flat_memory() -> None:
     async with deployed(workers=0, gateways=1) as deployment, engine_of(deployment.postgres.url) as engine:
-        push, streams = Push(deployment.valkey.url), await new_streams(engine, 10_000)
+        push, streams = Push(deployment.valkey.url, SealKeys(engine)), await new_streams(engine, 10_000)
 
         async def fill(size: int) -> None:
             for begin in range(0, len(streams), 50):

@@ -14,6 +14,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.database import DriverPool, create_engine, transaction
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.events.types import TERMINAL
 from app.principals.model import OWNER
 from app.progress import SessionId
@@ -105,7 +106,7 @@ class Client:
 async def client_of(house: House, database_url: str) -> AsyncIterator[Client]:
     engine = create_engine(database_url)
     pool = DriverPool(database_url)
-    push, dispatch = Push(house.valkey.url), Dispatch(house.valkey.url)
+    push, dispatch = Push(house.valkey.url, SealKeys(engine)), Dispatch(house.valkey.url)
     try:
         yield Client(Backends(Settings(), engine, pool, push, dispatch))
     finally:

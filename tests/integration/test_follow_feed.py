@@ -23,6 +23,7 @@ from app.events.follow.follower import Follower
 from app.events.follow.updates import Beat, FeedReset, Frames
 from app.events.push import EVERY_STREAM, Push, connect
 from app.events.read import Filter
+from app.events.seals import SealKeys
 from tests.feeding import FeedReader, stored, write
 from tests.following import NO_SERVER, Reader, append, engine_of, new_stream, progress, quick, state_of
 
@@ -41,7 +42,7 @@ async def test_every_reader_gets_everything_once_and_in_order(engine: AsyncEngin
     chance = random.Random(seed)
     settings = quick(ring_frames=chance.choice([1, 20, 1000]), catch_up_page=chance.choice([3, 1000]))
     async with Follower(engine, redis_url, settings) as following:
-        push, streams = Push(redis_url), [await new_stream(engine) for _ in range(20)]
+        push, streams = Push(redis_url, SealKeys(engine)), [await new_stream(engine) for _ in range(20)]
         numbers, written, done = count(), 0, asyncio.Event()
 
         async def produce(choice: random.Random) -> None:
@@ -85,7 +86,7 @@ async def test_what_becomes_complete_later_comes_without_a_bell(
     """The publish of the second transaction came while the first one stood still; that one's is lost."""
     stream_id, settings = await new_stream(engine), quick(head_poll=NEVER)
     async with Follower(engine, redis_url, settings) as following:
-        push = Push(redis_url)
+        push = Push(redis_url, SealKeys(engine))
         reader = FeedReader(following)
         push.publish(await append(engine, stream_id, [1]))
         await reader.read(to=1)
@@ -125,7 +126,7 @@ async def test_a_confirmation_is_a_bell(engine: AsyncEngine, own_valkey: Embedde
     """What was published while Redis was away comes with the new subscription, not with a poll."""
     stream_id = await new_stream(engine)
     async with Follower(engine, own_valkey.url, quick(head_poll=NEVER)) as following:
-        push = Push(own_valkey.url)
+        push = Push(own_valkey.url, SealKeys(engine))
         reader = FeedReader(following)
         push.publish(await append(engine, stream_id, [1]))
         await reader.read(to=1)
@@ -174,7 +175,7 @@ async def test_readers_at_the_same_place_share_what_is_read(
     await append(engine, stream_id, range(60))
     only = FeedFilter(Filter(agent=frozenset({"codesmith"})))
     async with Follower(engine, redis_url, quick()) as following:
-        push = Push(redis_url)
+        push = Push(redis_url, SealKeys(engine))
         readers = [FeedReader(following, only=only) for _ in range(30)]
         await asyncio.gather(*(reader.read(to=60) for reader in readers))
         assert reads < 10

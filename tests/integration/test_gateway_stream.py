@@ -27,6 +27,7 @@ from app.events.epochs import bump_epoch
 from app.events.proof.entries import verify_stream
 from app.events.proof.export import ExportVerifier, export
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.events.types import StreamId
 from app.gateway import events
 from app.gateway.openapi import document
@@ -98,7 +99,8 @@ def fields(frame: bytes) -> dict[str, str]:
 async def test_resumed_by_last_event_id_while_events_are_appended(
     served: Served, redis_url: str, cut_after: int
 ) -> None:
-    engine, push = served.gateway.engine, Push(redis_url)
+    engine = served.gateway.engine
+    push = Push(redis_url, SealKeys(engine))
     stream_id = await new_stream(engine)
 
     async def produce() -> None:
@@ -209,7 +211,8 @@ async def test_cursors_that_cannot_be_served(served: Served) -> None:
 
 async def test_a_second_life_of_the_offsets_is_told_in_every_cursor(served: Served, redis_url: str) -> None:
     """As after a restore: ten events survived, the eleventh is another one now."""
-    engine, push = served.gateway.engine, Push(redis_url)
+    engine = served.gateway.engine
+    push = Push(redis_url, SealKeys(engine))
     stream_id = await filled(served, closed=False)
     epoch = await bump_epoch(engine, "restored")
     async with sse(served, stream_id, last="10") as events:
@@ -294,7 +297,8 @@ async def test_unknown_and_malformed_sessions(served: Served) -> None:
 
 async def test_events_of_a_kind_that_is_not_known_yet(served: Served, redis_url: str) -> None:
     """From the log, pushed, filtered, in pages and in exports."""
-    engine, push = served.gateway.engine, Push(redis_url)
+    engine = served.gateway.engine
+    push = Push(redis_url, SealKeys(engine))
     stream_id = await new_stream(engine)
 
     async def append_one() -> None:

@@ -16,9 +16,10 @@ from app.events import push as push_module
 from app.events.encoding import Recorded
 from app.events.follow.subscriptions import Subscriptions
 from app.events.push import CANCEL_CHANNEL, Frame, Message, Push, channel_of, connect, decode_message
+from app.events.seals import Published, SealKeys
 from app.events.types import StreamId
 from app.progress import SessionId
-from tests.following import NO_SERVER
+from tests.following import NO_SERVER, engine_of
 
 
 def recorded(stream_id: StreamId, offset: int, size: int = 10) -> Recorded:
@@ -36,57 +37,63 @@ async def listening(redis_url: str, *channels: str) -> AsyncIterator[PubSub]:
         yield pubsub
 
 
-async def payload(pubsub: PubSub) -> bytes:
+@pytest.fixture
+async def seal_keys(database_url: str) -> AsyncIterator[SealKeys]:
+    async with engine_of(database_url) as engine:
+        keys = SealKeys(engine)
+        await keys.read()
+        yield keys
+
+
+async def payload(pubsub: PubSub, keys: SealKeys) -> bytes:
     message = await pubsub.get_message(timeout=5)
     assert message is not None
-    data = message["data"]
-    assert isinstance(data, bytes)
-    return data
+    return keys.opened(message["channel"], message["data"]).payload
 
 
-async def test_one_message_for_each_stream_of_an_append(redis_url: str) -> None:
+async def test_one_message_for_each_stream_of_an_append(redis_url: str, seal_keys: SealKeys) -> None:
     one, two = StreamId(uuid4()), StreamId(uuid4())
     events = [recorded(one, 1), recorded(two, 7), recorded(one, 2), recorded(two, 8)]
     async with listening(redis_url, channel_of(one), channel_of(two)) as pubsub:
-        push = Push(redis_url)
+        push = Push(redis_url, seal_keys)
         push.publish(events)
-        messages = [decode_message(await payload(pubsub)) for _ in range(2)]
+        messages = [decode_message(await payload(pubsub, seal_keys)) for _ in range(2)]
         assert sorted(messages, key=lambda m: m.first) == [
             Message(1, 2, (Frame.of(events[0]), Frame.of(events[2]))),
             Message(7, 8, (Frame.of(events[1]), Frame.of(events[3]))),
         ]
         push.publish([])
         push.publish([recorded(one, 3)])
-        assert decode_message(await payload(pubsub)).first == 3
+        assert decode_message(await payload(pubsub, seal_keys)).first == 3
         await push.close()
 
 
-async def test_large_appends_name_only_their_offsets(redis_url: str) -> None:
+async def test_large_appends_name_only_their_offsets(redis_url: str, seal_keys: SealKeys) -> None:
     stream_id = StreamId(uuid4())
     async with listening(redis_url, channel_of(stream_id)) as pubsub:
-        push = Push(redis_url, inline_bytes=1000)
+        push = Push(redis_url, seal_keys, inline_bytes=1000)
         push.publish([recorded(stream_id, 1, size=500), recorded(stream_id, 2, size=500)])
-        assert decode_message(await payload(pubsub)) == Message(1, 2)
+        assert decode_message(await payload(pubsub, seal_keys)) == Message(1, 2)
         await push.close()
 
 
-async def test_closing_sends_what_waits(redis_url: str) -> None:
+async def test_closing_sends_what_waits(redis_url: str, seal_keys: SealKeys) -> None:
     stream_id, session_id = StreamId(uuid4()), SessionId(uuid4())
     async with listening(redis_url, channel_of(stream_id), CANCEL_CHANNEL) as pubsub:
-        push = Push(redis_url)
+        push = Push(redis_url, seal_keys)
         push.publish([recorded(stream_id, 1)])
         push.cancel(session_id)
         await push.close()
-        assert decode_message(await payload(pubsub)).first == 1
-        assert await payload(pubsub) == str(session_id).encode()
+        assert decode_message(await payload(pubsub, seal_keys)).first == 1
+        assert await payload(pubsub, seal_keys) == str(session_id).encode()
 
 
 async def test_without_redis_it_drops_and_says_so_once(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(push_module, "RETRY_SECONDS", 0.001)
     monkeypatch.setattr(push_module, "BUFFER_BYTES", 10_000)
-    push = Push(NO_SERVER)
+    push = Push(NO_SERVER, seal_keys)
     stream_id = StreamId(uuid4())
     for offset in range(1, 200):
         push.publish([recorded(stream_id, offset, size=500)])
@@ -99,10 +106,12 @@ async def test_without_redis_it_drops_and_says_so_once(
     assert capsys.readouterr().out.count("push is down") == 1
 
 
-async def test_it_comes_back_with_redis(own_valkey: EmbeddedValkey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_comes_back_with_redis(
+    own_valkey: EmbeddedValkey, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(push_module, "RETRY_SECONDS", 0.01)
     stream_id = StreamId(uuid4())
-    push = Push(own_valkey.url)
+    push = Push(own_valkey.url, seal_keys)
     push.publish([recorded(stream_id, 1)])
     await asyncio.to_thread(own_valkey.stop)
     push.publish([recorded(stream_id, 2)])
@@ -111,7 +120,7 @@ async def test_it_comes_back_with_redis(own_valkey: EmbeddedValkey, monkeypatch:
     await asyncio.to_thread(own_valkey.start)
     async with listening(own_valkey.url, channel_of(stream_id)) as pubsub:
         push.publish([recorded(stream_id, 3)])
-        assert decode_message(await payload(pubsub)).last == 3
+        assert decode_message(await payload(pubsub, seal_keys)).last == 3
     await push.close()
 
 
@@ -121,14 +130,14 @@ class Heard:
     def __init__(self) -> None:
         self.doubts = asyncio.Event()
 
-    def heard(self, payload: bytes) -> None: ...
+    def heard(self, news: Published) -> None: ...
 
     def doubt(self) -> None:
         self.doubts.set()
 
 
 async def test_a_connection_that_closes_while_it_is_written_to_is_made_again(
-    redis_url: str, monkeypatch: pytest.MonkeyPatch
+    redis_url: str, seal_keys: SealKeys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The task that reads closes it under the hands of the one that subscribes, and redis-py fails oddly."""
     send, closed = AbstractConnection.send_command, 0
@@ -141,7 +150,7 @@ async def test_a_connection_that_closes_while_it_is_written_to_is_made_again(
         await send(connection, *command, **options)
 
     monkeypatch.setattr(AbstractConnection, "send_command", close_first)
-    subscriptions, listener = Subscriptions(redis_url), Heard()
+    subscriptions, listener = Subscriptions(redis_url, seal_keys), Heard()
     subscriptions.add_channel("channel", listener)
     task = asyncio.create_task(subscriptions.run())
     async with asyncio.timeout(10):

@@ -1,5 +1,6 @@
 """The repair workflow under plain LangGraph, on real projects with real git, ruff and tests."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from ruff import find_ruff_bin  # type: ignore[import-untyped] # it ships no typ
 
 from app.config import Settings
 from app.progress import CurrentStep, ModelCall, Report, SessionId, ToolCall, running_step
+from tests.sandboxed import NO_SANDBOX, sandbox
 from workers.settings import step_settings
 from workers.workflows.repair import graph
 from workers.workflows.sample import write_sample
@@ -277,3 +279,54 @@ async def test_what_it_cannot_do_without_a_model_is_said(project: Path) -> None:
     assert "was not done: 'write a module that adds up receipts'" in outcome.result["summary"]
     assert outcome.reports.of("decision")[0].details["confidence"] < 1
     assert outcome.end.files == ("a.py",)
+
+
+OUTSIDE = "the-first-line of a file that is nobody's business"
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "inner/.ruff.toml", "chain.toml"])
+async def test_a_configuration_that_extends_a_file_outside_tells_nothing_of_it(
+    project: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "outside.toml").write_text(OUTSIDE)
+    extend = f'extend = "{tmp_path / "outside.toml"}"\n'
+    table = "[tool.ruff]\n" if name == "pyproject.toml" else ""
+    write(project, {"a.py": "import os\n", "inner/b.py": "import sys\n", name: table + extend})
+    if name == "chain.toml":
+        write(project, {"ruff.toml": 'extend = "chain.toml"\n'})
+    outcome = await repair(project)
+    assert "its configuration extends" in outcome.result["summary"]
+    assert "outside of the project" in outcome.result["summary"]
+    said = f"{outcome.result} {outcome.reports.items}"
+    assert "first-line" not in said and "nobody" not in said
+    assert outcome.end.files == ("a.py", "inner/b.py")  # without that configuration
+
+
+async def test_nothing_is_read_or_written_through_links_that_leave(project: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.py"
+    outside.write_text("import os\n")
+    (tmp_path / "settings.toml").write_text(f"[tool.ruff]\n{OUTSIDE}")
+    write(project, {"a.py": "import os\n", "inner/b.py": "import sys\n"})
+    (project / "linked.py").symlink_to(outside)
+    (project / "inner" / "up.py").symlink_to("../../outside.py")
+    (project / "inner" / "pyproject.toml").symlink_to(tmp_path / "settings.toml")
+    (project / "to-itself.py").symlink_to("to-itself.py")
+    outcome = await repair(project)
+    assert outside.read_text() == "import os\n"
+    assert outcome.end.files == ("a.py", "inner/b.py")
+    assert "first-line" not in f"{outcome.result} {outcome.reports.items}"
+
+
+@pytest.mark.parametrize("below", ["", "python/app"])
+async def test_in_the_sandbox_all_works_as_without(project: Path, below: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the project lies below its repository's top, and the worker is root."""
+    if not (prefix := sandbox()):
+        pytest.skip(NO_SANDBOX)
+    monkeypatch.setenv("PATH", os.defpath)
+    (project / below).mkdir(parents=True, exist_ok=True)
+    write(project / below, RE_EXPORT)
+    subprocess.run(["git", "init", "--quiet", project], check=True)
+    outcome = await repair(project / below, host="0.0.0.0", sandbox=prefix)
+    assert outcome.result["tests_after"] == outcome.result["tests_before"] == {"passed": 1, "failed": 0, "errors": 0}
+    assert "Taken back: shop/api.py (the project's tests got worse)" in outcome.result["summary"]
+    assert [Path(file).name for file in outcome.end.files] == ["core.py", "other.py"]

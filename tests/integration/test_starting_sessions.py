@@ -1,6 +1,7 @@
 """What `POST /sessions` takes beside a task: a context, a config, and a session to go on from."""
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -17,7 +18,7 @@ from app.sessions import attempts, control, history, service, supersteps
 from app.sessions.model import NewSession
 from tests.keyed import control_events, make_key
 from tests.populating import advance, begun, created, ended, running, waiting
-from tests.serving import Served, serving
+from tests.serving import Served, another, serving
 
 STATE = {"plan": ["ruff"], "when": {"$langgraph": ["msgpack", "xQ=="]}}
 
@@ -290,3 +291,21 @@ async def test_what_goes_on_can_be_cancelled_and_retried_like_any_other(served: 
     assert (view.status, view.continues) == ("running", parent)
     owed = await supersteps.read_owed(backends, session_id)
     assert owed is not None and owed.start_state == STATE, "the first fold is tried again, on the same state"
+
+
+async def test_a_disk_that_is_nearly_full_takes_no_new_session(
+    database_url: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Early, so that those that run have room to end; what was accepted before is told as before."""
+    async with serving(database_url, redis_url, home=tmp_path) as served:
+        first = (await post(served, key="first")).json()["session_id"]
+        async with another(served, min_free_bytes=2**60) as full:
+            refused = await post(full, key="second")
+            assert (refused.status_code, refused.json()["type"]) == (503, "urn:stellwerk:problem:disk-full")
+            assert refused.headers["retry-after"]
+            assert all(word in refused.json()["detail"] for word in (str(tmp_path), "STELLWERK_MIN_FREE_BYTES", "MiB"))
+            again = await post(full, key="first")
+            assert (again.status_code, again.json()["session_id"]) == (200, first)
+            assert [each["session_id"] for each in (await full.client.get("/sessions")).json()["sessions"]] == [first]
+        async with another(served, min_free_bytes=2**60, home=tmp_path / "elsewhere") as remote:
+            assert (await post(remote, key="second")).status_code == 201  # of another machine's disk it knows nothing

@@ -1,7 +1,6 @@
 """The agents' rules, without running anything."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 
@@ -10,13 +9,9 @@ from workers.agents.rules import decide
 from workers.agents.state import Findings, PlanItem, RepairState, SuiteResult, Survey
 from workers.agents.summary import summarise
 from workers.tools.files import shown
-from workers.tools.formatting import agreed_formatter
-from workers.tools.outcome import Counts, TestOutcome, read_junit, read_unittest
-from workers.tools.project_tests import find_suite
+from workers.tools.outcome import Counts, TestOutcome, read_unittest
 from workers.tools.ruff import Finding
 from workers.tools.sifting import sift
-from workers.tools.survey import python_files, read_declared, read_source, third_party
-from workers.workflows.sample import write_sample
 
 SURVEY = Survey(
     files=3,
@@ -161,66 +156,12 @@ def test_worse() -> None:
     assert not TestOutcome(problem="it hangs").is_worse_than(TestOutcome(problem="it hung"))
 
 
-def test_junit_report(tmp_path: Path) -> None:
-    report = tmp_path / "report.xml"
-    report.write_text(
-        "<testsuites><testsuite>"
-        '<testcase classname="a" name="ok"/><testcase classname="a" name="no"><failure/></testcase>'
-        '<testcase classname="a" name="skip"><skipped/></testcase>'
-        '<testcase classname="a" name="torn"/><testcase classname="a" name="torn"><error/></testcase>'
-        '<testcase classname="" name="broken_module"><error/></testcase>'
-        "</testsuite></testsuites>"
-    )
-    assert read_junit(report) == TestOutcome(1, 1, 2, ("a::no", "a::torn", "broken_module"))
-
-
 def test_unittest_output() -> None:
     output = "noise\nERROR: test_a (m.T.test_a)\n...\nFAIL: test_b (m.T.test_b)\n\nRan 9 tests in 0.1s\n\n{}\n"
     result = "FAILED (failures=1, errors=1, skipped=2, expected failures=1, unexpected successes=1)"
     assert read_unittest(output.format(result)) == TestOutcome(3, 2, 1, ("test_a (m.T.test_a)", "test_b (m.T.test_b)"))
     assert read_unittest("Ran 1 test in 0.0s\n\nOK\n") == TestOutcome(1, 0, 0)
     assert read_unittest("Traceback (most recent call last)") is None
-
-
-def test_the_agreed_formatter(tmp_path: Path) -> None:
-    assert agreed_formatter(tmp_path) is None
-    (tmp_path / "pyproject.toml").write_text("[tool.ruff]\nline-length = 99\n")
-    assert agreed_formatter(tmp_path) is None
-    (tmp_path / ".pre-commit-config.yaml").write_text("repos:\n- hooks:\n  - id: ruff-format\n")
-    agreement = agreed_formatter(tmp_path)
-    assert agreement and (agreement.formatter, agreement.options) == ("ruff format", ())
-    (tmp_path / ".pre-commit-config.yaml").unlink()
-    (tmp_path / "pyproject.toml").write_text("[tool.black]\nline-length = 99\n")
-    agreement = agreed_formatter(tmp_path)
-    assert agreement and agreement.options == ("--line-length", "99")
-    (tmp_path / "ruff.toml").write_text("[format]\n")
-    agreement = agreed_formatter(tmp_path)
-    assert agreement and agreement.formatter == "ruff format"
-
-
-def test_which_suite(tmp_path: Path) -> None:
-    assert find_suite(tmp_path) is None
-    (tmp_path / "test_u.py").write_text("import unittest\n\nclass T(unittest.TestCase):\n  def test_x(self): ...\n")
-    suite = find_suite(tmp_path)
-    assert suite and (suite.style, suite.files, suite.plugins) == ("unittest", ("test_u.py",), ())
-    (tmp_path / "test_p.py").write_text("async def test_x(): ...\n")
-    (tmp_path / "requirements-dev.txt").write_text("pytest_asyncio>=1\nmy-pytest-timeout\n")
-    suite = find_suite(tmp_path)
-    assert suite and (suite.style, suite.plugins) == ("pytest", ("asyncio",))
-
-
-def test_survey(tmp_path: Path) -> None:
-    write_sample(tmp_path)
-    (tmp_path / "odd.py").write_text("import numpy.linalg\nfrom . import x\nfrom tests import y\nfrom yaml import z\n")
-    (tmp_path / "bad.py").write_text("def f(:\n")
-    (tmp_path / "requirements.txt").write_text("-r other\nnumpy>=2 ; x\n# none\nPyYAML\n")
-    files, total = python_files(tmp_path)
-    sources = [read_source(file, tmp_path) for file in files]
-    assert (len(files), total) == (6, 9)
-    assert [source.path for source in sources if source.problem] == ["bad.py"]
-    assert third_party(sources, tmp_path) == ["numpy", "pytest", "yaml"]
-    assert read_declared(tmp_path).requires_python == ">=3.11"
-    assert read_declared(tmp_path).dependencies == ("numpy", "PyYAML")
 
 
 def test_names_that_are_no_text_can_be_shown() -> None:

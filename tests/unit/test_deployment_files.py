@@ -64,6 +64,18 @@ def test_gateways_and_workers_scale(services: dict[str, Any]) -> None:
     assert any("%h" in argument for argument in services["worker"]["command"])
 
 
+def test_redis_lets_in_who_knows_its_password(services: dict[str, Any]) -> None:
+    password = SECRETS["REDIS_PASSWORD"]
+    redis = services["redis"]
+    assert all(
+        f":{password}@redis" in services[name]["environment"]["STELLWERK_REDIS_URL"] for name in ("gateway", "worker")
+    )
+    (configuration,) = redis["configs"]
+    content = composition(SECRETS)["configs"][configuration["source"]]["content"]
+    assert content == f"requirepass {password}" and configuration["target"] in redis["command"]
+    assert redis["environment"]["REDISCLI_AUTH"] == password and password not in " ".join(redis["command"])
+
+
 def test_stopping_is_given_the_time_that_it_takes(services: dict[str, Any]) -> None:
     assert duration(services["gateway"]["stop_grace_period"]).total_seconds() > SHUTDOWN_SECONDS
     assert duration(services["worker"]["stop_grace_period"]).total_seconds() > 2 * SHUTDOWN_GRACE_SECONDS

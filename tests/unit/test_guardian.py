@@ -11,9 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.config import Settings
-from app.errors import SandboxRequired
-from workers.children.guarded import guarded, run_guarded, run_project_code
+from workers.children.guarded import guarded, run_guarded
 
 ENV = {"PATH": os.environ["PATH"]}
 
@@ -172,24 +170,3 @@ async def test_limits_hold_for_the_command(tmp_path: Path) -> None:
     code = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE))"
     done = await run_guarded(python(code), cwd=tmp_path, env=ENV, rlimits={"RLIMIT_NOFILE": 64, "RLIMIT_CORE": 0})
     assert done.stdout == b"(64, 64) (0, 0)\n"
-
-
-async def test_project_code_sees_nothing_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("STELLWERK_TOKEN", "secret")
-    monkeypatch.setenv("OPENAI_API_KEY", "secret")
-    code = "import os; print(*sorted(os.environ)); print(os.environ['HOME'])"
-    done = await run_project_code(python(code), Settings(), cwd=tmp_path, timeout=timedelta(minutes=1))
-    names, home = done.stdout.decode().splitlines()
-    assert set(names.split()) <= {"PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "HOME", "TMPDIR"}
-    assert home != os.environ.get("HOME")
-    assert not Path(home).exists()
-
-
-async def test_sandbox_and_where_it_is_required(tmp_path: Path) -> None:
-    minute = timedelta(minutes=1)
-    reachable = Settings(host="0.0.0.0")
-    with pytest.raises(SandboxRequired):
-        await run_project_code(["true"], reachable, cwd=tmp_path, timeout=minute)
-    boxed = Settings(host="0.0.0.0", sandbox="env 'INSIDE=the box'")
-    done = await run_project_code(["sh", "-c", "echo $INSIDE"], boxed, cwd=tmp_path, timeout=minute)
-    assert done.stdout == b"the box\n"

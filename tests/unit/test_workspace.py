@@ -12,10 +12,12 @@ from uuid import uuid4
 import pytest
 
 from app.errors import BadPath, WorkspaceConflict
+from workers.reading.files import LeftOut
+from workers.reading.listing import FILE
 from workers.workspace.checkout import Checkout
 from workers.workspace.git import Git
 from workers.workspace.importer import REF, import_entries
-from workers.workspace.project import FILE, Entry, Limits
+from workers.workspace.project import Entry, Limits
 from workers.workspace.repository import Finished, Merged, Workspace, Workspaces
 
 ROOMY = Limits(max_files=1000, max_bytes=10_000_000)
@@ -298,12 +300,19 @@ async def test_too_large(tmp_path: Path, project: Path, limits: Limits, reason: 
 def test_files_that_change_while_they_are_imported(project: Path, tmp_path: Path) -> None:
     ours = Git(tmp_path / "ours.git")
     git(tmp_path, "init", "-q", "--bare", str(ours.gitdir))
-    write(project, {"there.py": "t = 1\n"})
+    write(project, {"there.py": "t = 1\n", "sub/x.py": "", "grown.py": "g" * 99})
     (project / "link.py").symlink_to("there.py")
-    with pytest.raises(BadPath, match=r"link\.py cannot be read: it was replaced by a link"):
-        import_entries(ours, project, [Entry("link.py", FILE, 1)])
-    import_entries(ours, project, [Entry("gone.py", FILE, 1), Entry("there.py", FILE, 6)])
+    (project / "linked").symlink_to("sub")
+    os.mkfifo(project / "pipe.py")
+    listed = ("link.py", "gone.py", "linked/x.py", "pipe.py", "grown.py", "there.py")
+    left_out = LeftOut()
+    import_entries(ours, project, [Entry(name, FILE, 6) for name in listed], left_out, max_bytes=50)
     assert ours.paths("ls-tree", "-r", "-z", "--name-only", REF) == ["there.py"]
+    assert left_out.named == {
+        "link.py": "it was replaced by a link",
+        "pipe.py": "it is no regular file",
+        "grown.py": "it grew while it was read",
+    }
 
 
 async def test_opening_at_once_from_several_processes_imports_once(project: Path, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 With a model, that plan is also thought out."""
 
-import asyncio
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -11,32 +10,35 @@ from app.progress import report_progress
 from workers.agents.designing import design
 from workers.agents.state import Design, Findings, Formatting, PlanItem, RepairState, SuiteResult
 from workers.models.providers import choose
+from workers.reading.files import shown_name
 from workers.settings import current_settings
-from workers.tools.formatting import agreed_formatter
+from workers.tools.conventions import Agreement, Suite, read_conventions
 from workers.tools.outcome import TestOutcome
-from workers.tools.project_tests import find_suite, run_suite
-from workers.tools.ruff import Finding, Ruff, findings_by_file
+from workers.tools.project_tests import run_suite
+from workers.tools.ruff import Finding, findings_by_file, ruff_on
 from workers.workspace.current import current_worktree
 
 MAX_FILES_LISTED = 5
 MAX_SHOWN = 100
+MAX_TITLE = 300
+"""Characters of a message of ruff's, which may quote the project at length."""
 
 
 async def architect(state: RepairState) -> RepairState:
     worktree = await current_worktree()
     await report_progress(0.05, "📡 Running ruff check under the project's own configuration")
-    ruff = await Ruff.for_project(worktree)
-    found = await ruff.check()
-    remarks = []
+    conventions = await read_conventions(worktree)
+    formatting = _formatting(conventions.agreement)
+    async with ruff_on(worktree, current_settings()) as ruff:
+        found = await ruff.check()
+        await report_progress(0.3, f"🔎 ruff found {len(found):,} problem(s)", phase="think")
+        unformatted = await ruff.unformatted(formatting["options"]) if formatting["scope"] == "all" else []
+    remarks = list(conventions.remarks)
     if ruff.problem:
-        remarks.append(f"ruff refused the project's configuration and ran without it: {ruff.problem}")
-    await report_progress(0.3, f"🔎 ruff found {len(found):,} problem(s)", phase="think")
-
-    formatting = await asyncio.to_thread(_formatting, worktree)
-    unformatted = await ruff.unformatted(formatting["options"]) if formatting["scope"] == "all" else []
+        remarks.insert(0, f"ruff refused the project's configuration and ran without it: {ruff.problem}")
     await report_progress(0.4, f"📐 Formatting: {formatting['reason']}", phase="think")
 
-    tests = await _run_tests(worktree)
+    tests = await _run_tests(worktree, conventions.suite)
     plan = make_plan(found, unformatted)
     thought_out = None
     if choose("architect", current_settings()).usable():
@@ -76,8 +78,7 @@ def _announcement(plan: Sequence[PlanItem], thought_out: Design | None) -> str:
     return f"✅ Planned {sum(item['action'] != 'person' for item in plan)} repair(s)"
 
 
-def _formatting(worktree: Path) -> Formatting:
-    agreement = agreed_formatter(worktree)
+def _formatting(agreement: Agreement | None) -> Formatting:
     if agreement:
         reason = f"the project agreed on {agreement.formatter}, so all files"
         return Formatting(scope="all", options=list(agreement.options), reason=reason)
@@ -85,12 +86,11 @@ def _formatting(worktree: Path) -> Formatting:
     return Formatting(scope="changed", options=[], reason=reason)
 
 
-async def _run_tests(worktree: Path) -> SuiteResult:
-    suite = await asyncio.to_thread(find_suite, worktree)
+async def _run_tests(worktree: Path, suite: Suite | None) -> SuiteResult:
     if suite is None:
         await report_progress(0.9, "🧪 The project has no tests", phase="think")
         return suite_result(TestOutcome(problem="the project has no tests"))
-    await report_progress(0.5, f"🧪 Running the project's tests ({suite.style}, {len(suite.files)} file(s))")
+    await report_progress(0.5, f"🧪 Running the project's tests ({suite.style}, {suite.files} file(s))")
     outcome = await run_suite(suite, worktree, current_settings())
     return suite_result(outcome)
 
@@ -108,8 +108,8 @@ def make_plan(found: Sequence[Finding], unformatted: Sequence[str]) -> list[Plan
     items = []
     for (action, rule), group in groupby(sorted(found, key=kind), key=kind):
         findings = list(group)
-        files = sorted({finding.file for finding in findings})[:MAX_FILES_LISTED]
-        title = findings[0].message
+        files = [shown_name(file) for file in sorted({finding.file for finding in findings})[:MAX_FILES_LISTED]]
+        title = shown_name(findings[0].message[:MAX_TITLE])
         items.append(
             PlanItem(
                 action="fix" if action == "fix" else "person",
@@ -131,5 +131,5 @@ def _format_item(files: Sequence[str]) -> PlanItem:
         rule="format",
         title="Formatted differently from what the project declares",
         count=len(files),
-        files=list(files[:MAX_FILES_LISTED]),
+        files=[shown_name(file) for file in files[:MAX_FILES_LISTED]],
     )

@@ -13,11 +13,12 @@ from workers.agents.architect import suite_result
 from workers.agents.reviewing import review
 from workers.agents.state import RepairState, SuiteResult
 from workers.models.providers import choose
+from workers.reading.files import shown_name
 from workers.settings import current_settings
-from workers.tools.files import shown
+from workers.tools.conventions import Suite, read_conventions
 from workers.tools.outcome import TestOutcome
-from workers.tools.project_tests import Suite, find_suite, run_suite
-from workers.tools.ruff import Ruff, findings_by_file
+from workers.tools.project_tests import run_suite
+from workers.tools.ruff import Finding, findings_by_file, ruff_on
 from workers.tools.sifting import sift
 from workers.workspace.checkout import Checkout
 from workers.workspace.current import current_worktree
@@ -35,11 +36,12 @@ async def reviewfix(state: RepairState) -> RepairState:
 async def sift_changes(state: RepairState) -> RepairState:
     worktree = await current_worktree()
     checkout = Checkout.at(worktree)
-    ruff = Ruff(await asyncio.to_thread(worktree.resolve), isolated=state["findings"]["problem"] is not None)
+    is_isolated = state["findings"]["problem"] is not None
 
     await report_progress(0.05, "📡 Running ruff check again")
     changed = await asyncio.to_thread(checkout.changed)
-    taken_back = await _judge_by_findings(ruff, changed, Counter(state["findings"]["by_file"]))
+    found = await _check(worktree, isolated=is_isolated)
+    taken_back = _judge_by_findings(found, changed, Counter(state["findings"]["by_file"]))
     await asyncio.to_thread(checkout.restore, list(taken_back))
 
     remaining = [file for file in changed if file not in taken_back]
@@ -47,9 +49,9 @@ async def sift_changes(state: RepairState) -> RepairState:
     taken_back |= dict.fromkeys(broke, "the project's tests got worse")
     await asyncio.to_thread(checkout.restore, broke)
 
-    findings_after = len(await ruff.check())
+    findings_after = len(await _check(worktree, isolated=is_isolated))
     before = state["findings_before"]
-    named = {shown(file): reason for file, reason in taken_back.items()}
+    named = {shown_name(file): reason for file, reason in taken_back.items()}
     await report_progress(
         1.0,
         f"✅ Findings: {before:,} before, {findings_after:,} after; took back {len(taken_back)} file(s)",
@@ -66,14 +68,18 @@ async def sift_changes(state: RepairState) -> RepairState:
         "findings_after": findings_after,
         "tests_after": tests["counts"],
         "taken_back": named,
-        "changed": [shown(file) for file in changed if file not in taken_back],
+        "changed": [shown_name(file) for file in changed if file not in taken_back],
         "reviewed": True,
     }
 
 
-async def _judge_by_findings(ruff: Ruff, changed: Sequence[str], before: Counter[str]) -> dict[str, str]:
+async def _check(worktree: Path, *, isolated: bool) -> list[Finding]:
+    async with ruff_on(worktree, current_settings(), isolated=isolated) as ruff:
+        return await ruff.check()
+
+
+def _judge_by_findings(found: Sequence[Finding], changed: Sequence[str], before: Counter[str]) -> dict[str, str]:
     """Files with more findings than before; a fix that leaves a file unparsable is one of those cases."""
-    found = await ruff.check()
     after = findings_by_file(found)
     broken = {finding.file for finding in found if finding.rule == "invalid-syntax"}
     worse = {}
@@ -86,7 +92,7 @@ async def _judge_by_findings(ruff: Ruff, changed: Sequence[str], before: Counter
 
 async def _judge_by_tests(worktree: Path, before: SuiteResult, changed: Sequence[str]) -> tuple[SuiteResult, list[str]]:
     """What the tests give in the end, and the files without which they are no worse than before."""
-    suite = await asyncio.to_thread(find_suite, worktree)
+    suite = (await read_conventions(worktree)).suite
     if suite is None or before["counts"] is None or not changed:
         await report_progress(0.8, "🧪 No tests to judge by", phase="think")
         return before, []

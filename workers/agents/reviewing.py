@@ -1,6 +1,5 @@
 """reviewfix with a model: the tests are run, the Claude CLI reviews and repairs, and the tests are run again."""
 
-import asyncio
 from pathlib import Path
 
 from app.progress import report_progress
@@ -9,9 +8,10 @@ from workers.agents.state import RepairState, SuiteResult
 from workers.agents.writing import MAX_TEXT, changed_files, told
 from workers.models.claude import work
 from workers.settings import current_settings
+from workers.tools.conventions import read_conventions
 from workers.tools.outcome import TestOutcome
-from workers.tools.project_tests import find_suite, run_suite
-from workers.tools.ruff import Ruff
+from workers.tools.project_tests import run_suite
+from workers.tools.ruff import ruff_on
 from workers.workspace.checkout import Checkout
 from workers.workspace.current import current_worktree
 
@@ -31,8 +31,8 @@ async def review(state: RepairState) -> RepairState:
     await report_progress(0.3, "📡 Calling Claude CLI for a review")
     done = await work(_prompt(state, written, found), instructions=ROLE, worktree=worktree)
     after = await _run_tests(worktree, 0.92, "🧪 Running the tests on what was repaired")
-    ruff = await Ruff.for_project(worktree)
-    findings_after = len(await ruff.check())
+    async with ruff_on(worktree, current_settings()) as ruff:
+        findings_after = len(await ruff.check())
     files = await changed_files(checkout)
     await report_progress(
         1.0,
@@ -55,7 +55,7 @@ async def review(state: RepairState) -> RepairState:
 
 
 async def _run_tests(worktree: Path, progress: float, message: str) -> SuiteResult:
-    suite = await asyncio.to_thread(find_suite, worktree)
+    suite = (await read_conventions(worktree)).suite
     if suite is None:
         return suite_result(TestOutcome(problem="the project has no tests"))
     await report_progress(progress, message)

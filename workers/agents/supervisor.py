@@ -13,8 +13,8 @@ from workers.agents.rules import Agent, Decision, beyond_rules, decide, limit_of
 from workers.agents.state import RepairState, Routing
 from workers.agents.summary import summarise
 from workers.models.providers import AGENTS, choose
+from workers.reading.files import Walk
 from workers.settings import current_settings
-from workers.tools.files import project_files
 from workers.workspace.current import current_worktree
 
 
@@ -80,8 +80,8 @@ async def _refuse_what_rules_cannot_do(state: RepairState, some_model: bool) -> 
 
 
 async def _has_files() -> bool:
-    files = project_files(await current_worktree())
-    return await asyncio.to_thread(next, files, None) is not None
+    walk = Walk(str(await current_worktree()))
+    return await asyncio.to_thread(lambda: any(found.is_regular for found in walk))
 
 
 def _result(state: RepairState) -> RepairState:

@@ -6,7 +6,7 @@ from typing import Any
 from app.progress import report_progress
 from workers.agents.state import RepairState
 from workers.models.claude import Work, work
-from workers.tools.files import shown
+from workers.reading.files import shown_name
 from workers.workspace.checkout import Checkout
 from workers.workspace.current import current_worktree
 
@@ -30,7 +30,7 @@ async def write(state: RepairState) -> RepairState:
 
 async def changed_files(checkout: Checkout) -> list[str]:
     """Against how the session found them."""
-    return [shown(file) for file in await asyncio.to_thread(checkout.changed)]
+    return [shown_name(file) for file in await asyncio.to_thread(checkout.changed)]
 
 
 def told(done: Work, files: list[str]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import os
-import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -11,23 +10,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from app.config import MIB, Settings
-from app.errors import SandboxRequired
-from workers.children.scratch import scratch_directory
+from app.config import MIB
 
 GUARDIAN = Path(__file__).with_name("guardian.py")
 GRACE = timedelta(seconds=2)
 LINE_LIMIT = 16 * MIB
 CHUNK = 64 * 1024
 DRAIN_SECONDS = 0.01
-
-PROJECT_LIMITS = {
-    "RLIMIT_CORE": 0,
-    "RLIMIT_NOFILE": 4096,
-    "RLIMIT_FSIZE": 1024 * MIB,
-    "RLIMIT_AS": 16 * 1024 * MIB,  # address space, of which numeric libraries reserve far more than they use
-}
-PROJECT_VARIABLES = ("PATH", "LANG", "LC_ALL", "LC_CTYPE", "TZ")
 
 _ending: set[asyncio.Task[None]] = set()
 
@@ -179,39 +168,3 @@ class Tail:
     def _cut(self) -> None:
         del self._content[: len(self._content) - self._limit]
         self.truncated = True
-
-
-def project_environment(directory: Path) -> dict[str, str]:
-    """The environment of the user's project: no token or setting of ours, HOME and TMPDIR below `directory`."""
-    places = {"HOME": directory / "home", "TMPDIR": directory / "tmp"}
-    for place in places.values():
-        place.mkdir(exist_ok=True)
-    kept = {name: os.environ[name] for name in PROJECT_VARIABLES if name in os.environ}
-    return kept | {name: str(place) for name, place in places.items()}
-
-
-async def run_project_code(
-    command: Sequence[str],
-    settings: Settings,
-    *,
-    cwd: Path,
-    timeout: timedelta,
-    variables: Mapping[str, str] | None = None,
-) -> Completed:
-    """Runs what may be any code, under the command prefix that the setting `sandbox` names.
-
-    The prefix has to make `cwd` and the temporary directory (TMPDIR) writable. Raises SandboxRequired without
-    a prefix in a deployment that others can reach.
-    """
-    prefix = shlex.split(settings.sandbox)
-    if not prefix and not settings.on_loopback:
-        raise SandboxRequired
-    async with scratch_directory() as directory:
-        return await run_guarded(
-            [*prefix, *command],
-            cwd=cwd,
-            env=project_environment(directory) | dict(variables or {}),
-            timeout=timeout,
-            stdout_limit=MIB,
-            rlimits=PROJECT_LIMITS,
-        )

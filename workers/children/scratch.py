@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +9,8 @@ from functools import lru_cache
 from pathlib import Path
 
 import psutil
+
+from workers.children.removal import remove_tree
 
 PREFIX = "stellwerk-scratch-"
 
@@ -22,7 +23,7 @@ async def scratch_directory() -> AsyncIterator[Path]:
     try:
         yield directory
     finally:
-        await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, directory)
 
 
 @lru_cache(maxsize=1)
@@ -31,4 +32,4 @@ def remove_leftovers() -> None:
     for directory in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         pid = directory.name.removeprefix(PREFIX).partition("-")[0]
         if pid.isdigit() and not psutil.pid_exists(int(pid)):
-            shutil.rmtree(directory, ignore_errors=True)
+            remove_tree(directory)

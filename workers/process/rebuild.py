@@ -11,6 +11,7 @@ from app.config import Settings
 from app.database import DriverPool, create_engine
 from app.errors import SnapshotVersionMismatch, WorkflowError
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.progress import SessionId
 from app.sessions import history
 from app.sessions.dispatch import Dispatch
@@ -40,7 +41,7 @@ async def rebuild(
     workflows = load_workflows(settings.workflows, settings.allowed_state_types)
     served = {(w.name, w.version): w for w in workflows.served.values()}
     database = create_engine(addresses.database, pool_size=2, limit=settings.statement_limit)
-    push, dispatch = Push(addresses.redis), Dispatch(addresses.broker)
+    push, dispatch = Push(addresses.redis, SealKeys(database)), Dispatch(addresses.broker)
     pool = DriverPool(addresses.database, limit=settings.statement_limit)
     backends = Backends(settings, database, pool, push, dispatch)
     folds = FoldThreads(settings.fold_time_limit)

@@ -15,15 +15,15 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 import structlog
-from redis.exceptions import RedisError
 
 from app import metrics
-from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DriverPool, create_engine
 from app.errors import BadInput, describe
+from app.events.follow.subscriptions import Subscriptions
 from app.events.group_commit import GroupCommit
-from app.events.push import CANCEL_CHANNEL, Push, connect
+from app.events.push import CANCEL_CHANNEL, Push
+from app.events.seals import SealKeys
 from app.progress import SessionId
 from app.sessions.dispatch import Dispatch
 from app.unit_of_work import Backends
@@ -37,6 +37,7 @@ from workers.models.limits import ModelLimits
 from workers.process.memory import watch_memory
 from workers.process.metrics import MetricsServer, serve_metrics
 from workers.steps.advancer import Advancer
+from workers.steps.cancellations import Cancellations
 from workers.steps.failures import patiently
 from workers.steps.fold_threads import FoldThreads
 from workers.steps.heartbeat import Heartbeat
@@ -54,7 +55,6 @@ SHUTDOWN_GRACE_SECONDS = 4.0
 """What running steps get after SIGTERM; `stellwerk up` kills what has not ended 11 s after it."""
 STOP_SECONDS = 7.0
 """The end waits no longer, whatever holds it up: an agent that blocks the event loop, a database that is away."""
-RETRY_SECONDS = 1.0
 SWITCH_SECONDS = 0.0005
 """After which a computing thread gives way. With Python's 5 ms the event loop waited for a fold's thread after every
 system call: the p99 of appends beside a superstep of 500 steps was 44–253 ms in several runs, now 13–134."""
@@ -144,12 +144,13 @@ class Runtime:
 
     async def _start(self) -> None:
         settings, addresses = self._settings, self._addresses
-        self._push = Push(addresses.redis, inline_bytes=settings.push_inline_bytes)
-        self._appends = GroupCommit(addresses.database, self._push.publish, limit=settings.statement_limit)
-        self._dispatch = Dispatch(addresses.broker)
         engine = create_engine(
             addresses.database, pool_size=settings.database_pool_size, limit=settings.statement_limit
         )
+        seal_keys = SealKeys(engine)
+        self._push = Push(addresses.redis, seal_keys, inline_bytes=settings.push_inline_bytes)
+        self._appends = GroupCommit(addresses.database, self._push.publish, limit=settings.statement_limit)
+        self._dispatch = Dispatch(addresses.broker)
         pool = DriverPool(addresses.database, limit=settings.statement_limit)
         self.backends = Backends(settings, engine, pool, self._push, self._dispatch)
         workspaces = Workspaces.configured(settings)
@@ -180,27 +181,17 @@ class Runtime:
             self._metrics = serve_metrics(settings)
             await self._registration.begin()
         self._heartbeat.start()
-        self._background = [asyncio.create_task(self._hear_cancellations(), name="cancellations")]
+        subscriptions = Subscriptions(addresses.redis, seal_keys)
+        subscriptions.add_channel(CANCEL_CHANNEL, Cancellations(self.runner))
+        self._background = [
+            asyncio.create_task(seal_keys.run(), name="seal-keys"),
+            asyncio.create_task(subscriptions.run(), name="cancellations"),
+        ]
         if not self._alone:
             rescuer = Rescuer(self.backends, tuple(self._served))
             maintainers = (self._registration, rescuer, Admission(self.backends), CachePruner(pool))
             room = Room(self.backends, maintainers)
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))
-
-    async def _hear_cancellations(self) -> None:
-        """A doorbell only: without it a cancelled attempt ends at its next heartbeat or report."""
-        while not asked_to_end():
-            try:
-                redis = connect(self._addresses.redis)
-                async with redis, redis.pubsub() as pubsub:
-                    await pubsub.subscribe(CANCEL_CHANNEL)
-                    while not asked_to_end():
-                        message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
-                        if message is not None:
-                            self.runner.check_leases(message["data"].decode())
-            except (RedisError, OSError) as error:
-                logger.debug("cancellations wait for Redis", error=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
 
     async def _stop(self) -> None:
         for task in self._background:

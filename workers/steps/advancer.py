@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from app.disk import found_no_room
 from app.errors import BadPath, EventTooLarge, GitFailed, InvalidEvent, TooManySupersteps, WorkflowError
 from app.progress import SessionId
 from app.sessions import supersteps
@@ -64,6 +65,9 @@ class Advancer:
             advance = replace(found, base_commit=merged.base, result=result, patch=merged.patch)
             await supersteps.commit_advance(self.backends, owed, advance)
         except (WorkflowError, BadPath, InvalidEvent, EventTooLarge, GitFailed) as error:
+            if found_no_room(error, self.backends.settings.workspaces_dir):
+                logger.warning("session waits for room on the disk", session=str(session.session_id), error=str(error))
+                return  # the rescuer rings again, with back-off
             logger.warning("session fails", session=str(session.session_id), error=str(error))
             await supersteps.fail_session(self.backends, owed, f"{type(error).__name__}: {error}")
 

@@ -13,14 +13,18 @@ from langgraph.pregel._retry import _should_retry_on
 from langgraph.types import RetryPolicy
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_delay, wait_random_exponential
 
+from app.config import Settings
 from app.database import DATABASE_AWAY, is_away
-from app.errors import GitFailed, StepTimeout, Unavailable
+from app.disk import found_no_room
+from app.errors import GitFailed, NotNow, StepTimeout, Unavailable, describe
 from app.sessions.model import StepRow
 from workers.graph.loading import LoadedWorkflow
 
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 600.0
+ROOM_DELAY = timedelta(seconds=10)
+"""After it a step that found the disk full tries again."""
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 """And all from 500 up: the server's advice is to try again."""
 
@@ -86,6 +90,13 @@ def try_after(error: BaseException, workflow: LoadedWorkflow, step: StepRow) -> 
     if isinstance(error, StepTimeout) and workflow.ends_in_time(step.agent):
         return NextTry(may_be=False)
     return next_try(error, workflow.retry_policies(step.agent), failures=step.failures + 1)
+
+
+def for_want_of_room(error: BaseException, settings: Settings) -> NotNow | None:
+    """What a step waits for that found the disk full; None where it failed for another reason."""
+    if not found_no_room(error, settings.workspaces_dir):
+        return None
+    return NotNow(f"the disk is full: {describe(error)}", delay=ROOM_DELAY)
 
 
 async def patiently(work: Callable[[], Awaitable[T]]) -> T:

@@ -31,7 +31,7 @@ from workers.models.langchain_calls import recording_calls
 from workers.models.limits import ModelLimits
 from workers.steps.advancer import Advancer, Served
 from workers.steps.claimed_node import run_claimed
-from workers.steps.failures import NextTry, patiently, try_after
+from workers.steps.failures import NextTry, for_want_of_room, patiently, try_after
 from workers.steps.heartbeat import Heartbeat
 from workers.steps.quarantine import Quarantine
 from workers.steps.recording import Unrecordable, record
@@ -157,7 +157,9 @@ class Runner:
         if attempt.stopped == "shutdown":
             await attempts.give_back_step(self.backends, attempt.claim)
         elif attempt.stopped is None:  # the agent cancelled itself
-            await self._fail(attempt.claim, "the agent was cancelled from inside", NextTry(True))
+            await self._fail(
+                attempt.claim, asyncio.CancelledError("the agent was cancelled from inside"), NextTry(True)
+            )
         else:
             logger.info("the attempt was stopped: its lease is gone")
 
@@ -182,7 +184,7 @@ class Runner:
             return
         except (Exception, SystemExit, KeyboardInterrupt) as error:  # an agent may raise anything; the log says what
             logger.warning("the attempt failed", error=self._told(error), exc_info=error)
-            await self._fail(claim, self._told(error), try_after(error, workflow, claim.step))
+            await self._fail(claim, error, try_after(error, workflow, claim.step))
             return
         else:
             recorded = await self._record(workflow, claim, outcome, workspace)
@@ -222,7 +224,7 @@ class Runner:
             pass  # perhaps by ourselves: the connection died after the commit
         except Unrecordable as error:
             logger.warning("what the attempt returned cannot be recorded", error=self._told(error.cause))
-            await self._fail(claim, self._told(error.cause), error.next_try, returned=self._redactor.value(error.shown))
+            await self._fail(claim, error.cause, error.next_try, returned=self._redactor.value(error.shown))
             return None
         else:
             advance = partial(self.advancer.advance, owed)
@@ -241,12 +243,15 @@ class Runner:
         await patiently(partial(attempts.postpone_step, self.backends, claim, self._told(error), error.delay))
         self._ring_later(replace(claim.step, attempt=claim.step.attempt + 1), error.delay)
 
-    async def _fail(self, claim: Claim, error: str, try_again: NextTry, *, returned: Any = None) -> None:
+    async def _fail(self, claim: Claim, error: BaseException, try_again: NextTry, *, returned: Any = None) -> None:
+        if later := for_want_of_room(error, self.backends.settings):
+            await self._postpone(claim, later)
+            return
         fail = partial(
             attempts.fail_step,
             self.backends,
             claim,
-            error,
+            self._told(error),
             retryable=try_again.may_be,
             delay=try_again.delay,
             returned=returned,

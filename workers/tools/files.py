@@ -1,32 +1,25 @@
-"""Walking a worktree without leaving it."""
+"""Links of a worktree, and what can be written of texts."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
-
-def project_files(worktree: Path) -> Iterator[Path]:
-    """All files, and links to files, that lie inside; in a stable order."""
-    for directory, subdirectories, names in os.walk(worktree):
-        subdirectories.sort()
-        for name in sorted(names):
-            file = Path(directory, name)
-            if file.is_file() and not leaves(file, worktree):
-                yield file
+from workers.reading.files import Walk
 
 
 def links_that_leave(worktree: Path) -> list[Path]:
     """Links to somewhere outside; nothing may be read or written through them."""
-    found = []
-    for directory, subdirectories, names in os.walk(worktree):
-        found += [Path(directory, name) for name in [*subdirectories, *names]]
-    return sorted(file for file in found if leaves(file, worktree))
-
-
-def shown(name: str) -> str:
-    """Writes a name as an event can hold it: a file's name is any bytes, of which some are no text."""
-    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")
+    links = [worktree / found.path for found in Walk(str(worktree)) if found.is_link]
+    return [link for link in links if leaves(link, worktree)]
 
 
 def leaves(file: Path, worktree: Path) -> bool:
-    return file.is_symlink() and not file.resolve().is_relative_to(worktree.resolve())
+    """Of a loop of links, too, nothing is inside."""
+    if not file.is_symlink():
+        return False
+    end = Path(os.path.realpath(file))
+    return end.is_symlink() or not end.is_relative_to(worktree.resolve())
+
+
+def shown(text: str) -> str:
+    """Writes a text as an event can hold it."""
+    return text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")

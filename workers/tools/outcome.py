@@ -2,21 +2,21 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypedDict
-from xml.etree import ElementTree
+from typing import TypedDict
+
+from workers.reading.files import shown_name
+from workers.reading.process import ask
 
 MAX_NAMED = 200
 """Failing tests that are remembered by name."""
 MAX_NAME = 200
 """Characters; a parametrised test's name can be a whole document."""
 
-Verdict = Literal["passed", "failed", "errors", "skipped"]
-
-UNITTEST_RAN = re.compile(r"^Ran (\d+) tests? in ", re.MULTILINE)
+UNITTEST_RAN = re.compile(r"^Ran (\d{1,9}) tests? in ", re.MULTILINE)
 UNITTEST_RESULT = re.compile(r"^(?:OK|FAILED)(?: \((.*)\))?$", re.MULTILINE)
+UNITTEST_COUNT = re.compile(r"([a-z ]{1,30})=(\d{1,9})(?:, |$)")
 UNITTEST_FAILING = re.compile(r"^(?:FAIL|ERROR|UNEXPECTED SUCCESS): (.+)$", re.MULTILINE)
 
 
@@ -54,29 +54,12 @@ class TestOutcome:
         )
 
 
-def read_junit(report: Path) -> TestOutcome:
-    """pytest's XML report. A test whose teardown fails stands there twice; its worst outcome counts."""
-    root = ElementTree.parse(report).getroot()  # noqa: S314 - expat bounds the expansion of entities
-    outcomes: dict[str, Verdict] = {}
-    for case in root.iter("testcase"):
-        name = "::".join(filter(None, (case.get("classname"), case.get("name"))))[:MAX_NAME]
-        outcomes[name] = max(_verdict(child.tag for child in case), outcomes.get(name, "skipped"), key=_rank)
-    return _count(outcomes)
-
-
-def _verdict(tags: Iterable[str]) -> Verdict:
-    by_tag: Mapping[str, Verdict] = {"error": "errors", "failure": "failed", "skipped": "skipped"}
-    return max((by_tag[tag] for tag in tags if tag in by_tag), key=_rank, default="passed")
-
-
-def _rank(outcome: Verdict) -> int:
-    return ("skipped", "passed", "failed", "errors").index(outcome)
-
-
-def _count(outcomes: Mapping[str, Verdict]) -> TestOutcome:
-    counts = Counter(outcomes.values())
-    failing = sorted(name for name, outcome in outcomes.items() if outcome in {"failed", "errors"})
-    return TestOutcome(counts["passed"], counts["failed"], counts["errors"], tuple(failing[:MAX_NAMED]))
+async def read_report(report: Path) -> TestOutcome:
+    """pytest's XML report."""
+    (said,) = await ask("report", {"report": str(report), "names": MAX_NAMED})
+    if "problem" in said:
+        return TestOutcome(problem=said["problem"])
+    return TestOutcome(said["passed"], said["failed"], said["errors"], tuple(said["failing"]))
 
 
 def read_unittest(output: str) -> TestOutcome | None:
@@ -84,13 +67,9 @@ def read_unittest(output: str) -> TestOutcome | None:
     ran, result = UNITTEST_RAN.search(output), UNITTEST_RESULT.search(output)
     if not ran or not result:
         return None
-    counts = Counter({name: int(number) for name, _, number in (item.partition("=") for item in _split(result[1]))})
+    counts = Counter({name: int(number) for name, number in UNITTEST_COUNT.findall(result[1] or "")})
     failed = counts["failures"] + counts["unexpected successes"]
     not_passed = failed + counts["errors"] + counts["skipped"] + counts["expected failures"]
     passed = max(0, int(ran[1]) - not_passed)  # an error in setUpClass is none of the tests that ran
-    failing = sorted({name[:MAX_NAME] for name in UNITTEST_FAILING.findall(output)})
+    failing = sorted({shown_name(name[:MAX_NAME]) for name in UNITTEST_FAILING.findall(output)})
     return TestOutcome(passed, failed, counts["errors"], tuple(failing[:MAX_NAMED]))
-
-
-def _split(text: str | None) -> list[str]:
-    return text.split(", ") if text else []

@@ -8,9 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from app.errors import GitFailed
+from workers.children.removal import remove_tree
+from workers.reading.files import LeftOut, Walk
 from workers.workspace.git import Git, split_paths
 
 FACTS_FILE = "checkout.json"
+LEFT_OUT_FILE = "left_out.json"
+"""In the workspace, beside its repository."""
 TREE = "tree"
 
 
@@ -50,6 +54,10 @@ class Checkout:
     def worktree(self) -> Path:
         return self.home / TREE / self.prefix
 
+    def left_out(self) -> LeftOut:
+        """What of the project was not taken into the session's workspace."""
+        return read_left_out(self.gitdir.parent)
+
     def changed(self) -> list[str]:
         """Files that differ from how the session found them; relative to the worktree, sorted."""
         self._stage()
@@ -84,7 +92,7 @@ class Checkout:
 
     def copy_to(self, directory: Path) -> Path:
         """Copies the files, inherited configuration included; returns where the worktree is in the copy."""
-        shutil.copytree(self.home / TREE, directory, symlinks=True)
+        shutil.copytree(self.home / TREE, directory, symlinks=True, ignore=_special)
         return directory / self.prefix
 
     def commit(self, *, agent: str, message: str) -> str | None:
@@ -98,7 +106,7 @@ class Checkout:
         return os.fsdecode(commit).strip()
 
     def discard(self) -> None:
-        shutil.rmtree(self.home, ignore_errors=True)
+        remove_tree(self.home)
 
     def _stage(self) -> None:
         self._drop_nested_repositories()
@@ -106,15 +114,15 @@ class Checkout:
 
     def _drop_nested_repositories(self) -> None:
         """git would look into them, configuration included, and commit a reference instead of their files."""
-        for directory, subdirectories, files in os.walk(self.home / TREE):
-            for name in [*subdirectories, *files]:
-                if name.lower() == ".git":
-                    nested = Path(directory) / name
-                    if nested.is_dir() and not nested.is_symlink():
-                        shutil.rmtree(nested)
-                    else:
-                        nested.unlink()
-            subdirectories[:] = [name for name in subdirectories if name.lower() != ".git"]
+        walk = Walk(str(self.home / TREE))
+        for found in walk:
+            if found.name.lower() == ".git":
+                walk.skip()
+                nested = self.home / TREE / found.path
+                if found.is_directory:
+                    remove_tree(nested)
+                else:
+                    nested.unlink(missing_ok=True)
 
     def _git(self, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None) -> bytes:
         return (
@@ -128,3 +136,25 @@ class Checkout:
             )
             .stdout
         )
+
+
+def _special(directory: str, names: list[str]) -> set[str]:
+    """What cannot be copied: pipes, sockets and devices, which an agent or a test left."""
+    with os.scandir(directory) as entries:
+        return {
+            entry.name
+            for entry in entries
+            if not (entry.is_symlink() or entry.is_file(follow_symlinks=False) or entry.is_dir(follow_symlinks=False))
+        }
+
+
+def write_left_out(workspace: Path, left_out: LeftOut) -> None:
+    if left_out.count:
+        (workspace / LEFT_OUT_FILE).write_text(json.dumps(asdict(left_out)), encoding="utf-8")
+
+
+def read_left_out(workspace: Path) -> LeftOut:
+    try:
+        return LeftOut(**json.loads((workspace / LEFT_OUT_FILE).read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return LeftOut()

@@ -4,22 +4,25 @@ import errno
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from app.errors import BadPath, GitFailed
+from app.errors import GitFailed
+from workers.reading.files import LeftOut, NotRead, Tree, reason
+from workers.reading.listing import LINK
 from workers.workspace.git import COMMITTER, Git, clean_environment, command
-from workers.workspace.project import LINK, Entry
+from workers.workspace.project import Entry
 
 CHUNK = 1024 * 1024
 REF = "refs/heads/initial"
 
 
-def import_entries(git: Git, top: Path, entries: Sequence[Entry]) -> str:
-    """Commits the entries below `top` as the branch `initial` and returns the commit's SHA.
+def import_entries(git: Git, top: Path, entries: Sequence[Entry], left_out: LeftOut, *, max_bytes: int) -> None:
+    """Commits the entries below `top` as the branch `initial`. What cannot be read, or changes meanwhile, or makes the
+    whole more than `max_bytes`, goes to `left_out`.
 
     By git fast-import: no filter, attribute or ignore rule takes part, and nothing is copied twice.
-    Raises BadPath for a file that cannot be read or changes meanwhile.
     """
     arguments = [f"--git-dir={git.gitdir}", "fast-import", "--quiet", "--done", "--date-format=now"]
     process = subprocess.Popen(
@@ -33,57 +36,80 @@ def import_entries(git: Git, top: Path, entries: Sequence[Entry]) -> str:
     with process:
         assert process.stdin is not None
         assert process.stderr is not None
+        writing = _Commit(process.stdin, Tree(str(top)), left_out, max_bytes)
         try:
-            _write_commit(process.stdin, top, entries)
+            writing.write(entries)
             process.stdin.close()
         except BrokenPipeError:
             pass  # fast-import ended early, and says below why
         except BaseException:
             process.kill()
             raise
+        finally:
+            writing.tree.close()
         said = os.fsdecode(process.stderr.read()).strip()
     if process.returncode != 0:
         raise GitFailed(f"git fast-import ended with {process.returncode} and said: {said}")
-    return git.text("rev-parse", "--verify", REF)
 
 
-def _write_commit(stream: IO[bytes], top: Path, entries: Sequence[Entry]) -> None:
-    message = b"the project as it was found\n"
-    stream.write(b"commit %s\ncommitter stellwerk <stellwerk@localhost> now\n" % REF.encode())
-    stream.write(b"data %d\n%s\n" % (len(message), message))
-    for entry in entries:
-        file = top / entry.path
-        try:
-            _write_entry(stream, file, entry)
-        except FileNotFoundError:
-            continue  # deleted since it was listed: the import is of what is there
-        except BrokenPipeError:
-            raise
-        except OSError as error:
-            reason = "it was replaced by a link" if error.errno == errno.ELOOP else error.strerror
-            raise BadPath(f"{file} cannot be read: {reason}.") from error
-    stream.write(b"\ndone\n")
+@dataclass
+class _Commit:
+    stream: IO[bytes]
+    tree: Tree
+    left_out: LeftOut
+    max_bytes: int
+
+    def write(self, entries: Sequence[Entry]) -> None:
+        message = b"the project as it was found\n"
+        self.stream.write(b"commit %s\ncommitter stellwerk <stellwerk@localhost> now\n" % REF.encode())
+        self.stream.write(b"data %d\n%s\n" % (len(message), message))
+        for entry in entries:
+            try:
+                self._write_link(entry) if entry.mode == LINK else self._write_file(entry)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # deleted since it was listed: the import is of what is there
+            except BrokenPipeError:
+                raise
+            except NotRead as error:
+                self.left_out.add(entry.path, str(error))
+            except OSError as error:
+                why = "it was replaced by a link" if error.errno == errno.ELOOP else reason(error)
+                self.left_out.add(entry.path, why)
+        self.stream.write(b"\ndone\n")
+
+    def _write_link(self, entry: Entry) -> None:
+        target = os.fsencode(self.tree.readlink(entry.path))
+        self.stream.write(_header(entry) + b"data %d\n%s\n" % (len(target), target))
+
+    def _write_file(self, entry: Entry) -> None:
+        """Nothing is written before the file is open; one that cannot be read to its end is taken out again."""
+        with os.fdopen(self.tree.open(entry.path), "rb") as content:
+            size = os.fstat(content.fileno()).st_size
+            if size > self.max_bytes:
+                raise NotRead("it grew while it was read")
+            self.max_bytes -= size
+            self.stream.write(_header(entry) + b"data %d\n" % size)
+            left = size
+            try:
+                while left and (chunk := content.read(min(left, CHUNK))):
+                    self.stream.write(chunk)
+                    left -= len(chunk)
+            finally:
+                if left:
+                    self._take_out(entry, left)
+            self.stream.write(b"\n")
+            if left:
+                raise NotRead("it became shorter while it was read")
+
+    def _take_out(self, entry: Entry, missing: int) -> None:
+        """git was promised so many bytes more."""
+        while missing:
+            missing -= self.stream.write(bytes(min(missing, CHUNK)))
+        self.stream.write(b"\nD %s\n" % _quote(entry.path))
 
 
-def _write_entry(stream: IO[bytes], file: Path, entry: Entry) -> None:
-    """Nothing is written before the file is open."""
-    header = b"M %s inline %s\n" % (entry.mode.encode(), _quote(entry.path))
-    if entry.mode == LINK:
-        target = os.fsencode(file.readlink())
-        stream.write(header + b"data %d\n%s\n" % (len(target), target))
-        return
-    # Neither following a link nor waiting for a pipe that took the file's place since it was listed.
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as content:
-        left = os.fstat(descriptor).st_size
-        stream.write(header + b"data %d\n" % left)
-        while left:
-            chunk = content.read(min(left, CHUNK))
-            if not chunk:
-                raise BadPath(f"{file} became shorter while it was read; try again when it is at rest.")
-            stream.write(chunk)
-            left -= len(chunk)
-        stream.write(b"\n")
+def _header(entry: Entry) -> bytes:
+    return b"M %s inline %s\n" % (entry.mode.encode(), _quote(entry.path))
 
 
 def _quote(path: str) -> bytes:

@@ -1,25 +1,29 @@
 """Reading a user's project as it lies on disk, without running anything in it and without changing it."""
 
 import os
-import shutil
-import stat
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from itertools import islice
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
-from app.errors import BadPath, GitFailed
-from workers.workspace.git import Git
-from workers.workspace.ignore import IgnoreRules
+from app.config import MIB
+from app.errors import BadPath, GitFailed, ToolFailed
+from workers.children.guarded import run_guarded
+from workers.reading.files import LeftOut, NotRead, open_regular, read_regular
+from workers.reading.process import LIMITS, ask
+from workers.workspace.git import Git, clean_environment, command
 
 log = structlog.get_logger()
 
-CONFIGURATION = ("pyproject.toml", "ruff.toml", ".ruff.toml")
-"""What a project below the top of its repository inherits from the directories above it."""
-
-FILE, EXECUTABLE, LINK = "100644", "100755", "120000"  # git's modes
+MAX_POINTER_BYTES = 4096
+"""Of a file that names a directory of git's."""
+MAX_INDEX_BYTES = 128 * MIB
+MAX_SHARED = 10
+INDEX_TIME_LIMIT = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +47,18 @@ class Source:
         return "" if relative == "." else f"{relative}/"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A file or a link; `path` is relative to the top of the repository."""
 
     path: str
     mode: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    entries: list[Entry]
+    left_out: LeftOut
 
 
 def find_source(path: str, allowed: tuple[Path, ...]) -> Source:
@@ -78,135 +87,84 @@ def find_source(path: str, allowed: tuple[Path, ...]) -> Source:
 def _gitdir(dot_git: Path) -> Path | None:
     """Finds the gitdir of a repository, a linked worktree or a submodule, by looking at files only."""
     try:
-        if dot_git.is_file():
-            target = os.fsdecode(dot_git.read_bytes()[:4096]).removeprefix("gitdir:").strip()
-            dot_git = (dot_git.parent / target).resolve()
+        if not dot_git.is_dir():
+            target = os.fsdecode(_head_of(dot_git)).removeprefix("gitdir:").strip()
+            dot_git = Path(os.path.realpath(dot_git.parent / target))
         return dot_git if (dot_git / "HEAD").exists() else None
-    except OSError:
+    except (NotRead, OSError, ValueError):
         return None
 
 
-def read_source(source: Source, limits: Limits) -> list[Entry]:
+def _head_of(file: Path) -> bytes:
+    with os.fdopen(open_regular(str(file)), "rb") as content:
+        return content.read(MAX_POINTER_BYTES)
+
+
+async def read_source(source: Source, limits: Limits) -> Listed:
     """All files and links of the project that are tracked or not ignored, and inherited configuration.
 
     Raises BadPath for a project that is too large or cannot be read.
     """
-    found: dict[str, Entry] = {}
-    size = 0
-    for entry in _walk_all(source):
-        if entry.path in found:
-            continue
-        found[entry.path] = entry
-        size += entry.size
-        if len(found) > limits.max_files:
-            raise BadPath(
-                f"{source.directory} holds more than {limits.max_files:,} files that git does not ignore; "
-                "ignore what is not part of the project, or raise STELLWERK_MAX_PROJECT_FILES."
-            )
-        if size > limits.max_bytes:
-            raise BadPath(
-                f"{source.directory} holds more than {limits.max_bytes:,} bytes that git does not ignore; "
-                "ignore what is not part of the project, or raise STELLWERK_MAX_PROJECT_BYTES."
-            )
-    return sorted(found.values(), key=lambda entry: entry.path)
-
-
-def _walk_all(source: Source) -> Iterator[Entry]:
-    yield from _inherited(source)
+    request = {
+        "directory": str(source.directory),
+        "top": str(source.top),
+        "prefix": source.prefix,
+        "excludes": str(_common_gitdir(source.gitdir) / "info" / "exclude") if source.gitdir else None,
+        "max_files": limits.max_files,
+        "max_bytes": limits.max_bytes,
+    }
     try:
-        yield from _walk(source)
-    except OSError as error:
-        raise BadPath(f"{error.filename} cannot be read: {error.strerror}.") from error
-    yield from _tracked(source)
-
-
-def _inherited(source: Source) -> Iterator[Entry]:
-    directory = source.directory
-    while directory != source.top:
-        directory = directory.parent
-        for name in CONFIGURATION:
-            entry = _entry(directory / name, (directory / name).relative_to(source.top).as_posix())
-            if entry:
-                yield entry
-
-
-def _walk(source: Source) -> Iterator[Entry]:
-    pending = [(source.directory, source.prefix, _rules_above(source))]
-    while pending:
-        directory, below, rules = pending.pop()
-        # Without git a .gitignore means nothing: source distributions ship one together with what it names.
-        if source.gitdir:
-            rules = rules.with_file(directory / ".gitignore", below=below)
-        with os.scandir(directory) as children:
-            for child in children:
-                path = below + child.name
-                is_directory = child.is_dir(follow_symlinks=False)
-                if child.name.lower() == ".git" or rules.ignore(path, is_directory=is_directory):
-                    continue
-                if is_directory:
-                    if not (Path(child.path) / "pyvenv.cfg").exists():
-                        pending.append((Path(child.path), f"{path}/", rules))
-                elif entry := _entry(Path(child.path), path):
-                    yield entry
-
-
-def _rules_above(source: Source) -> IgnoreRules:
-    """What the repository says above the directory, unless that ignores the very directory the user named."""
-    rules = IgnoreRules()
-    if source.gitdir is None:
-        return rules
-    rules = rules.with_file(_common_gitdir(source.gitdir) / "info" / "exclude", below="")
-    below = ""
-    for part in Path(source.prefix).parts:
-        rules = rules.with_file(source.top / below / ".gitignore", below=below)
-        if rules.ignore(below + part, is_directory=True):
-            return IgnoreRules()
-        below += f"{part}/"
-    return rules
+        *entries, end = await ask("listing", request, more=await _tracked(source))
+    except ToolFailed as error:
+        raise BadPath(f"{source.directory}: {error}.") from error
+    if "refused" in end:
+        raise BadPath(end["refused"])
+    return Listed(sorted(Entry(*entry) for entry in entries), LeftOut(**end))
 
 
 def _common_gitdir(gitdir: Path) -> Path:
     """The directory in which a linked worktree keeps what it shares with its main repository."""
     try:
-        return (gitdir / os.fsdecode((gitdir / "commondir").read_bytes()).strip()).resolve()
-    except OSError:
+        return Path(os.path.realpath(gitdir / os.fsdecode(_head_of(gitdir / "commondir")).strip()))
+    except (NotRead, OSError, ValueError):
         return gitdir
 
 
-def _tracked(source: Source) -> Iterator[Entry]:
-    """What the repository's index names, ignored or not; read from a copy by a repository of ours."""
+async def _tracked(source: Source) -> bytes:
+    """What the repository's index names, ignored or not, as git lists it: from a copy, in a repository of ours."""
     if source.gitdir is None:
-        return
+        return b""
     with tempfile.TemporaryDirectory(prefix="stellwerk-index-") as directory:
         git = Git(Path(directory))
         git.run("init", "--quiet", "--bare")
         try:
-            for file in (source.gitdir / "index", *_common_gitdir(source.gitdir).glob("sharedindex.*")):
-                shutil.copyfile(file, git.gitdir / file.name)
-            paths = git.paths("ls-files", "-z", "--cached")
+            _copy_index(source.gitdir, git.gitdir)
+            return await _listed(git)
         except FileNotFoundError:
-            return
-        except (OSError, GitFailed) as error:
+            return b""
+        except (OSError, NotRead, GitFailed) as error:
             # such as an index of SHA-256 names; only files that are tracked and ignored at once are missed
             log.warning("cannot read the repository's index", repository=str(source.top), error=str(error))
-            return
-    for path in paths:
-        file = source.top / path
-        inside = path.startswith(source.prefix) and file.parent.resolve() == file.parent
-        entry = _entry(file, path) if inside else None
-        if entry:
-            yield entry
+            return b""
 
 
-def _entry(file: Path, path: str) -> Entry | None:
-    """None for what is not there and for what git cannot hold (sockets, devices, pipes)."""
-    try:
-        facts = file.lstat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if stat.S_ISLNK(facts.st_mode):
-        # git refuses a .gitmodules that is a link
-        return None if file.name.lower() == ".gitmodules" else Entry(path, LINK, facts.st_size)
-    if not stat.S_ISREG(facts.st_mode):
-        return None
-    return Entry(path, EXECUTABLE if facts.st_mode & stat.S_IXUSR else FILE, facts.st_size)
+def _copy_index(gitdir: Path, into: Path) -> None:
+    (into / "index").write_bytes(read_regular(str(gitdir / "index"), limit=MAX_INDEX_BYTES))
+    for shared in islice(_common_gitdir(gitdir).glob("sharedindex.*"), MAX_SHARED):
+        (into / shared.name).write_bytes(read_regular(str(shared), limit=MAX_INDEX_BYTES))
+
+
+async def _listed(git: Git) -> bytes:
+    """git has limits here, too: an index is any bytes."""
+    arguments = [f"--git-dir={git.gitdir}", "ls-files", "-z", "--cached"]
+    done = await run_guarded(
+        command(arguments),
+        cwd=git.gitdir,
+        env=clean_environment(),
+        timeout=INDEX_TIME_LIMIT,
+        stdout_limit=MAX_INDEX_BYTES,
+        rlimits=LIMITS,
+    )
+    if done.returncode != 0 or done.timed_out or done.truncated:
+        raise GitFailed(f"git ls-files ended with {done.returncode}")
+    return done.stdout

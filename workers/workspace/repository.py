@@ -3,7 +3,6 @@
 import asyncio
 import fcntl
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,11 +14,14 @@ from uuid import UUID
 from app.config import Settings
 from app.errors import BadPath, WorkspaceConflict
 from app.events.encoding import printable
-from workers.workspace.checkout import Checkout
+from workers.children.removal import remove_tree
+from workers.reading.files import LeftOut
+from workers.reading.listing import CONFIGURATION
+from workers.workspace.checkout import Checkout, read_left_out, write_left_out
 from workers.workspace.git import Git
 from workers.workspace.importer import REF, import_entries
 from workers.workspace.origin import Origin, clone, set_attributes, take_over
-from workers.workspace.project import CONFIGURATION, Limits, find_source, read_source
+from workers.workspace.project import Limits, find_source, read_source
 
 REPOSITORY = "repository.git"
 PREFIX_FILE = "prefix"
@@ -128,9 +130,9 @@ class Workspaces:
             building = Path(name) / "workspace"
             building.mkdir()
             git = Git(building / REPOSITORY)
-            prefix = ""
+            prefix, left_out = "", LeftOut()
             if parent := self._parent_of(origin):
-                prefix = parent.prefix
+                prefix, left_out = parent.prefix, read_left_out(parent.home)
                 take_over(git, parent.gitdir, origin.base or parent.initial)
             elif origin.repo is not None:
                 clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits)
@@ -139,11 +141,14 @@ class Workspaces:
                 git.run("init", "--quiet", "--bare", "--initial-branch=initial", "--template=")
                 set_attributes(git)
                 if origin.path is None:
-                    import_entries(git, building, [])
+                    import_entries(git, building, [], left_out, max_bytes=0)
                 else:
                     source = find_source(origin.path, self.allowed_paths)
                     prefix = source.prefix
-                    import_entries(git, source.top, read_source(source, self.limits))
+                    listed = asyncio.run(read_source(source, self.limits))  # this is a thread, without a loop
+                    left_out = listed.left_out
+                    import_entries(git, source.top, listed.entries, left_out, max_bytes=self.limits.max_bytes)
+            write_left_out(building, left_out)
             (building / PREFIX_FILE).write_bytes(os.fsencode(prefix))
             building.rename(home)
 
@@ -212,13 +217,13 @@ class Workspace:
         return await asyncio.to_thread(self._finish, base, str(session))
 
     async def remove(self) -> None:
-        await asyncio.to_thread(shutil.rmtree, self.home, ignore_errors=True)
+        await asyncio.to_thread(remove_tree, self.home)
 
     def _checkout(self, base: str, step: int, attempt: int) -> Path:
         steps = self.home / "steps"
         steps.mkdir(exist_ok=True)
         for leftover in steps.glob(f"{step}-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            remove_tree(leftover)
         home = Path(tempfile.mkdtemp(prefix=f"{step}-{attempt}-", dir=steps))
         checkout = Checkout.create(home, gitdir=self.gitdir, initial=self.initial, base=base, prefix=self.prefix)
         return checkout.worktree

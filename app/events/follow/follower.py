@@ -29,6 +29,7 @@ from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
 from app.events.follow.updates import Beat, End, Frames, Reset
 from app.events.read import EVERYTHING, Filter, StreamState
+from app.events.seals import SealKeys
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)
@@ -51,7 +52,8 @@ class Follower:
         self._budget = ReadBudget(engine, at_once=max(1, settings.database_pool_size // 2))
         self._streams: dict[StreamId, LiveStream] = {}
         self._keepers: dict[StreamId, asyncio.Task[None]] = {}
-        self.subscriptions = Subscriptions(redis_url)
+        self._seal_keys = SealKeys(engine)
+        self.subscriptions = Subscriptions(redis_url, self._seal_keys)
         self.feed = FeedFollower(self._budget, self.subscriptions, settings)
         self._tasks: list[asyncio.Task[None]] = []
         self._readers = 0
@@ -60,6 +62,7 @@ class Follower:
 
     async def __aenter__(self) -> Self:
         self._tasks = [
+            asyncio.create_task(self._seal_keys.run(), name="seal-keys"),
             asyncio.create_task(self.subscriptions.run(), name="subscriptions"),
             asyncio.create_task(self._poll_heads(), name="head-poll"),
             asyncio.create_task(self._beat(), name="heartbeat"),

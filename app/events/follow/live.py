@@ -18,6 +18,7 @@ from app.events.follow.shared_reads import PAGE_BYTES, until_it_answers
 from app.events.follow.states import StateReads
 from app.events.push import Frame, decode_message
 from app.events.read import EVERYTHING, Filter, StreamState, read_page
+from app.events.seals import Published
 
 logger = structlog.get_logger(__name__)
 
@@ -80,12 +81,10 @@ class LiveStream:
         self._doubtful = True
         self._wake.set()
 
-    def heard(self, payload: bytes) -> None:
-        """Takes what was published."""
-        try:
-            message = decode_message(payload)
-        except ValueError as error:
-            logger.warning("unreadable message", stream_id=str(self.state.stream_id), error=str(error))
+    def heard(self, news: Published) -> None:
+        """Takes what was published. Raises ValueError for what it cannot read."""
+        message = decode_message(news.payload)
+        if news.epoch != self.state.epoch:  # one of the two is not yet known here
             self.doubt()
             return
         self.ring.offer(self._in_this_epoch(message.frames))

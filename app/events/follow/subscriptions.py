@@ -11,8 +11,10 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from app import metrics
 from app.cancelling import asked_to_end
 from app.events.push import EVERY_STREAM, borrowed, channel_of, connect
+from app.events.seals import BrokenSeal, Published, SealKeys
 from app.events.types import StreamId
 
 logger = structlog.get_logger(__name__)
@@ -27,20 +29,24 @@ LOG_SECONDS = 30.0
 class Listener(Protocol):
     """What wants to hear what is published on a channel."""
 
-    def heard(self, payload: bytes) -> None:
-        """Takes what was published."""
+    def heard(self, news: Published) -> None:
+        """Takes what was published. Raises ValueError for what it cannot read."""
         ...
 
     def doubt(self) -> None:
-        """Takes a confirmation: from then on nothing is missed, so what was published before is to be read."""
+        """Takes it that something may have been missed: a message that cannot be believed, or a confirmation.
+
+        After a confirmation nothing is missed, so what was published before is to be read.
+        """
         ...
 
 
 class Subscriptions:
     """Which channels are wanted is kept here, so that a new connection subscribes to all of them again."""
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, keys: SealKeys) -> None:
         self._redis = connect(redis_url)
+        self._keys = keys
         self._beat_channel = f"stellwerk:beat:{uuid4()}".encode()
         self._last_beat = 0.0
         self._beat_sent = 0.0
@@ -49,7 +55,7 @@ class Subscriptions:
         self._wanted: dict[bytes, Listener] = {}
         self._bell: Callable[[], None] | None = None
         self._changed = asyncio.Event()
-        self._quiet_until = 0.0
+        self._quiet_until: dict[str, float] = {}
 
     def add(self, stream_id: StreamId, listener: Listener) -> None:
         self.add_channel(channel_of(stream_id), listener)
@@ -75,7 +81,8 @@ class Subscriptions:
                     # A task of its own: before Python 3.13 a failed TaskGroup leaves its task marked cancelled.
                     await asyncio.create_task(self._listen())
                 except* (RedisError, OSError) as errors:
-                    self._complain(errors.exceptions[0])
+                    self.round_trip = None
+                    self._complain("redis is away; followers read Postgres", str(errors.exceptions[0]))
                 await asyncio.sleep(RECONNECT_SECONDS)
         finally:
             await self._redis.aclose()
@@ -106,7 +113,18 @@ class Subscriptions:
             elif kind == b"subscribe":
                 listener.doubt()
             elif kind == b"message":
-                listener.heard(content)
+                self._hand_over(listener, channel, content)
+
+    def _hand_over(self, listener: Listener, channel: bytes, content: bytes) -> None:
+        """Survives every message, for all listeners hang on this one task."""
+        try:
+            listener.heard(self._keys.opened(channel, content))
+        except ValueError as error:  # BrokenSeal is one
+            metrics.unbelieved.inc()
+            self._complain("a message cannot be believed; what it is about is read from Postgres", repr(error))
+            if isinstance(error, BrokenSeal):
+                self._keys.doubt()
+            listener.doubt()
 
     def _came_back(self, kind: bytes) -> None:
         self._last_beat = asyncio.get_running_loop().time()
@@ -138,12 +156,11 @@ class Subscriptions:
             if asyncio.get_running_loop().time() - self._last_beat > SILENCE_SECONDS:
                 raise RedisConnectionError("no heartbeat came back")
 
-    def _complain(self, error: BaseException) -> None:
-        self.round_trip = None
+    def _complain(self, what: str, error: str) -> None:
         now = asyncio.get_running_loop().time()
-        if now >= self._quiet_until:
-            logger.warning("redis is away; followers read Postgres", error=str(error))
-            self._quiet_until = now + LOG_SECONDS
+        if now >= self._quiet_until.get(what, 0.0):
+            logger.warning(what, error=error)
+            self._quiet_until[what] = now + LOG_SECONDS
 
 
 async def _send(connection: AbstractConnection, command: str, *names: bytes | str) -> None:

@@ -50,6 +50,7 @@ SETTINGS = MappingProxyType(
         "HEARTBEAT": "2",
         "SEND_TIMEOUT": "3",
         "CONCURRENCY": "8",
+        "MIN_FREE_BYTES": str(32 * MIB),
         "STATEMENT_LIMIT": "6",
         "TOKEN": TOKEN,
         "WORKFLOWS": WORKFLOWS,

@@ -113,6 +113,7 @@ async def readers_slow(deployment: Deployment, chance: random.Random) -> None:
 
 @FAULTS.add("disk")
 async def disk_full(deployment: Deployment, chance: random.Random) -> None:
+    """To the last byte: what had begun to write ends in the middle of a file."""
     filler = deployment.workspaces / "filler"
     with suppress(OSError), filler.open("wb", buffering=0) as file:
         while file.write(bytes(MIB)):

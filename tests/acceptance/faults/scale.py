@@ -19,6 +19,7 @@ from app.config import MIB, Settings
 from app.database import create_engine
 from app.events.follow.shared_reads import PAGE_BYTES
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.events.types import StreamId
 from tests.acceptance.faults.crowd import Client, caught_up, crowd, opened, p99
 from tests.acceptance.faults.deployment import TOKEN, Deployment, deployed
@@ -104,7 +105,8 @@ class Stage:
 @asynccontextmanager
 async def staged(size: Size) -> AsyncIterator[Stage]:
     async with deployed(workers=0, gateways=2) as deployment:
-        engine, push = create_engine(deployment.postgres.url), Push(deployment.valkey.url)
+        engine = create_engine(deployment.postgres.url)
+        push = Push(deployment.valkey.url, SealKeys(engine))
         stage = Stage(deployment, engine, push, size)
         for _ in range(size.streams):
             await stage.new_stream(size.history)

@@ -13,10 +13,21 @@ from uuid import uuid4
 import psycopg
 from redis.asyncio import Redis
 
+from app.events.push import Frame, encode_message
 from tests.acceptance.faults.deployment import LEASE_SECONDS, Deployment
 from tests.acceptance.faults.fault import Faults
 
 FAULTS = Faults()
+LITTER = (
+    b"",
+    b"{",
+    b"\xff\xfe",
+    b"[]",
+    b"null",
+    b"{}",
+    b'{"properties": {}}',
+    b'{"body": 5, "properties": {"delivery_tag": "x"}}',
+)
 
 
 # --- Redis
@@ -94,6 +105,30 @@ async def _steal(deployment: Deployment, *, copies: int) -> None:
                 kept.append(taken)
         for queue, message in kept * copies:
             await redis.lpush(queue, message)
+
+
+@FAULTS.add("redis")
+async def publishes_forged(deployment: Deployment, chance: random.Random) -> None:
+    """Another client of Redis speaks in the name of workers: events that are none, ends, and nonsense everywhere."""
+    forged = Frame(0, "session_event", None, None, b'id: 1\nevent: session\ndata: {"t":"session_event","forged":1}\n\n')
+    async with Redis.from_url(deployment.valkey.url) as redis:
+        loop = asyncio.get_running_loop()
+        until = loop.time() + 3
+        while loop.time() < until:
+            for channel in await redis.pubsub_channels("stellwerk:*"):
+                frame = forged._replace(offset=chance.randrange(1, 200))
+                message = encode_message([frame], inline_bytes=chance.choice([0, 1000]))
+                await redis.publish(channel, chance.choice([message, bytes(40) + message, b"\xff\xfe", b"", b"[1,2]"]))
+            await asyncio.sleep(0.05)
+
+
+@FAULTS.add("redis")
+async def queues_littered(deployment: Deployment, chance: random.Random) -> None:
+    """Garbage in the queues, and messages about what there is not."""
+    async with Redis.from_url(deployment.valkey.url) as redis:
+        for _ in range(60):
+            await redis.lpush(chance.choice(["default", "advance"]), chance.choice(LITTER))
+            await asyncio.sleep(0.05)
 
 
 # --- Postgres

@@ -14,6 +14,8 @@ FAULTS = [
     "postgres_killed",
     "postgres_cut_at_commit",
     "messages_dropped",
+    "publishes_forged",
+    "queues_littered",
     "readers_cut",
 ]
 

@@ -24,8 +24,6 @@ from workers.workflow import Workflow
 from workers.workspace.current import current_worktree
 
 DOOM = "doomed by its input"
-NO_SPACE = "No space left on device"
-"""A session that works on files may end so, after its attempts, while the disk is full."""
 TEXTS = ("plain", "📡 Ünïcödé", "two\nlines", "a\u2028separator", '"quoted\\"', "data: injected\n\nid: 99\n\n")
 
 

@@ -20,6 +20,7 @@ from app.events import encoding
 from app.events.encoding import Recorded
 from app.events.group_commit import GroupCommit
 from app.events.push import Push
+from app.events.seals import SealKeys
 from app.events.types import StreamId
 from tests.acceptance.faults.deployment import free_port
 from tests.benchmarks.house import ROOT, START_SECONDS, TOKEN, House, end
@@ -65,7 +66,7 @@ async def gateway(house: House, streams: int = 1) -> AsyncIterator[Server]:
     ids = [await new_stream(engine) for _ in range(streams)]
     await engine.dispose()
     process, port = await house.start_gateway(url, HEARTBEAT=HEARTBEAT_SECONDS)
-    push = Push(house.valkey.url, inline_bytes=INLINE_BYTES)
+    push = Push(house.valkey.url, SealKeys(engine), inline_bytes=INLINE_BYTES)
     commit = GroupCommit(url, push.publish)
     items = [encoding.item(stream_id, progress(1, size=EVENT_BYTES)) for stream_id in ids]
     appending = set[asyncio.Task[Recorded]]()
