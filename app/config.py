@@ -7,7 +7,9 @@ from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, field_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from app.door_settings import DoorSettings, Duration, split
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 MIB = 1024 * 1024
@@ -20,20 +22,9 @@ PROVIDER_KEYS = frozenset([*_KEYS, *(f"{PREFIX}{name}" for name in _KEYS)])
 """Variables that only workers need; other processes are started without them."""
 
 
-def _seconds(value: object) -> object:
-    """A bare number is seconds; pydantic alone would take it only as a number, not as a variable's text."""
-    try:
-        return float(value) if isinstance(value, str) else value
-    except ValueError:
-        return value
-
-
 def _set(value: object) -> object:
     """An empty variable is one that is not set: Compose hands on what its own environment does not have so."""
     return None if value == "" else value
-
-
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 
 
 def _shared(name: str) -> AliasChoices:
@@ -46,7 +37,7 @@ def _default_home() -> Path:
     return user_data_path("stellwerk", appauthor=False)
 
 
-class Settings(BaseSettings):
+class Settings(DoorSettings):
     """Read from `STELLWERK_…` variables (and a `.env` file); durations take seconds or ISO 8601."""
 
     model_config = SettingsConfigDict(
@@ -54,6 +45,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
+        hide_input_in_errors=True,  # it may be a password
         populate_by_name=True,
         use_attribute_docstrings=True,  # `stellwerk settings` prints them
     )
@@ -64,6 +56,8 @@ class Settings(BaseSettings):
     database_url: str | None = None
     """Postgres is at this address, e.g. `postgresql://user:password@host:5432/name`; if unset, `stellwerk up` embeds
     one."""
+    migrate_url: Annotated[str | None, BeforeValidator(_set)] = None
+    """`stellwerk migrate` and operators' commands come here, as an owner or superuser; if unset, to `database_url`."""
     redis_url: str | None = None
     """Redis or Valkey is at this address, e.g. `redis://host:6379/0`; if unset, `stellwerk up` embeds one."""
     broker_url: str | None = None
@@ -118,10 +112,20 @@ class Settings(BaseSettings):
     """The keys of a project may make this many requests a second, together, to one gateway process."""
     project_streams: int = Field(default=2_000, ge=1)
     """The keys of a project may hold this many streams open, together, at one gateway process."""
+    key_streams: int = Field(default=1_000, ge=1)
+    """One key, with its cookies and tickets, may hold this many streams open at one gateway process."""
+    owner_streams: int = Field(default=10_000, ge=1)
+    """The stack's own token, with its cookies and tickets, may hold this many streams open at one gateway process."""
 
     # --- the log
     max_event_bytes: int = Field(default=MAX_EVENT_BYTES, ge=1024)
     """A larger event is refused; a result or an answer of a model that is larger becomes an artifact beside the log."""
+    max_report_bytes: int = Field(default=64 * 1024, ge=1024)
+    """An event that a step token appends, for a program that a step has started, is refused if it is larger."""
+    max_reports: int = Field(default=10_000, ge=0)
+    """The step token of an attempt appends this many events at most."""
+    max_reports_bytes: int = Field(default=16 * MIB, ge=0)
+    """The events that the step token of an attempt appends have this many bytes at most, together."""
     push_inline_bytes: int = Field(default=PUSH_INLINE_BYTES, ge=0)
     """A larger message to readers names only the offsets, and they fetch the events from Postgres."""
 
@@ -171,6 +175,8 @@ class Settings(BaseSettings):
     """A project with more bytes is refused."""
     min_free_bytes: int = Field(default=256 * MIB, ge=0)
     """New sessions are refused while the disk under the workspaces or the home has less room; 0 means never."""
+    credentials_key: Annotated[SecretStr | None, BeforeValidator(_set)] = None
+    """What opens a repository is encrypted by it until that is cloned; if unset, by the password in `database_url`."""
     sandbox: str = ""
     """A project's own code (its tests), and ruff on its files, run under this command prefix, e.g. `scripts/sandbox …`;
     where the worker is root, as an ordinary user in it."""
@@ -250,9 +256,7 @@ class Settings(BaseSettings):
     @field_validator("workflows", "allowed_hosts", "allowed_state_types", "paths", "claude_tools", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(item.strip() for item in value.split(",") if item.strip())
-        return value
+        return split(value)
 
     @classmethod
     def variables(cls, name: str) -> tuple[str, ...]:
@@ -264,11 +268,6 @@ class Settings(BaseSettings):
         """This process' environment, for another process of the same worker."""
         return dict(os.environ)
 
-    def secrets(self) -> tuple[str, ...]:
-        """The values that must not be seen."""
-        found = (getattr(self, name) for name in type(self).model_fields)
-        return tuple(value.get_secret_value() for value in found if isinstance(value, SecretStr))
-
     @property
     def workspaces_dir(self) -> Path:
         return self.workspaces or self.home / "workspaces"
@@ -276,21 +275,6 @@ class Settings(BaseSettings):
     @property
     def on_loopback(self) -> bool:
         return self.host in LOOPBACK
-
-
-GROUPS = {
-    "home": "Home and servers",
-    "url": "The gateway",
-    "metrics_token": "Metrics",
-    "project_sessions": "Projects",
-    "max_event_bytes": "The log",
-    "workflows": "Workflows, steps and leases",
-    "workspaces": "Workspaces",
-    "supervisor": "Who does an agent's work",
-    "openai_api_key": "Models",
-    "log_level": "Logging",
-}
-"""Each group's first setting, and its title; a group ends where the next one begins."""
 
 
 def settings() -> Settings:

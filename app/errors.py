@@ -4,7 +4,10 @@ StellwerkError
 ├── BadInput                 refused at the door; nothing was written
 │   ├── InvalidEvent
 │   ├── EventTooLarge
+│   ├── TooMuchReported      an attempt, by its step token
 │   ├── BadCursor
+│   ├── BadQuery             carries what there is
+│   ├── BadRequest
 │   ├── UnknownWorkflow
 │   ├── WorkflowRefused
 │   ├── BadWorkflow
@@ -17,6 +20,7 @@ StellwerkError
 │   ├── StreamClosed
 │   ├── LeaseLost
 │   ├── NotWaiting
+│   ├── WrongQuestion        carries the question that waits
 │   └── StackRunning         one stack for each home
 ├── AccessDenied             nobody known asks
 │   └── MissingScope         somebody known, who may not
@@ -36,6 +40,7 @@ StellwerkError
 │   ├── FoldFailed           carries what a router, a reducer or LangGraph raised
 │   ├── SnapshotVersionMismatch
 │   ├── UnstorableValue
+│   ├── UnknownSecret        what the log names only is not set where it is needed
 │   ├── FoldTimeout
 │   ├── WorkspaceConflict
 │   └── TooManySupersteps
@@ -48,12 +53,14 @@ StellwerkError
 ├── ModelRefused             a provider refused for good, or a model did not do its work
 ├── BudgetExhausted          raising it was refused
 ├── TooManyItems             a search in a store would have to read all of them
+├── Altered                  what is stored is not what was written
 ├── SchemaTooNew             a database does not go back
+├── MissingRight             only the owner of the database may
 └── EmbeddedServerError      carries what to do
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import MappingProxyType
 
@@ -77,8 +84,25 @@ class EventTooLarge(BadInput):
     """The event is larger than the log takes; put the large part into a file or an artifact."""
 
 
+class TooMuchReported(BadInput):
+    """The attempt has reported as much by its step token as it may; it may go on, and report no more."""
+
+
 class BadCursor(BadInput):
     """The cursor is no integer; give the offset of the last event that you have, or 0."""
+
+
+class BadQuery(BadInput):
+    """The address asks for what there is not."""
+
+    def __init__(self, message: str, *, allowed: Iterable[str] = ()) -> None:
+        """`allowed` are the names that there are."""
+        super().__init__(message)
+        self.allowed = sorted(allowed)
+
+
+class BadRequest(BadInput):
+    """The request's head cannot be understood."""
 
 
 class UnknownWorkflow(BadInput):
@@ -132,6 +156,15 @@ class LeaseLost(Conflict):
 
 class NotWaiting(Conflict):
     """The step is not waiting for an answer."""
+
+
+class WrongQuestion(Conflict):
+    """The answer does not name the question that waits."""
+
+    def __init__(self, message: str, *, open_question: Mapping[str, object]) -> None:
+        """`open_question` has its `id`, which an answer names, `offset`, `question` and `answer_schema`."""
+        super().__init__(message)
+        self.open_question = open_question
 
 
 class StackRunning(Conflict):
@@ -235,12 +268,20 @@ class UnstorableValue(WorkflowError):
     """A value of this type cannot be stored."""
 
 
+class UnknownSecret(WorkflowError):
+    """A secret that the session's log names is not set here."""
+
+
 class FoldTimeout(WorkflowError):
     """Folding took longer than its time limit; routers and reducers must be quick and do no I/O."""
 
 
 class WorkspaceConflict(WorkflowError):
     """Parallel steps changed the same lines; their commits cannot be merged."""
+
+
+class WorkspaceLost(WorkflowError):
+    """The session's workspace lacks commits that its log names."""
 
 
 class TooManySupersteps(WorkflowError):
@@ -283,8 +324,16 @@ class TooManyItems(StellwerkError):
     """A search with a query would have to compare too many items of the store."""
 
 
+class Altered(StellwerkError):
+    """What is stored is not what was written; `stellwerk verify` says more."""
+
+
 class SchemaTooNew(StellwerkError):
     """A newer Stellwerk has migrated this database: start that version, or put back a backup from before."""
+
+
+class MissingRight(StellwerkError):
+    """The database allows this to its owner alone: set STELLWERK_MIGRATE_URL to the owner's address."""
 
 
 class EmbeddedServerError(StellwerkError):
@@ -292,11 +341,13 @@ class EmbeddedServerError(StellwerkError):
 
 
 MAX_DESCRIPTION = 4000
+LOOKED_THROUGH = 16 * MAX_DESCRIPTION
+"""Characters; what lies beyond is not shown, so the event loop does not wait for it."""
 
 
 def describe(error: BaseException, redact: Callable[[str], str] = str) -> str:
     """One line for the log, with the error's type. What is cut short is redacted before: half a secret is none."""
-    text = one_line(redact(str(error)))
+    text = one_line(redact(str(error)[:LOOKED_THROUGH]))
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

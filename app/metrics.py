@@ -60,6 +60,12 @@ cut_readers = Counter(
     ("reason",),
     registry=REGISTRY,
 )
+refused = Counter(
+    "stellwerk_refused_total",
+    "Connections and requests that the gateway's door refused, or gave up waiting for",
+    ("reason",),
+    registry=REGISTRY,
+)
 step_wait_seconds = Histogram(
     "stellwerk_step_wait_seconds",
     "How long a step had been available when a worker claimed it",

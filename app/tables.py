@@ -43,7 +43,7 @@ def _timestamp(name: str, **options: object) -> "Column[object]":
 epochs = Table(
     "epochs",
     metadata,
-    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
     Column("system_identifier", BigInteger, comment="the Postgres cluster that this epoch began on"),
     Column("reason", Text, nullable=False),
     _timestamp("began_at", nullable=False, server_default=_now),
@@ -53,6 +53,14 @@ epochs = Table(
         nullable=False,
         server_default=text("sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid()))"),
         comment="what is published through Redis in this epoch is sealed with it",
+    ),
+    Column("timeline", Integer, comment="the timeline on which it began; null: not known"),
+    Column(
+        "xid",
+        Xid8(),
+        nullable=False,
+        server_default=text("pg_current_xact_id()"),
+        comment="the transaction that wrote this row; in a restored one it is not its xmin",
     ),
 )
 
@@ -69,7 +77,7 @@ streams = Table(
     Column("status", Text, comment="what its last session_event or batch_event says"),
     Column("project", Text, nullable=False, server_default=text("'default'"), comment="whom it belongs to"),
     Column("workflow_name", Text, comment="what its session_event(created) says"),
-    CheckConstraint("kind IN ('session', 'batch', 'operators')", name="streams_kind"),
+    CheckConstraint("kind IN ('session', 'batch', 'operators', 'heads')", name="streams_kind"),
 )
 
 Index("streams_operators", streams.c.project, unique=True, postgresql_where=text("kind = 'operators'"))
@@ -81,7 +89,7 @@ events = Table(
     Column("offset", BigInteger, primary_key=True, autoincrement=False),
     Column("position", BigInteger, Identity(always=True), nullable=False),
     Column("xid", Xid8(), nullable=False, server_default=text("pg_current_xact_id()")),
-    Column("epoch", Integer, nullable=False),
+    Column("epoch", BigInteger, nullable=False),
     _timestamp("ts", nullable=False),
     Column("t", Text, nullable=False),
     Column("agent", Text),
@@ -146,6 +154,13 @@ workers = Table(
     _timestamp("last_seen", nullable=False, server_default=_now),
     Column("served", ARRAY(Text), comment="names of workflows; null: a worker of the version before did not tell"),
     Column("refused", JSON, nullable=False, server_default=text("'[]'"), comment="workflow, module and reason of each"),
+    Column(
+        "secrets",
+        JSON,
+        nullable=False,
+        server_default=text("'[]'"),
+        comment="fingerprints of the secrets that gateways do not have",
+    ),
     comment="worker processes that have told that they live",
 )
 
@@ -182,6 +197,7 @@ sessions = Table(
     Column("config", JSON, nullable=False, server_default=text("'{}'")),
     Column("continues", Uuid, comment="the session from whose final state it started"),
     Column("final_state", LargeBinary, comment="the state at its end, as the codec writes it"),
+    Column("repo_credentials", LargeBinary, comment="encrypted; null: none, or the repository is cloned"),
     CheckConstraint(
         "status IN ('created', 'running', 'waiting', 'paused', 'succeeded', 'failed', 'cancelled')",
         name="sessions_status",
@@ -260,6 +276,9 @@ steps = Table(
     _timestamp("started_at"),
     _timestamp("ended_at"),
     Column("answer_schema", JSON, comment="JSON Schema of the answer; null: any will do"),
+    Column("reporting_attempt", Integer, comment="the attempt that reports and report_bytes count for"),
+    Column("reports", Integer, nullable=False, server_default=text("0"), comment="events that its step token appended"),
+    Column("report_bytes", BigInteger, nullable=False, server_default=text("0"), comment="their size"),
     CheckConstraint(
         "status IN ('queued', 'running', 'waiting', 'succeeded', 'failed', 'cancelled')", name="steps_status"
     ),
@@ -310,3 +329,11 @@ cache_entries = Table(
     comment="results that a CachePolicy lets nodes use again",
 )
 Index("cache_entries_expiry", cache_entries.c.expires_at)
+
+sign_outs = Table(
+    "sign_outs",
+    metadata,
+    Column("project", Text, primary_key=True),
+    Column("count", BigInteger, nullable=False),
+    comment="how often all browsers of a project were signed out",
+)

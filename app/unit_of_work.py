@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcon
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol
+from uuid import UUID
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -15,6 +16,7 @@ from app.database import DriverPool, is_away, transaction
 from app.errors import describe
 from app.events import append, artifacts, encoding
 from app.events.encoding import Recorded
+from app.events.secrecy import How, Secrecy
 from app.events.types import AnyStreamId, StoredEvent, StreamKind
 from app.progress import SessionId
 
@@ -58,6 +60,30 @@ class Backends:
     pool: DriverPool
     push: Publisher
     dispatch: Doorbells
+    secrecy: Secrecy = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "secrecy", Secrecy.of(self.settings))
+
+    def item(
+        self,
+        stream_id: AnyStreamId,
+        event: StoredEvent,
+        *,
+        kind: StreamKind = "session",
+        lease: UUID | None = None,
+        dedupe_key: str | None = None,
+    ) -> encoding.Item:
+        """The one way of an event into the log. Raises InvalidEvent and EventTooLarge."""
+        return encoding.item(
+            stream_id,
+            event,
+            kind=kind,
+            lease=lease,
+            dedupe_key=dedupe_key,
+            max_bytes=self.settings.max_event_bytes,
+            secrecy=self.secrecy,
+        )
 
     def value_bytes(self, share: int = 1) -> int:
         """How many bytes a value may have in an event that holds `share` such values."""
@@ -74,22 +100,32 @@ class UnitOfWork:
     after_commit: list[Callable[[], Awaitable[object] | None]] = field(default_factory=list)
 
     async def append(
-        self, stream_id: AnyStreamId, *events: StoredEvent, kind: StreamKind = "session"
+        self, stream_id: AnyStreamId, *events: StoredEvent, kind: StreamKind = "session", dedupe_key: str | None = None
     ) -> list[Recorded]:
-        """The caller holds the stream's lock, or appends to a stream that no one else knows yet."""
+        """The caller holds the stream's lock, or appends to a stream that no one else knows yet.
+
+        A `dedupe_key` is that of a single event.
+        """
         new = []
         for first in range(0, len(events), MAX_EVENTS):
-            items = [self.item(stream_id, event, kind=kind) for event in events[first : first + MAX_EVENTS]]
+            part = events[first : first + MAX_EVENTS]
+            items = [self.item(stream_id, event, kind=kind, dedupe_key=dedupe_key) for event in part]
             new += await append.append(self.db, items)
         self.recorded += new
         return new
 
-    def item(self, stream_id: AnyStreamId, event: StoredEvent, *, kind: StreamKind = "session") -> encoding.Item:
-        return encoding.item(stream_id, event, kind=kind, max_bytes=self.backends.settings.max_event_bytes)
+    def item(
+        self, stream_id: AnyStreamId, event: StoredEvent, *, kind: StreamKind = "session", dedupe_key: str | None = None
+    ) -> encoding.Item:
+        return self.backends.item(stream_id, event, kind=kind, dedupe_key=dedupe_key)
 
-    async def outsource(self, stream_id: AnyStreamId, value: Any, *, share: int = 1) -> Any:
-        """`value`, or a reference to an artifact where it is too large for an event that holds `share` values."""
-        return await artifacts.outsource(self.db, stream_id, value, max_bytes=self.backends.value_bytes(share))
+    async def outsource(self, stream_id: AnyStreamId, value: Any, how: How, *, share: int = 1) -> Any:
+        """`value` without secrets, or a reference to an artifact where it is too large.
+
+        Too large is it for an event that holds `share` values.
+        """
+        kept = await self.backends.secrecy.kept(value, how)
+        return await artifacts.outsource(self.db, stream_id, kept, max_bytes=self.backends.value_bytes(share))
 
 
 @asynccontextmanager

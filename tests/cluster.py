@@ -25,8 +25,10 @@ from app.progress import SessionId
 from app.sessions import service, worker_repository
 from app.sessions.dispatch import Dispatch
 from app.sessions.model import NewSession, SessionView
+from app.sessions.verifying import verify
 from app.unit_of_work import Backends
 from tests.processes import is_alive
+from tests.roles import as_app
 from workers.process.rebuild import rebuild
 
 QUICK = {
@@ -136,6 +138,7 @@ class Cluster:
             ids = list(await db.scalars(text("SELECT session_id FROM sessions")))
         for session_id in ids:
             await self.events(session_id)
+            assert [fault async for fault in verify(self.backends.engine, session_id)] == []
         settings = Settings(
             workflows=tuple(self.checked_modules),
             database_url=self.environment["STELLWERK_DATABASE_URL"],
@@ -164,14 +167,14 @@ async def cluster_on(database_url: str, redis_url: str, directory: Path) -> Asyn
     environment = {
         **os.environ,
         **QUICK,
-        "STELLWERK_DATABASE_URL": database_url,
+        "STELLWERK_DATABASE_URL": as_app(database_url),
         "STELLWERK_REDIS_URL": redis_url,
         "STELLWERK_HOME": str(directory),
         "PYTHONPATH": str(Path(__file__).parent.parent),
     }
-    engine = create_engine(database_url)
+    engine = create_engine(as_app(database_url))
     push, dispatch = Push(redis_url, SealKeys(engine)), Dispatch(redis_url)
-    pool = DriverPool(database_url)
+    pool = DriverPool(as_app(database_url))
     cluster = Cluster(Backends(Settings(), engine, pool, push, dispatch), environment, directory)
     try:
         yield cluster

@@ -11,12 +11,15 @@ import yaml
 ROOT = Path(__file__).parent.parent
 FILE = ROOT / "docker-compose.yml"
 NGINX = (ROOT / "scripts" / "nginx.conf").read_text()
+LISTEN = (ROOT / "scripts" / "listen.conf").read_text()
+LISTEN_TLS = (ROOT / "scripts" / "listen-tls.conf").read_text()
 SECRETS = {
     "POSTGRES_PASSWORD": "the-database's-password",
+    "STELLWERK_APP_PASSWORD": "the-application's-password",
     "REDIS_PASSWORD": "the-broker's-password",
     "STELLWERK_TOKEN": "the-deployment's-token",
 }
-REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<kind>:[-?])(?P<text>[^}]*))?\})")
+REFERENCE = re.compile(r"\$(?:(?P<dollar>\$)|\{(?P<name>\w+)(?:(?P<kind>:[-?+])(?P<text>[^}]*))?\})")
 UNITS = {"s": "seconds", "m": "minutes"}
 
 
@@ -44,6 +47,8 @@ def _resolve(reference: re.Match[str], variables: Mapping[str, str]) -> str:
     if reference["dollar"]:
         return "$"
     value = variables.get(reference["name"], "")
+    if reference["kind"] == ":+":
+        return (reference["text"] or "") if value else ""
     if not value and reference["kind"] == ":?":
         raise Missing(reference["name"])
     return value or reference["text"] or ""

@@ -17,6 +17,7 @@ from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.sentinel import Sentinel
 from app.embedded.valkey import EmbeddedValkey
 from app.schema import migrate
+from tests.roles import remember
 from tests.surroundings import be_plain, forget_the_proxies, forget_the_shell, use_ordinary_programs
 
 forget_the_shell()
@@ -103,6 +104,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     with temporary_home() as directory, Sentinel(directory):
         server = EmbeddedPostgres(directory)
         server.start()
+        remember(server)
         try:
             yield server
         finally:
@@ -112,7 +114,7 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 @pytest.fixture(scope="session")
 def migrated_template(postgres: EmbeddedPostgres) -> str:
     """The name of a database with the schema in it, which costs milliseconds to copy."""
-    execute(postgres.url, f"CREATE DATABASE {TEMPLATE}")
+    execute(postgres.superuser_url, f"CREATE DATABASE {TEMPLATE}")
     migrate(url_of(postgres, TEMPLATE))
     return TEMPLATE
 
@@ -120,9 +122,9 @@ def migrated_template(postgres: EmbeddedPostgres) -> str:
 @contextmanager
 def fresh_database(postgres: EmbeddedPostgres, template: str) -> Iterator[str]:
     name = f"test_{next(_database_numbers)}"
-    execute(postgres.url, f"CREATE DATABASE {name} TEMPLATE {template}")
+    execute(postgres.superuser_url, f"CREATE DATABASE {name} TEMPLATE {template}")
     yield url_of(postgres, name)
-    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
@@ -143,9 +145,9 @@ def shared_database_url(postgres: EmbeddedPostgres, migrated_template: str) -> I
 def empty_database_url(postgres: EmbeddedPostgres) -> Iterator[str]:
     """A fresh database without any table, for tests of the migrations."""
     name = f"test_{next(_database_numbers)}"
-    execute(postgres.url, f"CREATE DATABASE {name}")
+    execute(postgres.superuser_url, f"CREATE DATABASE {name}")
     yield url_of(postgres, name)
-    execute(postgres.url, f"DROP DATABASE {name} WITH (FORCE)")
+    execute(postgres.superuser_url, f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture(scope="session")
@@ -184,4 +186,4 @@ def execute(url: str, statement: str) -> None:
 
 
 def url_of(server: EmbeddedPostgres, database: str) -> str:
-    return f"{server.url.rpartition('/')[0]}/{database}"
+    return f"{server.superuser_url.rpartition('/')[0]}/{database}"

@@ -23,7 +23,7 @@ class Cut:
     after: str
     through: bytes = b""
     how: Literal["fin", "reset", "clean"] = "fin"
-    """`clean` ends the body as if it were whole, as a gateway that stops does."""
+    """`clean` ends the body as if it were whole, as a proxy does whose gateway is gone."""
     is_last: bool = False
     """Nothing answers any more, until the test says where the next gateway is."""
 

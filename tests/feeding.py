@@ -8,8 +8,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from app.events import encoding
 from app.events.append import append as append_items
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.encoding import Recorded
+from app.events.epochs import current_epoch
 from app.events.feed import ALL_STREAMS, FeedFilter, read_feed
 from app.events.follow.follower import Follower
 from app.events.follow.reader import ANYONE
@@ -24,14 +25,14 @@ class FeedReader:
     def __init__(
         self,
         following: Follower,
-        after: FeedCursor | None = None,
+        after: FeedPlace | None = None,
         only: FeedFilter = ALL_STREAMS,
         *,
         epoch: int = 1,
         reader: MayRead = ANYONE,
     ) -> None:
-        self.cursor = after or FeedCursor()
-        self.updates = following.feed.follow(self.cursor, only, epoch=epoch, reader=reader)
+        self.place = after or FeedPlace()
+        self.updates = following.feed.follow(self.place, only, epoch=epoch, reader=reader)
         self.frames = list[bytes]()
 
     async def read(self, *, to: int) -> None:
@@ -42,8 +43,8 @@ class FeedReader:
             self.take(update)
 
     def take(self, update: Frames) -> None:
-        assert isinstance(update.cursor, FeedCursor) and update.cursor > self.cursor
-        self.cursor = update.cursor
+        assert isinstance(update.cursor, FeedCursor) and update.cursor.place > self.place
+        self.place = update.cursor.place
         self.frames += [frame + b"\n\n" for frame in update.frames.split(b"\n\n")[:-1]]
 
     @property
@@ -58,19 +59,21 @@ def event_of(frame: bytes) -> dict[str, Any]:
 
 async def all_frames(engine: AsyncEngine, only: FeedFilter = ALL_STREAMS) -> list[bytes]:
     async with engine.connect() as db:
-        return (await read_feed(db, FeedCursor(), only, limit=1_000_000)).frames
+        return (await read_feed(db, FeedPlace(), only, limit=1_000_000)).frames
 
 
 async def stored(engine: AsyncEngine) -> list[bytes]:
     """The frames as they must arrive, put together here from the rows, not by the code under test."""
     query = (
         'SELECT epoch, xid::text, position, e.stream_id, s.kind, "offset", ts, t, agent, phase, data::text'
-        " FROM events e JOIN streams s USING (stream_id) ORDER BY epoch, xid, position"
+        " FROM events e JOIN streams s USING (stream_id) ORDER BY epoch, e.xid, position"  # not the text
     )
     async with engine.connect() as db:
         rows = (await db.execute(text(query))).all()
+        present = await current_epoch(db)
     return [
-        f"id: {row[0]}-{row[1]}-{row[2]}\nevent: {row[7].removesuffix('_event')}\n"
+        f"id: {'' if row[0] == present else f'{present}.'}{row[0]}-{row[1]}-{row[2]}\n"
+        f"event: {row[7].removesuffix('_event')}\n"
         f"data: {Recorded(*row[3:]).wire()}\n\n".encode()
         for row in rows
     ]

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 from sqlalchemy import text
@@ -64,11 +64,13 @@ async def append(engine: AsyncEngine, stream_id: StreamId, numbers: Iterable[int
         return await append_items(db, [encoding.item(stream_id, progress(n, **shape)) for n in numbers])
 
 
-async def close(engine: AsyncEngine, stream_id: StreamId) -> list[Recorded]:
+async def close(
+    engine: AsyncEngine, stream_id: StreamId, *, status: Literal["succeeded", "failed"] = "succeeded"
+) -> list[Recorded]:
     """The last event, and the end."""
     async with transaction(engine) as db:
         return await append_items(
-            db, [encoding.item(stream_id, {"t": "session_event", "status": "succeeded"}, kind="session")]
+            db, [encoding.item(stream_id, {"t": "session_event", "status": status}, kind="session")]
         )
 
 

@@ -10,6 +10,7 @@ import httpx
 
 from tests.keyed import Keyed, cookie_of, showing, stream, ticket_of
 from tests.serving import Served
+from tests.wire import until_cut
 
 CLIENTS = 3
 """Of each gateway, that ask one request after the other."""
@@ -72,7 +73,7 @@ async def in_use(gateways: Sequence[Served], key: Keyed, session_id: object) -> 
             carried = {"Cookie": f"{name}={cookie['Cookie'].partition('=')[2]}"}
             ways = {
                 "fast": (bearer, f"/events?session_id={session_id}", None),
-                "long": (bearer, f"/events?session_id={session_id}&x=1", None),
+                "long": (bearer, f"/events?session_id={session_id}&phase=", None),
                 "cookie": (other, f"/sessions/{session_id}/events", carried),
                 "ticket": (other, f"/events?session_id={session_id}&ticket={ticket}", None),
                 "operators": (bearer, "/operators/events?after=latest", None),
@@ -97,10 +98,10 @@ async def in_use(gateways: Sequence[Served], key: Keyed, session_id: object) -> 
 async def _follow(
     client: httpx.AsyncClient, address: str, headers: dict[str, str] | None, is_open: asyncio.Event
 ) -> float:
-    """When it ended; it must do so without `end`, for the session goes on."""
+    """When it was sent away; the session goes on."""
     async with stream(client, address, headers) as events:
         is_open.set()
-        assert "end" not in [event.event async for event in events]
+        assert (await until_cut(events))[-1].event == "away"
     return asyncio.get_running_loop().time()
 
 

@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from app.database import transaction
 from app.events import read
+from app.events.cursors import Cursor
 from app.events.types import SessionStatus, StepStatus
 from app.principals.model import OWNER
 from app.progress import SessionId
@@ -24,6 +25,7 @@ from app.sessions.model import Advance, NewStep
 from app.sessions.supersteps import Owed
 from app.sessions.transitions import SessionMove, StepMove
 from app.unit_of_work import Backends, unit_of_work
+from tests.answering import open_question
 from tests.populating import SERVED, advance, created
 
 STEP = 1
@@ -133,7 +135,8 @@ async def ask(case: Case) -> None:
 
 
 async def answer(case: Case) -> object:
-    return await approvals.answer_approval(case.backends, case.session_id, STEP, principal=OWNER)
+    question = await open_question(case.backends, case.session_id, STEP) or Cursor(1, 1)
+    return await approvals.answer_approval(case.backends, case.session_id, STEP, question=question, principal=OWNER)
 
 
 async def repeat(case: Case) -> object:

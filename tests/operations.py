@@ -37,6 +37,7 @@ OPERATIONS: Mapping[str, Callable[[Place], Asked]] = MappingProxyType(
         "POST /keys": lambda place: Asked(body={"name": f"{place.word}-new", "scopes": ["read"], "expires_in": 3600}),
         "POST /keys/{key_id}/revoke": lambda place: Asked(path={"key_id": place.key_id}, body={}),
         "POST /keys/{key_id}/rotate": lambda place: Asked(path={"key_id": place.rotated_key_id}, body={}),
+        "POST /logins/revoke": lambda place: Asked(body={}),
         "GET /metrics": lambda place: Asked(),
         "GET /operators/events": lambda place: Asked(),
         "GET /operators/export": lambda place: Asked(),
@@ -44,13 +45,16 @@ OPERATIONS: Mapping[str, Callable[[Place], Asked]] = MappingProxyType(
         "POST /sessions": lambda place: Asked(body={"task": "look"}),
         "GET /sessions/{session_id}": lambda place: _session(place.running),
         "POST /sessions/{session_id}/approvals/{step}": lambda place: Asked(
-            path={"session_id": place.waiting, "step": "1"}, body={"verdict": "approved"}
+            path={"session_id": place.waiting, "step": "1"}, body={"verdict": "approved", "question": place.question}
         ),
         "GET /sessions/{session_id}/artifacts/{digest}": lambda place: Asked(
             path={"session_id": place.succeeded, "digest": place.digest}
         ),
         "POST /sessions/{session_id}/cancel": lambda place: _session(place.created, body={}),
         "GET /sessions/{session_id}/events": lambda place: _session(place.succeeded),
+        "GET /sessions/{session_id}/events/{offset}": lambda place: Asked(
+            path={"session_id": place.succeeded, "offset": "1"}
+        ),
         "GET /sessions/{session_id}/export": lambda place: _session(place.succeeded),
         "GET /sessions/{session_id}/patch": lambda place: _session(place.succeeded),
         "POST /sessions/{session_id}/retry": lambda place: _session(place.failed, body={}),
@@ -72,6 +76,7 @@ OPEN = frozenset({"GET /healthz", "GET /readyz"})
 
 UNDOCUMENTED = frozenset(
     {"GET /", "POST /login", "POST /logout", "GET /dashboard/{name}", "GET /openapi.json"}
+    | {"GET /dashboard/login.js", "GET /dashboard/style.css"}
     | {f"HEAD {path}" for path in ("/events", "/sessions/{session_id}/events", "/operators/events")}
 )
 """The page and the document itself, and what is as its GET."""
@@ -98,7 +103,13 @@ VALUES: Mapping[str, Callable[[Place], list[Any]]] = MappingProxyType(
         "limit": lambda place: ["1", "1000"],
         "ticket": lambda place: [f"{place.word}-ticket"],
         "after": lambda place: ["0", "2", "latest", "99", "1.2", "2.1"],
+        "offset": lambda place: ["1", "2"],
+        "question": lambda place: [place.question, "1"],
         "last-event-id": lambda place: ["0", "2", "99"],
+        "lastEventId": lambda place: ["0", "2", "99"],
+        "on_end": lambda place: ["200", "204"],
+        "follow": lambda place: ["reopened"],
+        "heartbeat": lambda place: ["comment", "event"],
         "tail": lambda place: ["1", "1000"],
         "epoch": lambda place: ["1", "2"],
         "since": lambda place: ["2020-01-01T00:00:00Z", "2100-01-01T00:00:00Z"],

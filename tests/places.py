@@ -17,6 +17,7 @@ from app.sessions import attempts
 from app.sessions.attempts import Claim
 from app.sessions.model import NewStep, StepToken
 from app.sessions.model_calls import record_call
+from tests.answering import question_of
 from tests.keyed import Keyed, make_key, showing
 from tests.populating import advance, report
 from tests.serving import Served
@@ -38,6 +39,8 @@ class Place:
     digest: str
     key_id: str
     rotated_key_id: str
+    question: str
+    """The id of what `waiting` asks, which says nothing by itself."""
     step_token: str
     key: Keyed | None = None
     """It has every scope."""
@@ -48,12 +51,12 @@ class Place:
 
     @property
     def ids(self) -> tuple[str, ...]:
-        return tuple(getattr(self, field.name) for field in fields(self)[1:-2])
+        return tuple(getattr(self, field.name) for field in fields(self)[1:-3])
 
     def nowhere(self) -> Self:
         """Ids and words as like these as can be, which were never given to anything."""
         word = self.word[::-1]
-        other = {field.name: _like(getattr(self, field.name)) for field in fields(self)[1:-2]}
+        other = {field.name: _like(getattr(self, field.name)) for field in fields(self)[1:-3]}
         token = StepToken.parse(self.step_token)
         return replace(self, word=word, step_token=str(replace(token, lease=uuid4())), key=None, **other)
 
@@ -72,7 +75,12 @@ async def inhabited(served: Served, word: str) -> Place:
         client.headers["X-Request-Id"] = f"{word}-request"
         made = _Making(served, client, word)
         waiting, answered = await made.waiting(), await made.waiting()
-        answer = {"answer": f"{word}-answer", "comment": f"{word}-comment", "reason": f"{word}-why"}
+        answer = {
+            "question": await question_of(served, answered),
+            "answer": f"{word}-answer",
+            "comment": f"{word}-comment",
+            "reason": f"{word}-why",
+        }
         assert (await client.post(f"/sessions/{answered}/approvals/1", json=answer)).status_code == 200
         cancelled = (await made.begun()).session.session_id
         cancel = await client.post(f"/sessions/{cancelled}/cancel", json={"reason": f"{word}-reason"})
@@ -91,6 +99,7 @@ async def inhabited(served: Served, word: str) -> Place:
             created=str(await made.created()),
             running=str(running.session.session_id),
             waiting=str(waiting),
+            question=await question_of(served, waiting),
             answered=str(answered),
             succeeded=str(succeeded),
             failed=str(await made.failed()),

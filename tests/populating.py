@@ -5,12 +5,14 @@ from datetime import timedelta
 from typing import Any, Literal
 from uuid import uuid4
 
+from sqlalchemy import text
+
 from app.database import transaction
-from app.events.artifacts import put_artifact
+from app.events import artifacts
 from app.events.types import DEFAULT_PROJECT
 from app.principals.model import OWNER
 from app.progress import Report, SessionId
-from app.sessions import attempts, control, service, supersteps
+from app.sessions import attempts, control, reports, service, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import Advance, NewSession, NewStep
 from app.unit_of_work import Backends
@@ -50,7 +52,7 @@ async def report(
     backends: Backends, claim: Claim, progress: float, message: str = "📡 half way", **details: Any
 ) -> int:
     said = Report(claim.step.agent, message, progress, details=details)
-    return await service.append_report(backends, claim.token, said)
+    return await reports.append_report(backends, claim.token, said)
 
 
 async def waiting(
@@ -107,7 +109,7 @@ async def advance(backends: Backends, session_id: SessionId, **found: Any) -> No
 
 @dataclass(frozen=True, slots=True)
 class Population:
-    """One of each, and a content that an event of the succeeded one could name."""
+    """One of each, and a content that an event of the succeeded one names."""
 
     created: SessionId
     running: Claim
@@ -129,7 +131,10 @@ class Population:
 async def populate(backends: Backends, *, project: str = DEFAULT_PROJECT) -> Population:
     succeeded = await ended(backends, "succeeded", update={"plan": ["x" * 400_000]}, project=project)
     async with transaction(backends.engine) as db:
-        artifact = await put_artifact(db, succeeded, b'{"a":1}', media_type="application/json")
+        artifact = await db.scalar(
+            text("SELECT encode(digest, 'hex') FROM artifacts WHERE stream_id = :id AND media_type = :json"),
+            {"id": succeeded, "json": artifacts.JSON},
+        )
     return Population(
         created=await created(backends, project=project),
         running=await running(backends, project=project),

@@ -12,10 +12,10 @@ from sqlalchemy import text
 
 from app.config import Settings
 from app.database import transaction
-from app.gateway.main import create_app, guarded
-from app.gateway.server import Http, Server, streams_for
+from app.gateway.server import Http, make_server
 from app.gateway.wiring import Gateway
 from tests.following import quick
+from tests.roles import as_app
 
 TOKEN = "the-owner's-token"
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
@@ -42,7 +42,7 @@ class Served:
 async def serving(
     database_url: str, redis_url: str, *, http: Http = "httptools", **changes: Any
 ) -> AsyncIterator[Served]:
-    settings = quick(database_url=database_url, redis_url=redis_url, token=TOKEN, **changes)
+    settings = quick(database_url=as_app(database_url), redis_url=redis_url, token=TOKEN, **changes)
     async with serving_app(settings, http) as served:
         async with transaction(served.gateway.engine) as db:
             await db.execute(
@@ -65,17 +65,7 @@ async def another(served: Served, **changes: Any) -> AsyncIterator[Served]:
 
 @asynccontextmanager
 async def serving_app(settings: Settings, http: Http = "httptools") -> AsyncIterator[Served]:
-    app = create_app(settings, streams=streams_for(http))
-    config = uvicorn.Config(
-        guarded(app, settings),
-        host="127.0.0.1",
-        port=0,
-        access_log=False,
-        log_config=None,
-        http=http,
-        timeout_graceful_shutdown=5,
-    )
-    server = Server(app, config)
+    server = make_server(settings, http=http, host="127.0.0.1", port=0, timeout_graceful_shutdown=5)
     running = asyncio.create_task(server.serve())
     while not server.started:
         assert not running.done(), running
@@ -84,7 +74,7 @@ async def serving_app(settings: Settings, http: Http = "httptools") -> AsyncIter
     url = f"http://127.0.0.1:{port}"
     try:
         async with httpx.AsyncClient(base_url=url, headers=BEARER, timeout=20) as client:
-            yield Served(app, server, url, client)
+            yield Served(server.app, server, url, client)
     finally:
         server.should_exit = True
         await running

@@ -58,16 +58,17 @@ def started(home: Path, *arguments: str, errors: str = "stderr") -> Iterator["su
 
 
 @contextmanager
-def stack(home: Path) -> Iterator[StackInfo]:
+def stack(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[StackInfo]:
     with (home / "output").open("wb") as output:
-        process = psutil.Popen([STELLWERK, "up"], env=environment(home), stdout=output, stderr=output)
+        surroundings = environment(home) | dict(variables or {})
+        process = psutil.Popen([STELLWERK, "up"], env=surroundings, stdout=output, stderr=output)
     try:
         wait_until(lambda: running_stack(home) or process.poll() is not None, what="up is ready", patience=120)
         info = running_stack(home)
         assert info is not None, (home / "output").read_text()
         yield info
         # what must hold of every session, whatever the tests did to it
-        rebuilt = stellwerk(home, "rebuild", "--all", "--check")
+        rebuilt = stellwerk(home, "rebuild", "--all", "--check", variables=variables)
         assert rebuilt.returncode == 0, rebuilt.stdout
     finally:
         if process.poll() is None:

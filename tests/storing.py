@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from langgraph.store.base import BaseStore, IndexConfig
 
 from app.database import DriverPool
+from tests.roles import as_app
 from workers.graph.codec import Codec
 from workers.graph.serializer import ExactSerializer
 from workers.stores.own_loop import OwnLoop
@@ -36,7 +37,7 @@ INDEX: IndexConfig = {"dims": 3, "embed": embed, "fields": ["text"]}
 @asynccontextmanager
 async def worker_on(database_url: str) -> AsyncIterator[OwnLoop]:
     """The loop and the connections of a worker."""
-    pool = DriverPool(database_url)
+    pool = DriverPool(as_app(database_url))
     yield OwnLoop(pool)
     await pool.close()
 

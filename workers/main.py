@@ -12,7 +12,9 @@ from celery import Celery, bootsteps, signals
 from kombu import Consumer, Queue
 
 from app.config import settings
+from app.known_secrets import Secrets
 from app.logging import configure_logging
+from app.privacy import NOT_FOR_WORKERS, be_private, without
 from app.sessions.dispatch import ADVANCE_QUEUE, broker_options, is_redis, queue_arguments
 from workers.graph.loading import load_workflows
 from workers.process.broker import TRANSPORT
@@ -21,8 +23,9 @@ from workers.process.runtime import Addresses, Runtime
 from workers.tasks import add_tasks
 from workers.workflow import DEFAULT_QUEUE
 
-_settings = settings()
-_workflows = load_workflows(_settings.workflows, _settings.allowed_state_types)
+be_private(forget=NOT_FOR_WORKERS)
+_settings = without(settings(), NOT_FOR_WORKERS)
+_workflows = load_workflows(_settings.workflows, _settings.allowed_state_types, Secrets.of(_settings))
 _runtime = Runtime(_settings, _workflows)
 _queues = {DEFAULT_QUEUE}.union(*(workflow.queues for workflow in _workflows.served.values()))
 

@@ -8,6 +8,7 @@ from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec, Self
 from urllib.parse import urlsplit
+from uuid import uuid4
 
 import orjson
 import typer
@@ -49,7 +50,7 @@ class Address:
 
     @property
     def page(self) -> str:
-        return f"{self.url}/?token={self.token}"
+        return f"{self.url}/#token={self.token}"
 
     @property
     def is_local(self) -> bool:
@@ -121,11 +122,12 @@ class GatewayClient:
         return None if response.status_code == 204 else response.content
 
     def post(
-        self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None, patient: bool = False
+        self, path: str, body: Mapping[str, Any], *, idempotency_key: str | None = None, once: bool = False
     ) -> Any:
-        """Sends a request once; with `patient` perhaps twice, which must be harmless."""
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else {}
-        send = self._patiently if patient else self._send
+        """Sends a request once; with `once` perhaps twice, under a key by which it is done no second time."""
+        key = idempotency_key or (str(uuid4()) if once else None)
+        headers = {"Idempotency-Key": key} if key else {}
+        send = self._patiently if once else self._send
         return orjson.loads(send("POST", path, json=dict(body), headers=headers).content)
 
     @contextmanager
@@ -150,8 +152,11 @@ class GatewayClient:
         return retrying(self._send, method, path, **options)
 
     def _send(self, method: str, path: str, **options: Any) -> "Response":
-        with self._reached():
-            response = self._http.request(method, path, **options)
+        try:
+            with self._reached():
+                response = self._http.request(method, path, **options)
+        except UnicodeEncodeError as error:  # bytes of another encoding among the arguments
+            raise BadInput(f"this cannot be sent as text: {error.object!a}"[:300]) from error
         _check(response)
         return response
 

@@ -1,8 +1,12 @@
 """What every command writes with: results to standard output, everything else to standard error."""
 
+import codecs
+import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from io import TextIOWrapper
 from typing import Any
 
 import orjson
@@ -21,6 +25,9 @@ WHOLE = frozenset({"session", "variable"})
 """Columns that cut no word: half an id is none, and half a name neither."""
 
 
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
+
+
 def say(message: str) -> None:
     """Tells the person something that is no result."""
     err.print(Text(clean_lines(message)), soft_wrap=True)
@@ -34,7 +41,20 @@ def print_text(text: Text | str) -> None:
 
 
 def print_json(value: Any) -> None:
-    print_line(orjson.dumps(value).decode())
+    print_json_text(orjson.dumps(value).decode())
+
+
+def print_json_text(text: str) -> None:
+    """Writes JSON: in UTF-8, and where output has another encoding with escapes, which every parser reads."""
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "utf-8").name == "utf-8"
+    print_line(text if is_utf8 else _NOT_ASCII.sub(lambda found: json.dumps(found[0])[1:-1], text))
+
+
+def take_any_text() -> None:
+    """Makes what the encoding of an output does not have an escape, not an error. Call it before the first output."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def print_line(line: str) -> None:

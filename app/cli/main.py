@@ -10,6 +10,7 @@ from app.cli.commands import (
     epoch,
     export,
     keys,
+    logout,
     maintenance,
     mcp_progress,
     migrate,
@@ -21,9 +22,11 @@ from app.cli.commands import (
     settings,
     stack,
     tail,
+    verify,
 )
-from app.cli.console import say
+from app.cli.console import say, take_any_text
 from app.errors import BadInput, GatewayRefused, StellwerkError
+from app.key_shapes import without_keys
 
 BAD_REQUEST = frozenset({400, 413, 422})
 
@@ -31,11 +34,15 @@ BAD_REQUEST = frozenset({400, 413, 422})
 class Commands(TyperGroup):
     """Errors of the project are messages for people, not tracebacks."""
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        take_any_text()
+        return super().main(*args, **options)
+
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except StellwerkError as error:
-            say(f"stellwerk: {error}")
+            say(f"stellwerk: {without_keys(str(error))}")
             raise typer.Exit(exit_status(error)) from None
         except ValueError as error:  # as pydantic's are
             faults = faults_of_settings(error)
@@ -78,10 +85,12 @@ PARTS = (
     patches,
     approvals,
     keys,
+    logout,
     progress,
     mcp_progress,
     maintenance,
     export,
+    verify,
     migrate,
     epoch,
     settings,

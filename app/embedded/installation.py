@@ -10,10 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from app.embedded.home import make_directory
+from app.embedded.home import NOBODY, lets_nobody_pass, make_directory
 from app.errors import EmbeddedServerError
 
-NOBODY = 65534
 # Where root keeps what nobody must reach when it cannot be reached in its own place (below /root, say).
 SHARED = Path("/var/lib/stellwerk")
 
@@ -77,10 +76,9 @@ def valkey_binary() -> Path:
     return Path(get_binary_path())
 
 
-def others_pass(directory: Path) -> bool:
-    """Says whether every user may pass through `directory` and all above it."""
-    resolved = directory.resolve()
-    return all(path.stat().st_mode & 0o001 for path in (resolved, *resolved.parents))
+def nobody_reaches(directory: Path) -> bool:
+    """Says whether nobody may pass through all directories above it."""
+    return all(map(lets_nobody_pass, directory.resolve().parents))
 
 
 @cache

@@ -4,16 +4,24 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
-from app.embedded.home import keep_access, make_directory
-from app.embedded.installation import SHARED, others_pass, postgres_binary, runner
+import psycopg
+
+from app.embedded.continuity import Continuity, observe
+from app.embedded.home import keep, keep_access, let_nobody_pass, make_directory, new_password, read_private
+from app.embedded.installation import SHARED, nobody_reaches, postgres_binary, runner
 from app.embedded.process import ChildProcess, open_log
 from app.embedded.server import EmbeddedServer
 from app.embedded.strays import end_postgres
 from app.errors import EmbeddedServerError
+from app.roles import APP, OWNER, let_in
 
 USER = DATABASE = "stellwerk"
+FILE = "postgres.json"
 START_PATIENCE = 120.0  # crash recovery replays up to max_wal_size; it takes seconds on a slow disk
 STOP_PATIENCE = 4.0
 
@@ -50,11 +58,22 @@ class EmbeddedPostgres(EmbeddedServer):
     """The server that keeps the log; `start` recovers from whatever ended the last life."""
 
     name = "postgres"
+    _passwords: Mapping[str, str] = MappingProxyType({APP: "", OWNER: ""})
+    """Of the roles that log in beside the superuser, once it has started."""
 
     @property
     def url(self) -> str:
+        """Gateway and workers come here, as a role that may not rewrite history."""
+        return self._url_of(APP, self._passwords[APP])
+
+    @property
+    def superuser_url(self) -> str:
+        """For making roles, and for what else the stack does to its own server."""
+        return self._url_of(USER, self._access.password)
+
+    def _url_of(self, user: str, password: str) -> str:
         """What it says about TLS holds also where PGSSLMODE is set, for the user's other databases."""
-        server = f"{USER}:{self._access.password}@127.0.0.1:{self._access.port}"
+        server = f"{user}:{password}@127.0.0.1:{self._access.port}"
         return f"postgresql://{server}/{DATABASE}?sslmode=disable"
 
     def start(self) -> None:
@@ -64,7 +83,7 @@ class EmbeddedPostgres(EmbeddedServer):
         data = self._directory() / "data"
         end_postgres(data)
         # The port is chosen after the strays are gone: until then they hold it.
-        self._access = keep_access(self._home / "postgres.json")
+        self._access = keep_access(self._home / FILE)
         if not (data / "PG_VERSION").exists():
             self._initialise(data)
         # No server runs here (see above), so this file is stale, whatever process has that pid by now.
@@ -80,6 +99,26 @@ class EmbeddedPostgres(EmbeddedServer):
         )
         pid = self._process.pid
         self._await(lambda: _says_ready(data, pid), title="Postgres", work="recovering", patience=START_PATIENCE)
+        self._let_roles_in()
+
+    def _let_roles_in(self) -> None:
+        """Gives the roles their passwords, also in a home of before: what has the superuser's is the stack alone."""
+        kept = read_private(self._home / FILE)
+        self._passwords = {role: kept.get(f"{role}_password") or new_password() for role in (APP, OWNER)}
+        try:
+            with psycopg.connect(self.superuser_url, autocommit=True) as db:
+                # Where an archive is restored, connections are let in before anything can be written.
+                self._await(lambda: _takes_writes(db), title="Postgres", work="recovering", patience=START_PATIENCE)
+                for role, password in self._passwords.items():
+                    let_in(db, role, password)
+        except psycopg.OperationalError as error:
+            raise EmbeddedServerError(f"Postgres does not let its own home in: {error}") from error
+        passwords = {f"{role}_password": password for role, password in self._passwords.items()}
+        keep(self._home / FILE, **passwords, url=self.url, owner_url=self._url_of(OWNER, self._passwords[OWNER]))
+
+    def continuity(self) -> Continuity:
+        """Which copy of the data runs, and how far its log has come. Raises psycopg.Error."""
+        return observe(self.superuser_url, self._directory() / "data")
 
     def stop(self) -> None:
         """Ends all connections and shuts down; what takes too long is killed, and the next start recovers."""
@@ -98,16 +137,20 @@ class EmbeddedPostgres(EmbeddedServer):
         """`home/postgres`; where nobody could not reach it, a link to a directory elsewhere."""
         directory = self._home / "postgres"
         if not directory.is_dir():
-            if runner().user is None:
+            if runner().user is None or nobody_reaches(self._home):
                 make_directory(directory)
-            elif others_pass(self._home):
-                make_directory(directory, mode=0o711)
             else:
                 elsewhere = Path(tempfile.mkdtemp(dir=make_directory(SHARED, mode=0o755), prefix="postgres-"))
-                elsewhere.chmod(0o711)
                 directory.unlink(missing_ok=True)  # a link to data that was removed
                 directory.symlink_to(elsewhere)
-        return directory.resolve()
+        place = directory.resolve()
+        if runner().user is None:
+            place.chmod(0o700)
+        else:
+            let_nobody_pass(place)
+            if place.parent == self._home:
+                let_nobody_pass(self._home)
+        return place
 
     def _initialise(self, data: Path) -> None:
         """Makes the cluster beside its place and moves it there, so that a half-made one is never used."""
@@ -127,6 +170,11 @@ class EmbeddedPostgres(EmbeddedServer):
         finally:
             password_file.unlink()
         unfinished.rename(data)
+
+
+def _takes_writes(db: psycopg.Connection[Any]) -> bool:
+    row = db.execute("SELECT NOT pg_is_in_recovery()").fetchone()
+    return bool(row and row[0])
 
 
 def _says_ready(data: Path, pid: int) -> bool:

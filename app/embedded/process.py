@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -33,7 +33,9 @@ class ChildProcess:
         environment: Mapping[str, str] | None = None,
         user: int | None = None,
         directory: Path | None = None,
+        redact: Callable[[str], str] = str,
     ) -> None:
+        """What `redact` makes of a line is what is kept of it: agents and libraries print what they like."""
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -46,6 +48,7 @@ class ChildProcess:
             group=user,
             extra_groups=None if user is None else [],
         )
+        self._redact = redact
         self._last_lines: deque[str] = deque(maxlen=10)
         self._copier = Thread(target=self._copy_output, args=(log,), name=f"{log.stem}-log", daemon=True)
         self._copier.start()
@@ -92,7 +95,7 @@ class ChildProcess:
         handler = RotatingFileHandler(log, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8")
         with self._process.stdout as output:
             for raw in output:
-                line = raw.decode(errors="replace").rstrip("\n")
+                line = self._redact(raw.decode(errors="replace").rstrip("\n"))
                 self._last_lines.append(line)
                 handler.emit(logging.makeLogRecord({"msg": line}))
         handler.close()
@@ -100,4 +103,6 @@ class ChildProcess:
 
 def open_log(home: Path, name: str) -> Path:
     """The log file of the part called `name`."""
-    return make_directory(home / "logs") / f"{name}.log"
+    path = make_directory(home / "logs") / f"{name}.log"
+    path.touch(mode=0o600)
+    return path

@@ -9,7 +9,7 @@ from typing import IO
 
 import psutil
 
-from app.embedded.home import read_private, write_private
+from app.embedded.home import open_private, read_private, write_private
 from app.errors import StackRunning
 
 FILE = "stellwerk.json"
@@ -64,9 +64,14 @@ class StackLock:
         Waits for holders of another kind: a sentinel that still ends a killed stack, a reader that looks.
         """
         deadline = time.monotonic() + patience
-        file = (self._home / LOCK).open("a+")
+        file = open_private(self._home / LOCK)
         while not _try_lock(file, fcntl.LOCK_EX):
             pid = _holder(self._home)
+            if others := _foreign_holders(file):
+                file.close()
+                raise StackRunning(
+                    f"{self._home / LOCK} is locked by {' and '.join(others)}, which is no stack: end it"
+                )
             if (pid and psutil.pid_exists(pid)) or time.monotonic() >= deadline:
                 file.close()
                 raise StackRunning(f"a stack is already running on {self._home} (pid {pid}); `stellwerk down` stops it")
@@ -93,6 +98,19 @@ def _try_lock(file: IO[str], kind: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _foreign_holders(file: IO[str]) -> list[str]:
+    """Processes of other users that hold a lock on the file. Linux only."""
+    found = os.fstat(file.fileno())
+    name = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    try:
+        lines = Path("/proc/locks").read_text().splitlines()
+    except FileNotFoundError:
+        return []
+    holders = [int(line.split()[4]) for line in lines if name in line.split() and "->" not in line]
+    users = {pid: psutil.Process(pid).uids().real for pid in holders if psutil.pid_exists(pid)}
+    return [f"process {pid} of user {user}" for pid, user in users.items() if user != os.geteuid()]
 
 
 def _is_locked(home: Path) -> bool:

@@ -4,6 +4,7 @@ It holds the read end of a pipe. However the supervisor ends, the kernel closes 
 signal would not do: it fires when the starting thread ends, and does not reach grandchildren.)
 """
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,10 @@ from types import TracebackType
 from app.embedded.running import StackLock
 from app.embedded.strays import end_stack
 from app.errors import StackRunning
+from app.privacy import be_private
+
+ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""What it may need to start; keys and tokens of the supervisor's are none of its business."""
 
 
 class Sentinel:
@@ -24,6 +29,7 @@ class Sentinel:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         )
 
     def close(self) -> None:
@@ -41,6 +47,7 @@ class Sentinel:
 
 
 def main() -> None:
+    be_private()
     home = Path(sys.argv[1])
     sys.stdin.buffer.read()
     lock = StackLock(home)

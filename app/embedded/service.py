@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from app.embedded.process import ChildProcess, open_log
+from app.embedded.strays import marked
 from app.errors import EmbeddedServerError
 
 FIRST_DELAY = 0.5
@@ -30,14 +31,21 @@ class Part(Protocol):
 
 
 class Service:
-    """A command of ours that runs as long as the stack does."""
+    """A command of ours, of Python, that runs as long as the stack does."""
 
     def __init__(
-        self, name: str, command: Sequence[str], home: Path, environment: Callable[[], Mapping[str, str]]
+        self,
+        name: str,
+        command: Sequence[str],
+        home: Path,
+        environment: Callable[[], Mapping[str, str]],
+        *,
+        redact: Callable[[str], str] = str,
     ) -> None:
         """The environment is asked for at every start: a server may have come back on another port."""
         self.name = name
         self._command, self._home, self._environment = command, home, environment
+        self._redact = redact
         self._process: ChildProcess | None = None
 
     @property
@@ -46,7 +54,10 @@ class Service:
 
     def start(self) -> None:
         self._process = ChildProcess(
-            self._command, log=open_log(self._home, self.name), environment=self._environment()
+            marked(self._command, self._home),
+            log=open_log(self._home, self.name),
+            environment=self._environment(),
+            redact=self._redact,
         )
 
     def last_words(self) -> str:

@@ -2,14 +2,15 @@
 
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import psutil
 
 MARK = "STELLWERK_STACK"
-"""In the environment of gateway and workers, and so of all that they start: the stack's home."""
+"""In the environment of gateway and workers, and so of all that they start: the stack's home. Theirs nobody can read
+(see privacy.py), so it stands in their command lines, too."""
 
 
 def end_stack(home: Path) -> None:
@@ -61,11 +62,17 @@ def _servers_in(directory: Path, name: str) -> list[psutil.Process]:
     ]
 
 
+def marked(command: Sequence[str], home: Path) -> list[str]:
+    """The same command of Python, with an option that it does not know, and that says whose it is."""
+    python, *arguments = command
+    return [python, "-X", f"{MARK}={home}", *arguments]
+
+
 def _marked(home: Path) -> list[psutil.Process]:
     return [
         process
-        for process in psutil.process_iter(["environ"])
-        if (process.info["environ"] or {}).get(MARK) == str(home)
+        for process in psutil.process_iter(["environ", "cmdline"])
+        if (process.info["environ"] or {}).get(MARK) == str(home) or f"{MARK}={home}" in (process.info["cmdline"] or ())
     ]
 
 

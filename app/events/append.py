@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.events import chain
 from app.events.arrays import APPEND, Answer, arguments, recorded
 from app.events.encoding import Item, Recorded
 from app.events.types import DEFAULT_PROJECT, AnyStreamId, StreamKind
@@ -58,14 +57,10 @@ async def create_stream(
 ) -> None:
     """A project has one operators' stream; a second one is not made, and is no error."""
     await db.execute(
-        text(
-            "INSERT INTO streams (stream_id, kind, head_chain, project) VALUES (:id, :kind, :chain, :project)"
-            " ON CONFLICT (project) WHERE kind = 'operators' DO NOTHING"
-        ),
-        {"id": stream_id, "kind": kind, "chain": chain.genesis(stream_id), "project": project},
+        text("SELECT create_stream(:id, :kind, :project)"), {"id": stream_id, "kind": kind, "project": project}
     )
 
 
 async def reopen(db: AsyncConnection, stream_id: AnyStreamId) -> None:
-    """Lets a closed stream take events again; the one that follows in this transaction says what it is now."""
-    await db.execute(text("UPDATE streams SET closed = false WHERE stream_id = :id"), {"id": stream_id})
+    """Lets a failed session's stream take events again; the next one in this transaction says what it is now."""
+    await db.execute(text("SELECT reopen_stream(:id)"), {"id": stream_id})

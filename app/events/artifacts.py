@@ -10,10 +10,12 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.errors import InvalidEvent, NotFound
+from app.errors import Altered, InvalidEvent, NotFound
 from app.events.types import AnyStreamId
 
 _DIGEST = re.compile("[0-9a-f]{64}")
+JSON, PATCH = "application/json", "text/x-diff"
+"""The media types of what is outsourced, and of a session's patch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +26,16 @@ class Artifact:
 
 async def put_artifact(db: AsyncConnection, stream_id: AnyStreamId, content: bytes, *, media_type: str) -> str:
     """Stores it in the caller's transaction; returns its SHA-256 in hexadecimal."""
-    digest = hashlib.sha256(content)
-    await db.execute(
-        text(
-            "INSERT INTO artifacts (stream_id, digest, media_type, content)"
-            " VALUES (:stream_id, :digest, :media_type, :content) ON CONFLICT DO NOTHING"
-        ),
-        {"stream_id": stream_id, "digest": digest.digest(), "media_type": media_type, "content": content},
+    digest: bytes | None = await db.scalar(
+        text("SELECT put_artifact(:stream_id, :media_type, :content)"),
+        {"stream_id": stream_id, "media_type": media_type, "content": content},
     )
-    return digest.hexdigest()
+    assert digest is not None
+    return digest.hex()
 
 
 async def get_artifact(db: AsyncConnection, stream_id: AnyStreamId, digest: bytes) -> Artifact:
-    """Raises NotFound."""
+    """Raises NotFound, and Altered where the content is not what its digest says."""
     row = (
         await db.execute(
             text("SELECT media_type, content FROM artifacts WHERE stream_id = :id AND digest = :digest"),
@@ -45,7 +44,10 @@ async def get_artifact(db: AsyncConnection, stream_id: AnyStreamId, digest: byte
     ).one_or_none()
     if row is None:
         raise NotFound(f"stream {stream_id} has no artifact {digest.hex()}")
-    return Artifact(*row)
+    artifact = Artifact(*row)
+    if hashlib.sha256(artifact.content).digest() != digest:
+        raise Altered(f"the artifact {digest.hex()} is not what was written; `stellwerk verify {stream_id}` says more")
+    return artifact
 
 
 async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, max_bytes: int) -> Any:
@@ -56,7 +58,7 @@ async def outsource(db: AsyncConnection, stream_id: AnyStreamId, value: Any, *, 
     content = _as_json(value)
     if _fits(value, content, max_bytes):
         return value
-    digest = await put_artifact(db, stream_id, content, media_type="application/json")
+    digest = await put_artifact(db, stream_id, content, media_type=JSON)
     return {"$artifact": digest, "size": len(content)}
 
 
@@ -80,22 +82,29 @@ def is_reference(value: Any) -> bool:
     return isinstance(value, dict) and value.keys() == {"$artifact", "size"}
 
 
-OUTSOURCED = (
-    *("input", "context", "config", "state", "delta", "update", "returned", "result"),
-    *("question", "answer_schema", "answer", "request", "response", "arguments"),
+OUTSOURCED = frozenset(
+    [
+        *("input", "context", "config", "state", "delta", "update", "returned", "result"),
+        *("question", "answer_schema", "answer", "request", "response", "arguments"),
+    ]
 )
 """The fields of events whose values may be references."""
 
 
 def named_by(event: Mapping[str, Any]) -> list[str]:
     """The digests of the artifacts that an event names."""
-    values: list[Any] = [event.get(name) for name in OUTSOURCED]
+    return [digest for digest, _ in media_types_of(event)]
+
+
+def media_types_of(event: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The digests of the artifacts that an event names, each with the media type that it has there."""
+    values: list[Any] = [event[name] for name in event.keys() & OUTSOURCED]
     if isinstance(result := event.get("result"), dict):
         values += result.values()  # of a large result, each large value may be one
-    named = [value["$artifact"] for value in values if is_reference(value)]
+    named = [(value["$artifact"], JSON) for value in values if is_reference(value)]
     if isinstance(result, dict):
-        named.append(result.get("patch_digest"))
-    return [digest for digest in named if isinstance(digest, str) and _DIGEST.fullmatch(digest)]
+        named.append((result.get("patch_digest"), PATCH))
+    return [(digest, kind) for digest, kind in named if isinstance(digest, str) and _DIGEST.fullmatch(digest)]
 
 
 async def fetch(db: AsyncConnection, stream_id: AnyStreamId, value: Any) -> Any:

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def genesis(stream_id: UUID) -> bytes:
@@ -19,7 +20,7 @@ def digest(salt: bytes, data: str) -> bytes:
 
 def link(previous: bytes, offset: int, ts: datetime, event_digest: bytes) -> bytes:
     """The chain at `offset`. Integers are 8 bytes big-endian, `ts` counts microseconds since 1970."""
-    microseconds = (ts - _EPOCH) // timedelta(microseconds=1)
+    microseconds = (ts - _EPOCH) // _MICROSECOND
     return hashlib.sha256(
         previous + offset.to_bytes(8, "big") + microseconds.to_bytes(8, "big", signed=True) + event_digest
     ).digest()

@@ -14,6 +14,7 @@ import orjson
 
 from app.config import MAX_EVENT_BYTES
 from app.errors import EventTooLarge, InvalidEvent
+from app.events.secrecy import NOTHING_KNOWN, Secrecy
 from app.events.types import AnyStreamId, StoredEvent, StreamKind
 
 RESERVED_KEYS = frozenset({"offset", "ts", "session_id", "batch_id", "stream_id"})
@@ -42,21 +43,33 @@ def beside(event: Mapping[str, Any]) -> Beside:
     )
 
 
-def encode(event: StoredEvent, *, max_bytes: int) -> str:
-    """The text to store. Raises InvalidEvent and EventTooLarge; never changes a value silently."""
-    if reserved := RESERVED_KEYS & event.keys():
-        raise InvalidEvent(f"the keys {sorted(reserved)} are reserved for the log")
-    check_json(event)
-    try:
-        data = orjson.dumps(event)
-    except (TypeError, ValueError) as error:  # lone surrogates, integers beyond 64 bits
-        raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
+def encode(event: StoredEvent, *, max_bytes: int, secrecy: Secrecy = NOTHING_KNOWN) -> str:
+    """The text to store, of an event that may hold secrets. Raises InvalidEvent and EventTooLarge."""
+    return veiled_and_encoded(event, max_bytes=max_bytes, secrecy=secrecy)[1]
+
+
+def veiled_and_encoded(event: StoredEvent, *, max_bytes: int, secrecy: Secrecy) -> tuple[StoredEvent, str]:
+    """The event without secrets, and its text. But for them, no value is ever changed in silence."""
+    data = _dumped(event)
+    if secrecy.may_change(data):
+        event = secrecy.veiled(event)
+        data = _dumped(event)
     if len(data) > max_bytes:
         raise EventTooLarge(
             f"the event has {len(data)} bytes, the log takes {max_bytes} (STELLWERK_MAX_EVENT_BYTES);"
             " put the large part into a file or an artifact"
         )
-    return data.decode()
+    return event, data.decode()
+
+
+def _dumped(event: StoredEvent) -> bytes:
+    if reserved := RESERVED_KEYS & event.keys():
+        raise InvalidEvent(f"the keys {sorted(reserved)} are reserved for the log")
+    check_json(event)
+    try:
+        return orjson.dumps(event)
+    except (TypeError, ValueError) as error:  # lone surrogates, integers beyond 64 bits
+        raise InvalidEvent(f"the event cannot be written as JSON: {error}") from error
 
 
 def printable(text: str) -> str:
@@ -112,13 +125,18 @@ def item(
     lease: UUID | None = None,
     dedupe_key: str | None = None,
     max_bytes: int = MAX_EVENT_BYTES,
+    secrecy: Secrecy = NOTHING_KNOWN,
 ) -> Item:
-    """Encodes `event` for a stream. Raises InvalidEvent and EventTooLarge."""
+    """Encodes `event` for a stream. Raises InvalidEvent and EventTooLarge.
+
+    Gateways and workers come here by `Backends.item`, which knows their secrets.
+    """
+    event, data = veiled_and_encoded(event, max_bytes=max_bytes, secrecy=secrecy)
     columns = beside(event)
     return Item(
         stream_id=stream_id,
         kind=kind,
-        data=encode(event, max_bytes=max_bytes),
+        data=data,
         t=columns.t,
         agent=columns.agent,
         phase=columns.phase,
@@ -129,7 +147,12 @@ def item(
     )
 
 
-ID_KEYS: Mapping[StreamKind, str] = {"session": "session_id", "batch": "batch_id", "operators": "stream_id"}
+ID_KEYS: Mapping[StreamKind, str] = {
+    "session": "session_id",
+    "batch": "batch_id",
+    "operators": "stream_id",
+    "heads": "stream_id",
+}
 """How the envelope names a stream of each kind."""
 
 

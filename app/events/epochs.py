@@ -1,18 +1,30 @@
-"""The epoch: the life of a database's offsets. A cursor of another life is answered with `reset`."""
+"""The epoch: the life of a database's offsets. A cursor of another life is answered with `reset`.
+
+Its number is 1, then the time at which it began, in Unix seconds.
+"""
+
+import asyncio
+from collections.abc import Callable
+from datetime import timedelta
+from functools import cache
 
 import structlog
-from psycopg.errors import LockNotAvailable
+from psycopg.errors import InsufficientPrivilege, LockNotAvailable
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
-from app.database import transaction
+from app.cancelling import asked_to_end
+from app.database import DATABASE_AWAY, transaction
+from app.errors import MissingRight
 
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS = 120.0
 """Longer than any transaction lives that stands still: Postgres ends it."""
+WATCH_EVERY = timedelta(seconds=3)
+"""A failover takes longer. The look costs two round trips."""
 
 
 def _is_locked(error: BaseException) -> bool:
@@ -32,71 +44,60 @@ async def current_epoch(db: AsyncConnection) -> int:
 
 
 async def observe_cluster(engine: AsyncEngine) -> int:
-    """Raises the epoch at the first start on another cluster: a dump was restored, so offsets began a new life.
+    """Begins a new epoch if the present one began elsewhere: a dump was restored, or a standby was promoted.
 
-    Call it when a process starts. Returns the epoch.
+    Returns the epoch. Call it when a process starts, and now and then: append_events refuses to write meanwhile.
     """
-    try:
-        async with transaction(engine) as db:
-            if await _is_known(db):
-                return await current_epoch(db)
-        return await _observe(engine)
-    except ProgrammingError as error:  # not allowed to read it on this server: an operator bumps by hand
-        logger.warning("the cluster cannot be identified", error=str(error).splitlines()[0])
-        async with transaction(engine) as db:
-            return await current_epoch(db)
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as db:
+        present = (await db.execute(text("SELECT epoch, reason, unknown FROM present_epoch()"))).one()
+    if present.unknown is not None:
+        _tell_once(present.unknown)
+    return int(present.epoch) if present.reason is None else await _observe(engine)
+
+
+@cache
+def _tell_once(error: str) -> None:
+    logger.warning("the cluster cannot be asked; after a restore an operator bumps the epoch", error=error)
 
 
 @_until_nothing_writes
 async def _observe(engine: AsyncEngine) -> int:
-    # A new transaction: two processes that had both read the table would wait for each other's lock.
     async with transaction(engine) as db:
-        await _lock(db)
-        if await _is_known(db):  # another process that started together with this one has raised it
-            return await current_epoch(db)
-        epoch = await _raise(db, "the database is on another cluster than before: it was restored")
-    logger.warning("a restored database: the epoch rises, and cursors of before are reset", epoch=epoch)
-    return epoch
+        await _be_patient(db)
+        epoch, reason = (await db.execute(text("SELECT epoch, reason FROM observe_cluster()"))).one()
+    if reason is not None:  # else another process that started together with this one has begun it
+        logger.warning("a new epoch begins, and cursors of what is gone are reset", epoch=epoch, reason=reason)
+    return int(epoch)
 
 
-async def _is_known(db: AsyncConnection) -> bool:
-    """Says whether the current epoch began on this cluster."""
-    identifier: int | None = await db.scalar(text("SELECT system_identifier FROM pg_control_system()"))
-    return await _known(db) == identifier
-
-
-async def _known(db: AsyncConnection) -> int | None:
-    """The cluster on which the current epoch began."""
-    found = await db.scalar(text("SELECT system_identifier FROM epochs ORDER BY epoch DESC LIMIT 1"))
-    return None if found is None else int(found)
+async def watch_cluster(
+    engine: AsyncEngine, tell: Callable[[int], None] = lambda epoch: None, *, every: timedelta = WATCH_EVERY
+) -> None:
+    """Observes the cluster again and again: connections lead elsewhere after a failover. Until cancelled."""
+    while not asked_to_end():
+        await asyncio.sleep(every.total_seconds())
+        try:
+            tell(await observe_cluster(engine))
+        except DATABASE_AWAY as error:
+            logger.debug("the cluster cannot be observed", error=str(error).splitlines()[0])
 
 
 @_until_nothing_writes
 async def bump_epoch(engine: AsyncEngine, reason: str) -> int:
-    """Begins a new epoch for an operator, after a failover that lost commits. Returns it."""
-    async with transaction(engine) as db:
-        await _lock(db)
-        return await _raise(db, reason)
+    """Begins a new epoch for an operator, after a failover that lost commits. Returns it.
 
-
-async def _lock(db: AsyncConnection) -> None:
-    """Waits for all transactions that write under the present epoch. It must be the transaction's first statement.
-
-    An append reads the epoch, and so holds the weakest lock on the table to its end; this one excludes even that.
-    Otherwise its events would appear in an epoch that readers had left. Whatever reads the epoch waits meanwhile,
-    so each try is short.
+    Only the owner of the database may. Raises MissingRight.
     """
+    try:
+        async with transaction(engine) as db:
+            await _be_patient(db)
+            return int(await db.scalar(text("SELECT begin_epoch(:reason)"), {"reason": reason}) or 0)
+    except ProgrammingError as error:
+        if isinstance(error.orig, InsufficientPrivilege):
+            raise MissingRight from error
+        raise
+
+
+async def _be_patient(db: AsyncConnection) -> None:
+    """Whatever reads the epoch waits while a new one waits for what writes under the old one; so each try is short."""
     await db.execute(text("SET LOCAL lock_timeout = '1s'"))
-    await db.execute(text("LOCK TABLE epochs IN ACCESS EXCLUSIVE MODE"))
-
-
-async def _raise(db: AsyncConnection, reason: str) -> int:
-    raised = await db.scalar(
-        text(
-            "INSERT INTO epochs (epoch, system_identifier, reason)"
-            " SELECT max(epoch) + 1, (SELECT system_identifier FROM pg_control_system()), :reason FROM epochs"
-            " RETURNING epoch"
-        ),
-        {"reason": reason},
-    )
-    return int(raised or 0)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import driver_connection
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.encoding import ID_KEYS
 from app.events.read import EVERYTHING, Filter, frame_sql
 
@@ -26,7 +26,7 @@ WITH_STATUS = frozenset({"session_event", "step_event", "approval_event", "batch
 class FeedFrame(NamedTuple):
     """A ready SSE frame and what readers place and filter it by."""
 
-    cursor: FeedCursor
+    place: FeedPlace
     t: str
     agent: str | None
     phase: str | None
@@ -54,7 +54,7 @@ class FeedFilter(NamedTuple):
             and (not self.workflow or frame.workflow in self.workflow)
             and (not self.status or frame.status in self.status)
             # A stream whose kind is not known is hidden like one of operators.
-            and (self.has_operators or frame.kind not in {"operators", None})
+            and (self.has_operators or frame.kind not in {"operators", "heads", None})
         )
 
 
@@ -66,17 +66,19 @@ class FeedHead:
     """How far the feed is complete: `last` is its last event, all below `bound` is complete."""
 
     epoch: int
-    bound: FeedCursor
-    last: FeedCursor
+    bound: FeedPlace
+    last: FeedPlace
+    epochs: frozenset[int]
+    """All that this database has had."""
 
     @property
-    def cursor(self) -> FeedCursor:
+    def place(self) -> FeedPlace:
         """The place from which only what comes is read.
 
         It names an event, not a transaction that may have written nothing: after a crash Postgres gives such a
         number once more.
         """
-        return max(self.last, FeedCursor(self.epoch))
+        return max(self.last, FeedPlace(self.epoch))
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +87,8 @@ class FeedRead:
 
     epoch: int
     frames: list[bytes]
-    last: FeedCursor | None
-    reached: FeedCursor
+    last: FeedPlace | None
+    reached: FeedPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,16 +96,20 @@ class News:
     """What became complete after a place. `is_waiting`: there is more that is committed and not complete yet."""
 
     epoch: int
-    bound: FeedCursor
+    bound: FeedPlace
     frames: list[FeedFrame]
     is_waiting: bool
 
 
 BOUND = "(SELECT max(epoch) AS epoch, pg_snapshot_xmin(pg_current_snapshot()) AS xmin FROM epochs) AS bound"
-AFTER = "(epoch, xid, position) > (%(epoch)s::integer, %(xid)s::text::xid8, %(position)s::bigint)"
+AFTER = "(epoch, xid, position) > (%(epoch)s::bigint, %(xid)s::text::xid8, %(position)s::bigint)"
 COMPLETE = "(epoch, xid, position) < (bound.epoch, bound.xmin, 0)"
 _WAITING = "(epoch, xid, position) >= (bound.epoch, bound.xmin, 0)"
-_IDENTITY = "looked.epoch || '-' || looked.xid::text || '-' || looked.position"
+NO_HEADS = "t <> 'heads_event'"
+"""What is recorded of streams is no news of them: it is read on its own stream."""
+_PLACE = "looked.epoch || '-' || looked.xid::text || '-' || looked.position"
+_IDENTITY = f"CASE WHEN looked.epoch < bound.epoch THEN bound.epoch || '.' ELSE '' END || {_PLACE}"
+"""As `FeedCursor` writes it."""
 _KINDS = " ".join(f"WHEN '{kind}' THEN ',\"{key}\":\"'" for kind, key in ID_KEYS.items())
 _FRAME = frame_sql(_IDENTITY, f"CASE s.kind {_KINDS} ELSE ',\"stream_id\":\"' END || stream_id || '\"'")
 _STATUS = "CASE WHEN t IN ({}) THEN data ->> 'status' END".format(", ".join(f"'{t}'" for t in sorted(WITH_STATUS)))
@@ -121,21 +127,21 @@ FROM {bound} {beside} LEFT JOIN LATERAL (
 """
 _EVENTS = """
 SELECT epoch, xid, position, stream_id, "offset", ts, t, agent, phase, data
-FROM events WHERE {after} AND {complete} ORDER BY epoch, xid, position LIMIT {limit}
+FROM events WHERE {after} AND {complete} AND {no_heads} ORDER BY epoch, xid, position LIMIT {limit}
 """
 _MARKED = "SELECT raw.*, lead(position) OVER (ORDER BY epoch, xid, position) IS NULL AS is_last FROM ({}) AS raw"
 
 
 def sql(template: str, **parts: object) -> str:
     """The template with the ranges of the feed, and other parts, in their places."""
-    return template.format(bound=BOUND, after=AFTER, complete=COMPLETE, waiting=_WAITING, **parts)
+    return template.format(bound=BOUND, after=AFTER, complete=COMPLETE, waiting=_WAITING, no_heads=NO_HEADS, **parts)
 
 
 def wanted_sql(only: FeedFilter) -> tuple[str, dict[str, Any]]:
     """The same condition as `FeedFilter.matches`, with its parameters; empty where all is wanted."""
     columns = {"t": only.only.t, "agent": only.only.agent, "phase": only.only.phase, "s.project": only.projects}
     columns |= {"s.workflow_name": only.workflow, _STATUS: only.status}
-    conditions = [] if only.has_operators else ["s.kind <> 'operators'"]
+    conditions = [] if only.has_operators else ["s.kind NOT IN ('operators', 'heads')"]
     parameters = dict[str, Any]()
     for number, (column, names) in enumerate(columns.items()):
         if names:
@@ -154,12 +160,12 @@ async def rows_of(db: AsyncConnection, query: str, parameters: dict[str, Any]) -
         return await rows.fetchall()
 
 
-def place_of(cursor: FeedCursor) -> dict[str, Any]:
+def place_of(cursor: FeedPlace) -> dict[str, Any]:
     """The cursor as the parameters of `AFTER`."""
     return {"epoch": cursor.epoch, "xid": str(cursor.xid), "position": cursor.position}
 
 
-async def read_feed(db: AsyncConnection, after: FeedCursor, only: FeedFilter = ALL_STREAMS, *, limit: int) -> FeedRead:
+async def read_feed(db: AsyncConnection, after: FeedPlace, only: FeedFilter = ALL_STREAMS, *, limit: int) -> FeedRead:
     """The next frames across all streams, at most `limit`. What was reached may be less than there is."""
     wanted, parameters = wanted_sql(only)
     if wanted:
@@ -171,11 +177,11 @@ async def read_feed(db: AsyncConnection, after: FeedCursor, only: FeedFilter = A
     rows = await rows_of(db, query, parameters | place_of(after) | {"limit": limit})
     epoch = rows[0][0]
     if rows[0][2] is None:  # no event: all of the earlier epochs was read
-        return FeedRead(epoch, [], None, max(after, FeedCursor(epoch)))
-    reached = FeedCursor(*rows[-1][2:5])
+        return FeedRead(epoch, [], None, max(after, FeedPlace(epoch)))
+    reached = FeedPlace(*rows[-1][2:5])
     if rows[-1][5] is None:  # the last one that was looked at, and not wanted
         del rows[-1]
-    last = FeedCursor(*rows[-1][2:5]) if rows else None
+    last = FeedPlace(*rows[-1][2:5]) if rows else None
     return FeedRead(epoch, [row[5] for row in rows], last, reached)
 
 
@@ -188,29 +194,31 @@ LEFT JOIN LATERAL (
 """
 
 
-async def read_news(db: AsyncConnection, after: FeedCursor, *, limit: int) -> News:
+async def read_news(db: AsyncConnection, after: FeedPlace, *, limit: int) -> News:
     """The next frames with all that any reader filters them by."""
     looked = sql(_EVENTS, limit="%(limit)s")
     about, beside = "waiting.position IS NOT NULL, ", sql(_FIRST_WAITING)
     query = sql(_READ, about=about, beside=beside, columns=_NEWS, looked=looked, where="")
     rows = await rows_of(db, query, place_of(after) | {"limit": limit})
     epoch, xmin, is_waiting = rows[0][:3]
-    frames = [FeedFrame(FeedCursor(*row[3:6]), *row[6:]) for row in rows if row[3] is not None]
-    return News(epoch, FeedCursor(epoch, xmin), frames, is_waiting)
+    frames = [FeedFrame(FeedPlace(*row[3:6]), *row[6:]) for row in rows if row[3] is not None]
+    return News(epoch, FeedPlace(epoch, xmin), frames, is_waiting)
 
 
 _HEAD = """
-SELECT bound.epoch, bound.xmin::text::bigint, e.epoch, e.xid::text::bigint, e.position
+SELECT bound.epoch, bound.xmin::text::bigint, (SELECT array_agg(epoch) FROM epochs),
+       e.epoch, e.xid::text::bigint, e.position
 FROM {bound} LEFT JOIN LATERAL (
-    SELECT * FROM events WHERE {complete} ORDER BY epoch DESC, xid DESC, position DESC LIMIT 1
+    SELECT * FROM events WHERE {complete} AND {no_heads} ORDER BY epoch DESC, xid DESC, position DESC LIMIT 1
 ) AS e ON true
 """
 
 
 async def feed_head(db: AsyncConnection) -> FeedHead:
     """How far the feed is complete now."""
-    ((epoch, xmin, *last),) = await rows_of(db, sql(_HEAD), {})
-    return FeedHead(epoch, FeedCursor(epoch, xmin), FeedCursor() if last[0] is None else FeedCursor(*last))
+    ((epoch, xmin, epochs, *last),) = await rows_of(db, sql(_HEAD), {})
+    place = FeedPlace() if last[0] is None else FeedPlace(*last)
+    return FeedHead(epoch, FeedPlace(epoch, xmin), place, frozenset(epochs))
 
 
 # Of the first hundred: along the order of the feed ts hardly falls, and after a transaction that stands still there

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.feed import LOOKED_AT, FeedFilter, FeedHead, place_of, rows_of, sql, wanted_sql
 
 MARGIN = timedelta(minutes=2)
@@ -26,7 +26,8 @@ WITH found AS MATERIALIZED (
         SELECT looked.*, lead(position) OVER (ORDER BY epoch DESC, xid DESC, position DESC) IS NULL AS is_last
         FROM (
             SELECT epoch, xid, position, stream_id, t, agent, phase, data FROM events
-            WHERE (epoch, xid, position) < (%(epoch)s::integer, %(xid)s::text::xid8, %(position)s::bigint)
+            WHERE (epoch, xid, position) < (%(epoch)s::bigint, %(xid)s::text::xid8, %(position)s::bigint)
+              AND {no_heads}
             ORDER BY epoch DESC, xid DESC, position DESC LIMIT {looked_at}
         ) AS looked
     ) AS marked LEFT JOIN streams AS s USING (stream_id)
@@ -37,31 +38,31 @@ FROM found ORDER BY epoch, found.xid, position LIMIT 1
 """
 
 
-async def before_last(reading: Reading, head: FeedHead, only: FeedFilter, count: int) -> FeedCursor:
+async def before_last(reading: Reading, head: FeedHead, only: FeedFilter, count: int) -> FeedPlace:
     """The place before the last `count` events that match; the beginning, if there are no more than that."""
     if count == 0:
-        return head.cursor
+        return head.place
     wanted, parameters = wanted_sql(only)
-    query = _COUNT.format(wanted=wanted or "true", looked_at=LOOKED_AT)
+    query = sql(_COUNT, wanted=wanted or "true", looked_at=LOOKED_AT)
     place, remaining = head.bound, count
     while remaining > 0:
         async with reading() as db:
             rows = await rows_of(db, query, parameters | place_of(place) | {"limit": min(remaining, LOOKED_AT)})
         if not rows:
-            return FeedCursor()
+            return FeedPlace()
         ((found, *at),) = rows
-        place, remaining = FeedCursor(*at), remaining - found
+        place, remaining = FeedPlace(*at), remaining - found
     return _before(place)
 
 
-def _before(event: FeedCursor) -> FeedCursor:
+def _before(event: FeedPlace) -> FeedPlace:
     """A place before this event and after all that are before it."""
     return event._replace(position=event.position - 1)
 
 
 _AT = """
 SELECT e.xid::text::bigint, e.ts FROM {bound} CROSS JOIN LATERAL (
-    SELECT xid, ts FROM events WHERE {after} AND {complete} AND epoch = %(epoch)s::integer
+    SELECT xid, ts FROM events WHERE {after} AND {complete} AND epoch = %(epoch)s::bigint
     ORDER BY epoch, xid, position LIMIT 1
 ) AS e
 """
@@ -79,7 +80,7 @@ SELECT e.* FROM {bound} CROSS JOIN LATERAL (
 """
 
 
-async def before_first_since(reading: Reading, head: FeedHead, since: datetime) -> FeedCursor:
+async def before_first_since(reading: Reading, head: FeedHead, since: datetime) -> FeedPlace:
     """The place before the first event with this ts or a later one; the end, if there is none.
 
     Along the feed ts may fall a little, so an event after this place may be a little older. None that is not older
@@ -90,13 +91,13 @@ async def before_first_since(reading: Reading, head: FeedHead, since: datetime) 
         async with reading() as db:
             rows = await rows_of(db, sql(_SINCE, looked_at=LOOKED_AT), place_of(place) | {"since": since})
         if not rows:
-            return max(place, FeedCursor(head.epoch))
-        place = FeedCursor(*rows[0][:3])
+            return max(place, FeedPlace(head.epoch))
+        place = FeedPlace(*rows[0][:3])
         if rows[0][3]:
             return _before(place)
 
 
-async def _safely_before(reading: Reading, head: FeedHead, ts: datetime) -> FeedCursor:
+async def _safely_before(reading: Reading, head: FeedHead, ts: datetime) -> FeedPlace:
     """A place of which it is sure that no event before it is younger than `ts` by MARGIN, not far from the last one.
 
     Any event that is older than `ts` is such a place: all before it had a transaction's number when it was written.
@@ -106,22 +107,22 @@ async def _safely_before(reading: Reading, head: FeedHead, ts: datetime) -> Feed
             db, "SELECT epoch FROM epochs WHERE epoch <= %(epoch)s ORDER BY epoch DESC", {"epoch": head.epoch}
         )
     for (epoch,) in epochs:
-        first = await _at(reading, FeedCursor(epoch))
+        first = await _at(reading, FeedPlace(epoch))
         if first is None or first[1] >= ts:
             continue
         low, high = first[0], 1 << 63
         while high - low > 1:
             middle = min((low + high) // 2, 2 * low + 1)  # the numbers that were used are the small ones
-            found = await _at(reading, FeedCursor(epoch, middle))
+            found = await _at(reading, FeedPlace(epoch, middle))
             if found is None or found[1] >= ts:
                 high = middle
             else:
                 low = found[0]
-        return FeedCursor(epoch, low)
-    return FeedCursor()
+        return FeedPlace(epoch, low)
+    return FeedPlace()
 
 
-async def _at(reading: Reading, place: FeedCursor) -> tuple[int, datetime] | None:
+async def _at(reading: Reading, place: FeedPlace) -> tuple[int, datetime] | None:
     """The transaction and ts of the next event of this epoch."""
     async with reading() as db:
         rows = await rows_of(db, sql(_AT), place_of(place))

@@ -1,7 +1,7 @@
 """Reading the log: a stream's state, pages of its events, and frames that Postgres puts together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 
@@ -74,6 +74,8 @@ class Filter(NamedTuple):
 
 
 EVERYTHING = Filter()
+LOOKED_AT = 5000
+"""Reading backwards, a statement looks at no more events than this, however few of them match: some 5 ms."""
 
 _PAGE = """
 SELECT "offset", ts, t, agent, phase, data::text
@@ -97,6 +99,41 @@ async def read_page(
     parameters |= {"id": state.stream_id, "after": after, "until": until or state.head, "limit": limit}
     rows = await db.execute(text(_PAGE.format(filters=filters)), parameters)
     return [Recorded(state.stream_id, state.kind, *row) for row in rows]
+
+
+async def offset_before_last(db: AsyncConnection, state: StreamState, count: int, only: Filter) -> int:
+    """The offset before the last `count` events that match; before the earliest where there are no more than that."""
+    place, remaining = state.head, count
+    while remaining > 0 and place >= state.earliest:
+        found = await _offsets_up_to(db, state, place, remaining, only)
+        remaining -= len(found)
+        place = found[-1] - 1 if remaining == 0 else place - LOOKED_AT
+    return max(place, state.earliest - 1)
+
+
+async def read_back(
+    db: AsyncConnection, state: StreamState, *, before: int, limit: int, only: Filter = EVERYTHING
+) -> list[Recorded]:
+    """Returns the last `limit` events that match and have an offset < before, in order."""
+    after = await offset_before_last(db, replace(state, head=before - 1), limit, only)
+    return await read_page(db, state, after=after, until=before - 1, limit=limit, only=only) if before > 1 else []
+
+
+_BACK = """
+SELECT "offset" FROM events
+WHERE stream_id = :id AND "offset" > :after AND "offset" <= :until {filters}
+ORDER BY "offset" DESC LIMIT :limit
+"""
+
+
+async def _offsets_up_to(
+    db: AsyncConnection, state: StreamState, until: int, limit: int, only: Filter
+) -> Sequence[int]:
+    """Those that match, the last one first, of the LOOKED_AT offsets that end with `until`."""
+    filters, parameters = _filters(only, ":{}")
+    parameters |= {"id": state.stream_id, "after": until - LOOKED_AT, "until": until, "limit": limit}
+    found = await db.scalars(text(_BACK.format(filters=filters)), parameters)
+    return found.all()
 
 
 def _filters(only: Filter, placeholder: str) -> tuple[str, dict[str, Any]]:
@@ -145,15 +182,6 @@ async def read_frames(
 def parse(event: Recorded) -> dict[str, Any]:
     """The stored event as Python values; for readers within the project, never for the way out."""
     return cast("dict[str, Any]", orjson.loads(event.data))
-
-
-async def epoch_of(db: AsyncConnection, stream_id: AnyStreamId, offset: int) -> int | None:
-    """The epoch in which the event was written; None where it is not there (any more)."""
-    found: int | None = await db.scalar(
-        text('SELECT epoch FROM events WHERE stream_id = :id AND "offset" = :offset'),
-        {"id": stream_id, "offset": offset},
-    )
-    return found
 
 
 async def offset_before(db: AsyncConnection, stream_id: AnyStreamId, ts: datetime) -> int:

@@ -110,6 +110,12 @@ class SealKeys:
         """A seal did not fit: perhaps there is a new key."""
         self._doubted.set()
 
+    def expect(self, epoch: int) -> None:
+        """The current epoch is this one: what is sealed by the key of an earlier one is not taken for news."""
+        if self.known is None or self.known.epoch != epoch:
+            self._read_at = float("-inf")
+            self.doubt()
+
     async def run(self) -> None:
         """Keeps the key fresh until cancelled."""
         while not asked_to_end():

@@ -4,7 +4,7 @@ A stored event is one line of compact JSON that begins with `{"t":`. What only t
 stream, time) is put in front on the way out, so that readers get the stored bytes unchanged after it.
 """
 
-from typing import Annotated, Any, Literal, NewType, NotRequired
+from typing import Annotated, Any, Literal, NewType, NotRequired, get_args, get_type_hints
 from uuid import UUID
 
 from pydantic import Discriminator, TypeAdapter
@@ -14,16 +14,22 @@ from app.progress import Phase, SessionId
 
 StreamId = NewType("StreamId", UUID)
 AnyStreamId = StreamId | SessionId
-StreamKind = Literal["session", "batch", "operators"]
+StreamKind = Literal["session", "batch", "operators", "heads"]
+HEADS_STREAM = StreamId(UUID("57e11e4c-9a1e-8b5d-a0c7-6865616473f1"))
+"""The stream of heads has the same id in every deployment, so that there is one and it can be looked for."""
 DEFAULT_PROJECT = "default"
 """Whom streams belong to that name no project."""
 SessionStatus = Literal["created", "running", "waiting", "paused", "succeeded", "failed", "cancelled"]
 TERMINAL: frozenset[SessionStatus] = frozenset({"succeeded", "failed", "cancelled"})
 StepStatus = Literal["queued", "running", "waiting", "succeeded", "failed", "lost", "cancelled"]
+ApprovalStatus = Literal["requested", "approved", "rejected", "expired"]
 
 
 class AgentEvent(TypedDict):
-    """What an agent thinks, does, decides or delivers. `pct` = `progress` / `total`."""
+    """What an agent thinks, does, decides or delivers. `pct` = `progress` / `total`.
+
+    `via` says that not the agent's own code said so, but a program that it has started.
+    """
 
     t: Literal["agent_event"]
     agent: str
@@ -35,6 +41,7 @@ class AgentEvent(TypedDict):
     details: dict[str, Any]
     step: int
     attempt: int
+    via: NotRequired[Literal["step token"]]
 
 
 class WorkflowEvent(TypedDict):
@@ -91,6 +98,10 @@ class SessionEvent(TypedDict):
     workflow: NotRequired[str]
     version: NotRequired[str]
     langgraph: NotRequired[str]
+    path: NotRequired[str | None]
+    repo: NotRequired[str | None]
+    priority: NotRequired[int]
+    options: NotRequired[dict[str, Any]]
     project: NotRequired[str]
     reason: NotRequired[str | None]
     principal: NotRequired[str]
@@ -98,14 +109,18 @@ class SessionEvent(TypedDict):
 
 
 class ApprovalEvent(TypedDict):
-    """A question that waits for a person, or the answer to it. `answer_schema` is JSON Schema of what is wanted."""
+    """A question that waits for a person, or the answer to it. `answer_schema` is JSON Schema of what is wanted.
+
+    `answers` is the offset of the question that it answers.
+    """
 
     t: Literal["approval_event"]
     step: int
     attempt: NotRequired[int]
-    status: Literal["requested", "approved", "rejected", "expired"]
+    status: ApprovalStatus
     question: NotRequired[Any]
     answer_schema: NotRequired[Any]
+    answers: NotRequired[int]
     answer: NotRequired[Any]
     comment: NotRequired[str | None]
     principal: NotRequired[str]
@@ -161,6 +176,7 @@ class ControlEvent(TypedDict):
 
     `outcome` is `done`, `unchanged` (it was so already), `refused` (it could not be done then; `error` says why) or
     `denied` (`principal` may not do so): these are gathered, `count` of them in the minute that began at `since`.
+    A `request_digest` is of a request with an Idempotency-Key, which tells another request with that key from it.
     """
 
     t: Literal["control_event"]
@@ -171,12 +187,38 @@ class ControlEvent(TypedDict):
     target: str | None
     reason: str | None
     request_id: str | None
+    request_digest: NotRequired[str]
     error: NotRequired[str]
     details: NotRequired[dict[str, Any]]
     address: NotRequired[str]
     status: NotRequired[int]
     count: NotRequired[int]
     since: NotRequired[str]
+
+
+class Head(TypedDict):
+    """How far a stream was: its last offset, and the chain there."""
+
+    stream_id: str
+    head: int
+    chain: str
+
+
+class HeadsEvent(TypedDict):
+    """The heads of the streams that moved, on a stream of their own: whoever keeps its chain keeps those of all.
+
+    It speaks of the `events` of all streams after one place of the feed and up to another. `order` is the SHA-256 over
+    their stream, offset, epoch, transaction and position in that order. Of many heads it is one part of several.
+    """
+
+    t: Literal["heads_event"]
+    after: str
+    until: str
+    events: int
+    order: str
+    part: int
+    parts: int
+    heads: list[Head]
 
 
 class ErasedEvent(TypedDict):
@@ -195,8 +237,13 @@ StoredEvent = (
     | ToolEvent
     | BatchEvent
     | ControlEvent
+    | HeadsEvent
     | ErasedEvent
 )
+KINDS: frozenset[str] = frozenset(
+    kind for event in get_args(StoredEvent) for kind in get_args(get_type_hints(event)["t"])
+)
+"""All that `t` can be."""
 
 
 class Envelope(TypedDict):
@@ -236,6 +283,9 @@ class BatchEventOnWire(Envelope, BatchEvent): ...
 class ControlEventOnWire(Envelope, ControlEvent): ...
 
 
+class HeadsEventOnWire(Envelope, HeadsEvent): ...
+
+
 class ErasedEventOnWire(Envelope, ErasedEvent): ...
 
 
@@ -249,6 +299,7 @@ Event = Annotated[
     | ToolEventOnWire
     | BatchEventOnWire
     | ControlEventOnWire
+    | HeadsEventOnWire
     | ErasedEventOnWire,
     Discriminator("t"),
 ]

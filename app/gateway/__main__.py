@@ -4,40 +4,32 @@ import gc
 import sys
 from contextlib import suppress
 
-import uvicorn
-
 from app.config import settings
 from app.errors import BadInput
-from app.gateway.main import create_app, guarded
-from app.gateway.server import Http, Server, streams_for
+from app.gateway.server import make_server
 from app.logging import configure_logging
+from app.privacy import NOT_FOR_GATEWAYS, be_private, without
 
-HTTP: Http = "httptools"
 SHUTDOWN_SECONDS = 8
 NOT_STARTED = 3
 
 
 def main() -> int:
-    configuration = settings()
+    be_private(forget=NOT_FOR_GATEWAYS)
+    configuration = without(settings(), NOT_FOR_GATEWAYS)
     configure_logging(configuration)
     try:
-        app = create_app(configuration, streams=streams_for(HTTP))
+        server = make_server(
+            configuration,
+            host=configuration.host,
+            port=configuration.port,
+            # uvloop takes one new connection a round: 2,000 readers that lost their gateway got in after 8 s, not 3.
+            loop="asyncio",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
+        )
     except BadInput as error:
         print(f"gateway: {error}", file=sys.stderr)  # noqa: T201  # to the person who starts it
         return 2
-    config = uvicorn.Config(
-        guarded(app, configuration),
-        host=configuration.host,
-        port=configuration.port,
-        access_log=False,  # the middleware writes lines without tokens
-        log_config=None,
-        server_header=False,
-        # uvloop takes one new connection a round: 2,000 readers that lost their gateway got in after 8 s, not 3.
-        loop="asyncio",
-        http=HTTP,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,  # without it an open stream keeps the process for ever
-    )
-    server = Server(app, config)
     gc.collect()
     gc.freeze()  # what is imported stays: the collector need not look at it again after some new connections
     with suppress(KeyboardInterrupt):

@@ -1,7 +1,6 @@
 """The one rule of access: who asks, by the stack's token, a key, a ticket or the page's cookie."""
 
 import asyncio
-import hashlib
 import hmac
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -14,6 +13,7 @@ from app import metrics
 from app.config import Settings
 from app.errors import AccessDenied, UnknownKey
 from app.events.types import StreamId
+from app.gateway.cookies import Cookie, cookie_name, set_cookie_header
 from app.gateway.limits import Limits
 from app.gateway.tickets import Ticket
 from app.principals.key_ring import KeyRing
@@ -22,6 +22,10 @@ from app.principals.secrets import is_key
 
 PRINCIPAL = "stellwerk.principal"
 """Where in the scope it is kept who asked."""
+REFUSAL = "stellwerk.refusal"
+"""Where in the scope it is kept why nobody may be admitted, if that was seen before."""
+RENEWED = "stellwerk.renewed"
+"""Where in the scope a list is kept for the header that renews the page's cookie: copies of the scope share it."""
 _COUNTED = "stellwerk.counted"
 _REVOKED = metrics.cut_readers.labels("revoked")
 _SAFE = frozenset({"GET", "HEAD"})
@@ -56,22 +60,27 @@ class Access:
 
     async def admit_after_reading(self, request: HTTPConnection) -> Principal:
         """Like `admit`, for a key that may have been made a moment ago, perhaps at another gateway."""
+        refusal: Exception | None = request.scope.get(REFUSAL)
+        if refusal is not None:
+            raise refusal
         return await self._after_reading(lambda: self.admit(request))
 
     def _principal_of(self, request: HTTPConnection) -> Principal:
         """A client that shows a token is not asked for a ticket, and one that shows a ticket not for a cookie.
 
-        The middleware let only our own origin through; to change something with a cookie it must be shown, too.
+        A cookie only reads: a browser shows it by itself, whoever made the request.
         """
-        scheme, _, token = request.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer":
+        token = bearer_of(request)
+        if token is not None:
             return self.by_token(token)
         if b"ticket=" in request.scope["query_string"] and "ticket" in request.query_params:
             return self._by_ticket(request.query_params["ticket"])
         cookie = request.cookies.get(cookie_name(request))
-        if cookie is not None and (request.scope["method"] in _SAFE or "origin" in request.headers):
-            return self.by_cookie(cookie)
-        raise AccessDenied
+        if cookie is None:
+            raise AccessDenied
+        if request.scope["method"] not in _SAFE:
+            raise AccessDenied("the page's cookie only reads; send the token or key as 'Authorization: Bearer TOKEN'")
+        return self.by_cookie(request, cookie)
 
     def read_keys_again(self) -> None:
         """Call it when keys were changed here; other processes are told by Redis."""
@@ -92,9 +101,9 @@ class Access:
         """Like `by_token`, for a key that may have been made a moment ago."""
         return await self._after_reading(lambda: self.by_token(token))
 
-    async def by_cookie_after_reading(self, value: str) -> Principal:
+    async def by_cookie_after_reading(self, request: HTTPConnection) -> Principal:
         """Like `by_cookie`, for a key that may have been made a moment ago."""
-        return await self._after_reading(lambda: self.by_cookie(value))
+        return await self._after_reading(lambda: self.by_cookie(request, request.cookies.get(cookie_name(request), "")))
 
     async def _after_reading(self, look: Callable[[], Principal]) -> Principal:
         try:
@@ -103,25 +112,35 @@ class Access:
             await self._keys.read()
             return look()
 
-    def by_cookie(self, value: str) -> Principal:
-        """Raises AccessDenied, and Unavailable."""
-        key_id, _, mac = value.rpartition(".")
-        if not hmac.compare_digest(mac.encode(errors="replace"), self._cookie_mac(key_id).encode()):
-            raise AccessDenied
-        return self._by_key_id(key_id or None)
+    def by_cookie(self, request: HTTPConnection, value: str) -> Principal:
+        """With its answer, whatever that is, the browser gets a new cookie if this one is no longer fresh.
+
+        Raises AccessDenied, UnknownKey where the keys should be read again, and Unavailable.
+        """
+        now = time.time()
+        cookie = Cookie.read(value, self._token, now=now)
+        if cookie is None:
+            raise AccessDenied("the page's cookie is wrong, or older than half a day; sign in again")
+        principal = self._by_key_id(cookie.key_id)
+        if cookie.sign_outs != self._keys.sign_outs(principal.project):
+            raise UnknownKey("all browsers were signed out; sign in again")
+        if cookie.wants_renewal(now):
+            request.scope[RENEWED][:] = [set_cookie_header(request, self.cookie_for(principal))]
+        return replace(principal, sign_outs=cookie.sign_outs)
 
     def cookie_for(self, principal: Principal) -> str:
-        """Not the token or key itself, since the browser sends cookies to every port of the host."""
-        key_id = principal.key_id or ""
-        return f"{key_id}.{self._cookie_mac(key_id)}" if key_id else self._cookie_mac("")
+        return Cookie(principal.key_id, int(time.time()), self._keys.sign_outs(principal.project)).signed(self._token)
 
     def ticket_for(self, principal: Principal, stream_id: StreamId, *, expires: int) -> str:
         return Ticket(stream_id, principal.key_id, expires).signed(self._token)
 
     def holds(self, principal: Principal) -> bool:
         """Says whether what this principal has opened may go on."""
-        is_over = principal.until is not None and principal.until <= time.time()
-        return not is_over and (principal.key_id is None or self._keys.holds(principal.key_id))
+        if principal.until is not None and principal.until <= time.time():
+            return False
+        if principal.sign_outs not in {None, self._keys.sign_outs(principal.project)}:
+            return False
+        return principal.key_id is None or self._keys.holds(principal.key_id)
 
     async def while_it_holds(self, principal: Principal, lines: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
         """What a client may take for ever to read ends with its key, too; a file without its seal is seen to be cut."""
@@ -154,13 +173,11 @@ class Access:
             raise UnknownKey
         return principal
 
-    def _cookie_mac(self, key_id: str) -> str:
-        return hmac.digest(self._token, f"the page's cookie{key_id}".encode(errors="replace"), hashlib.sha256).hex()
 
-
-def cookie_name(request: HTTPConnection) -> str:
-    # Cookies do not know ports: two gateways on one machine would take each other's away.
-    return f"stellwerk_{request.url.port or 0}"
+def bearer_of(request: HTTPConnection) -> str | None:
+    """The token or key that is shown in a header."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token if scheme.lower() == "bearer" else None
 
 
 class KeyHolder:

@@ -8,19 +8,29 @@ from pydantic import Field
 
 from app.errors import AccessDenied
 from app.events.artifacts import get_artifact
+from app.events.cursors import Cursor
 from app.events.proof import export
 from app.events.read import stream_state
 from app.gateway.callers import ByStep, ToFollow, ToRead
-from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, SessionIdInPath, Text
-from app.gateway.responses import MEDIA_TYPE
+from app.gateway.inputs import Appended, Body, IdempotencyKey, JsonObject, Number, SessionIdInPath, Text
+from app.gateway.query import refuse_parameters, wants_stream
 from app.gateway.streaming.endpoint import event_stream
 from app.gateway.streaming.feed import feed_page, feed_stream
-from app.gateway.streaming.pages import FEED_RESPONSES, RESPONSES, event_page
-from app.gateway.streaming.parameters import AskedStart, Limit, StartOfFeed, StartOfReading
+from app.gateway.streaming.pages import (
+    FEED_RESPONSES,
+    OF_PAGES,
+    OF_STREAMS,
+    ONE,
+    ONLY_STREAMS,
+    RESPONSES,
+    one_event,
+    stream_or_page,
+)
+from app.gateway.streaming.parameters import AskedManner, AskedPage, AskedStart, IdInPath, Limit, StartOfFeed
 from app.gateway.wiring import Wired
 from app.principals.model import check_readable
 from app.progress import Phase, Report, SessionId
-from app.sessions import service
+from app.sessions import reports
 
 router = APIRouter(tags=["events"])
 
@@ -39,15 +49,20 @@ async def follow_events(
     principal: ToFollow,
     asked: AskedStart,
     start_of_feed: StartOfFeed,
+    manner: AskedManner,
     session_id: Annotated[SessionId | None, Query(description="Of this session; without it, the feed of all.")] = None,
     limit: Limit = 100,
     ticket: Ticket = None,
 ) -> Response:
     """Follows a session from any offset, or all that one may see: what there is, then what comes."""
     if session_id is not None:
-        return await event_stream(gateway, principal, session_id, asked.of_stream())
-    if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await feed_stream(gateway, principal, start_of_feed())
+        refuse_parameters(request, "project", "workflow", "status", because="filters the feed; leave session_id out")
+        refuse_parameters(request, "limit", because=OF_PAGES)
+        return await event_stream(gateway, principal, session_id, asked.of_stream(), manner)
+    refuse_parameters(request, "epoch", because="is of a session's stream; cursors of the feed have their epoch")
+    if wants_stream(request):
+        return await feed_stream(gateway, principal, start_of_feed(), manner)
+    refuse_parameters(request, *OF_STREAMS, because=ONLY_STREAMS)
     return await feed_page(gateway, principal, start_of_feed(), limit)
 
 
@@ -62,22 +77,26 @@ async def read_events(
     gateway: Wired,
     principal: ToFollow,
     session_id: SessionIdInPath,
-    start: StartOfReading,
-    limit: Limit = 100,
+    asked: AskedPage,
+    manner: AskedManner,
     ticket: Ticket = None,
 ) -> Response:
-    """The next events after the cursor."""
-    if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await event_stream(gateway, principal, session_id, start)
-    return await event_page(gateway, principal, session_id, start, limit)
+    """The next events after a cursor, or the last ones before one."""
+    return await stream_or_page(request, gateway, principal, session_id, asked, manner)
+
+
+@router.get("/sessions/{session_id}/events/{offset}", response_class=Response, responses=ONE)
+async def read_event(gateway: Wired, principal: ToRead, session_id: SessionIdInPath, offset: IdInPath) -> Response:
+    """One event, by the id that the stream gives it."""
+    return await one_event(gateway, principal, session_id, Cursor.parse(offset, what="the event's id"))
 
 
 class NewReport(Body):
     """The arguments of `report_progress`."""
 
-    progress: Annotated[float, Field(allow_inf_nan=False)]
+    progress: Annotated[Number, Field(allow_inf_nan=False)]
     message: Annotated[Text, Field(max_length=100_000)]
-    total: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
+    total: Annotated[Number, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     agent: Annotated[Text, Field(min_length=1, max_length=200)] | None = None
     phase: Phase | None = None
     details: JsonObject = Field(default_factory=dict)
@@ -98,7 +117,7 @@ async def report(
         phase=new.phase or "progress",
         details=new.details,
     )
-    return Appended(offset=await service.append_report(gateway.backends, token, said, dedupe_key=key))
+    return Appended(offset=await reports.append_report(gateway.backends, token, said, dedupe_key=key))
 
 
 @router.get(

@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from app.database import DATABASE_AWAY
 from app.events.feed import feed_lag
 from app.events.push import connect
+from app.gateway.kept import Kept
 from app.gateway.wiring import Gateway
 from app.sessions import metrics_repository, worker_repository
 from app.sessions.dispatch import ADVANCE_QUEUE, DEFAULT_QUEUE, is_redis
@@ -57,29 +58,23 @@ class SharedFigures:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._clock = asyncio.get_running_loop().time
-        self._figures: asyncio.Task[Figures] | None = None
-        self._kept_until = 0.0
+        self.kept = Kept(self._read, KEPT_SECONDS, "figures")
         self._stored: asyncio.Task[Stored | None] | None = None
 
     async def read(self) -> Figures:
         """Returns what was read within the last second."""
-        if self._figures is None or (self._figures.done() and self._clock() >= self._kept_until):
-            self._figures = asyncio.create_task(self._read(), name="figures")
-        # Shielded: one that goes away must not take the figures from the others.
-        return await asyncio.shield(self._figures)
+        return await self.kept.get()
 
     async def close(self) -> None:
-        tasks = [task for task in (self._figures, self._stored) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.kept.close()
+        if self._stored is not None:
+            self._stored.cancel()
+            await asyncio.gather(self._stored, return_exceptions=True)
 
     async def _read(self) -> Figures:
         stored, redis_answers = await asyncio.gather(self._patiently(), self._redis_answers())
         of_steps = {step.queue for step in stored.steps} if stored else set[str]()
         queues = await self._queues(sorted({ADVANCE_QUEUE, DEFAULT_QUEUE, *of_steps}))
-        self._kept_until = self._clock() + KEPT_SECONDS
         return Figures(stored, redis_answers, queues)
 
     async def _patiently(self) -> Stored | None:

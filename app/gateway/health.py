@@ -1,6 +1,8 @@
 """Liveness and readiness, without a token; with one, readiness says more."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
@@ -9,13 +11,18 @@ from redis.exceptions import RedisError
 
 from app.database import DATABASE_AWAY
 from app.errors import AccessDenied, Unavailable
+from app.gateway.access import bearer_of
+from app.gateway.callers import BY_ANYONE
+from app.gateway.kept import Kept
 from app.gateway.wiring import Gateway, Wired
 from app.sessions import worker_repository
 from app.sessions.model import RefusedWorkflow
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], dependencies=[BY_ANYONE])
 
 PATIENCE_SECONDS = 2.0
+KEPT_SECONDS = 1.0
+"""Everyone may ask, and however many do, the database is asked once."""
 
 
 class Liveness(BaseModel):
@@ -47,7 +54,8 @@ async def readyz(gateway: Wired, request: Request, response: Response) -> Readin
     Without the database nothing works, and a new deployment knows no workflow until a worker has registered. Without
     Redis, and later without workers, everything does, only later.
     """
-    workers, redis = await asyncio.gather(_workers(gateway), _redis_answers(gateway))
+    probe: Probe = request.app.state.probe
+    workers, redis = await probe.get()
     readiness = _readiness(workers, redis)
     if workers is not None and await _shows_a_token(gateway, request):
         readiness.refusals = workers.refused
@@ -89,10 +97,25 @@ class _Workers:
     refused: list[RefusedWorkflow]
 
 
+Probe = Kept[tuple[_Workers | None, bool]]
+
+
+@asynccontextmanager
+async def shared_probe(gateway: Gateway) -> AsyncIterator[Probe]:
+    async def read() -> tuple[_Workers | None, bool]:
+        return await asyncio.gather(_workers(gateway), _redis_answers(gateway))
+
+    probe = Probe(read, KEPT_SECONDS, "readiness")
+    try:
+        yield probe
+    finally:
+        await probe.close()
+
+
 async def _shows_a_token(gateway: Gateway, request: Request) -> bool:
     """A reason may hold what a module's own error said, which is not for strangers."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
+    token = bearer_of(request)
+    if token is None:
         return False
     try:
         await gateway.access.by_token_after_reading(token)

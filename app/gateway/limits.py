@@ -1,6 +1,6 @@
-"""Limits of each project in one gateway process: requests a second, and open streams.
+"""Limits in one gateway process: of each project requests a second and open streams, of each key open streams.
 
-What shows the stack's own token belongs to no project and has no limit of these.
+The stack's own token belongs to no project, and has a limit of its own for streams.
 """
 
 from collections import Counter
@@ -19,7 +19,11 @@ class Limits:
         self._rate = RateLimitItemPerSecond(settings.project_rate)
         self._requests = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._max_streams = settings.project_streams
+        self._max_streams_of_key = settings.key_streams
+        self._max_streams_of_owner = settings.owner_streams
         self._streams = Counter[str]()
+        self._streams_of_key = Counter[str | None]()
+        """Those of the stack's own token are under None."""
 
     def count_request(self, principal: Principal) -> None:
         """Raises TooMany."""
@@ -37,11 +41,20 @@ class Limits:
                 " close one",
                 retry_after=5,
             )
+        most, setting = self._max_streams_of_key, "STELLWERK_KEY_STREAMS"
+        if principal.key_id is None:
+            most, setting = self._max_streams_of_owner, "STELLWERK_OWNER_STREAMS"
+        if self._streams_of_key[principal.key_id] >= most:
+            raise TooMany(f"{principal.name!r} holds {most} streams open ({setting}); close one", retry_after=5)
 
     def came(self, principal: Principal) -> None:
+        self._streams_of_key[principal.key_id] += 1
         if principal.project is not None:
             self._streams[principal.project] += 1
 
     def left(self, principal: Principal) -> None:
+        self._streams_of_key[principal.key_id] -= 1
+        if not self._streams_of_key[principal.key_id]:
+            del self._streams_of_key[principal.key_id]  # keys come and go
         if principal.project is not None:
             self._streams[principal.project] -= 1

@@ -1,6 +1,7 @@
 """The gateway's one place of wiring."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from importlib.metadata import version
@@ -14,13 +15,15 @@ from starlette.types import ASGIApp
 from app.config import Settings
 from app.database import DATABASE_AWAY, DriverPool, create_engine
 from app.errors import BadInput, Unavailable
-from app.events.epochs import observe_cluster
+from app.events.epochs import observe_cluster, watch_cluster
 from app.events.follow.follower import Follower
 from app.events.push import KEYS_CHANNEL, Push, connect
 from app.events.seals import SealKeys
-from app.gateway import approvals, events, health, keys, metrics, openapi, operators, page, problems, sessions
+from app.gateway import approvals, events, health, keys, logins, metrics, openapi, operators, page, problems, sessions
 from app.gateway.access import Access
 from app.gateway.denials import Denials
+from app.gateway.door.admission import Admission, Failures
+from app.gateway.door.connections import Connections
 from app.gateway.figures import shared_figures
 from app.gateway.middleware import Guard
 from app.gateway.responses import Streams
@@ -28,7 +31,9 @@ from app.gateway.streaming.asgi_response import AsgiStreams
 from app.gateway.streaming.fast_path import FastPath
 from app.gateway.wiring import Gateway
 from app.principals.key_ring import KeyRing
+from app.roles import warn_of_power
 from app.sessions.dispatch import Dispatch
+from app.sessions.knowing import keep_learning
 from app.unit_of_work import Backends
 
 logger = structlog.get_logger(__name__)
@@ -49,8 +54,12 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         addresses = settings.database_url or "", settings.redis_url or ""
-        async with _gateway(settings, *addresses, streams) as gateway, shared_figures(gateway) as figures:
-            app.state.gateway, app.state.figures = gateway, figures
+        async with (
+            _gateway(settings, *addresses, streams) as gateway,
+            shared_figures(gateway) as figures,
+            health.shared_probe(gateway) as probe,
+        ):
+            app.state.gateway, app.state.figures, app.state.probe = gateway, figures, probe
             yield
 
     app = FastAPI(
@@ -62,17 +71,19 @@ def create_app(settings: Settings, *, streams: Callable[[float], Streams] = Asgi
         openapi_url=None,  # served by our own endpoint, to those who may
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # to an absolute address, of which the gateway knows not enough
     )
     problems.install(app)
-    for endpoints in (sessions, events, approvals, operators, keys, health, metrics, page, openapi):
+    for endpoints in (sessions, events, approvals, operators, keys, logins, health, metrics, page, openapi):
         app.include_router(endpoints.router)
     return app
 
 
-def guarded(app: FastAPI, settings: Settings) -> ASGIApp:
+def guarded(app: FastAPI, settings: Settings, connections: Connections) -> ASGIApp:
     """What the server is to call. The middleware sees the server's own `send`, and answers of every kind."""
-    door = ServerErrorMiddleware(FastPath(app), handler=problems.on_bug)
-    return Guard(door, settings=settings)
+    failures = Failures(settings, connections.addresses, time.monotonic)
+    door = ServerErrorMiddleware(Admission(FastPath(app), app, failures), handler=problems.on_bug)
+    return Guard(door, settings=settings, connections=connections, failures=failures)
 
 
 @asynccontextmanager
@@ -100,12 +111,14 @@ async def _gateway(
 ) -> AsyncIterator[Gateway]:
     engine = create_engine(database_url, pool_size=settings.database_pool_size, limit=settings.statement_limit)
     pool = DriverPool(database_url, limit=settings.statement_limit)
-    push = Push(redis_url, SealKeys(engine), inline_bytes=settings.push_inline_bytes)
+    seal_keys = SealKeys(engine)
+    push = Push(redis_url, seal_keys, inline_bytes=settings.push_inline_bytes)
     dispatch = Dispatch(settings.broker_url or redis_url)
     redis = connect(redis_url)
     try:
         try:
             await observe_cluster(engine)
+            await warn_of_power(engine)
         except DATABASE_AWAY as error:
             logger.warning("the database is away; streams wait for it", error=str(error).splitlines()[0])
         async with Follower(engine, redis_url, settings) as follower:
@@ -118,7 +131,12 @@ async def _gateway(
                 await keys.read()
             access, denials = Access(settings, keys, follower.look_again), Denials(backends)
             async with _running(
-                streams=open_streams.watch(), keys=keys.run(), lapses=keys.watch(), denials=denials.run()
+                cluster=watch_cluster(engine, seal_keys.expect),
+                streams=open_streams.watch(),
+                keys=keys.run(),
+                lapses=keys.watch(),
+                denials=denials.run(),
+                secrets=keep_learning(backends),
             ):
                 yield Gateway(backends, follower, redis, open_streams, access, denials)
     finally:

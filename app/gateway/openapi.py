@@ -21,7 +21,7 @@ _REFERENCE = "#/components/schemas/{model}"
 _EVENT_PAGE = {
     "title": "EventPage",
     "type": "object",
-    "required": ["events", "epoch", "earliest", "head", "head_chain", "next", "status", "closed"],
+    "required": ["events", "epoch", "earliest", "head", "head_chain", "next", "previous", "status", "closed"],
     "properties": {
         "events": {"type": "array", "items": {"$ref": "#/components/schemas/Event"}},
         "epoch": {"type": "integer", "description": "The life of the database's offsets."},
@@ -29,6 +29,7 @@ _EVENT_PAGE = {
         "head": {"type": "integer", "description": "The stream's last offset."},
         "head_chain": {"type": "string", "description": "The hash chain at head, in hexadecimal."},
         "next": {"type": "string", "description": "Pass it as `after` for the next page."},
+        "previous": {"type": ["string", "null"], "description": "Pass it as `before` for the page before."},
         "status": {"type": ["string", "null"], "description": "What the stream's last session_event says."},
         "closed": {"type": "boolean", "description": "No event will come after head."},
     },

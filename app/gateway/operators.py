@@ -8,10 +8,8 @@ from app.events.read import stream_state
 from app.events.types import DEFAULT_PROJECT, StreamId
 from app.gateway.callers import ToSeeControl
 from app.gateway.inputs import ProjectInQuery
-from app.gateway.responses import MEDIA_TYPE
-from app.gateway.streaming.endpoint import event_stream
-from app.gateway.streaming.pages import RESPONSES, event_page
-from app.gateway.streaming.parameters import Limit, StartOfReading
+from app.gateway.streaming.pages import RESPONSES, stream_or_page
+from app.gateway.streaming.parameters import AskedManner, AskedPage
 from app.gateway.wiring import Gateway, Wired
 from app.principals import control
 from app.principals.model import Principal, check_readable
@@ -25,15 +23,13 @@ async def read_control(
     request: Request,
     gateway: Wired,
     principal: ToSeeControl,
-    start: StartOfReading,
+    asked: AskedPage,
+    manner: AskedManner,
     project: ProjectInQuery = None,
-    limit: Limit = 100,
 ) -> Response:
     """Who did what to which session or key, and what was denied; it is read as a session's stream is."""
     stream_id = await _stream_id(gateway, principal, project)
-    if MEDIA_TYPE in request.headers.get("accept", ""):
-        return await event_stream(gateway, principal, stream_id, start)
-    return await event_page(gateway, principal, stream_id, start, limit)
+    return await stream_or_page(request, gateway, principal, stream_id, asked, manner)
 
 
 @router.get(

@@ -1,4 +1,4 @@
-"""The page: three static files, and the cookie that lets the browser's EventSource in."""
+"""The page: static files, and the cookie that lets the browser's EventSource in."""
 
 from pathlib import Path
 from typing import Literal
@@ -8,15 +8,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from app.errors import AccessDenied, UnknownKey
-from app.gateway.access import cookie_name
 from app.gateway.callers import ByPrincipal
+from app.gateway.cookies import cookie_name, set_cookie
 from app.gateway.wiring import Gateway, Wired
 from app.principals.model import Principal
 
 router = APIRouter(include_in_schema=False)
 
 DASHBOARD = Path(__file__).parent / "dashboard"
-COOKIE_SECONDS = 365 * 24 * 3600
 
 
 def _headers(form_action: str) -> dict[str, str]:
@@ -30,13 +29,15 @@ def _headers(form_action: str) -> dict[str, str]:
 _PAGE = _headers("'none'")
 # Under the middleware's own policy browsers would send the form with `Origin: null`, which is refused as foreign.
 _LOCKED = _headers("'self'") | {"Referrer-Policy": "same-origin"}
-_NOT_THIS_KEY = '<p role="alert">This key is wrong, or no longer in force.</p>\n    '
 _OWN_SITES = frozenset({"none", "same-origin"})
 
 
 @router.get("/")
 async def index(request: Request, gateway: Wired, token: str | None = None) -> Response:
-    """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address."""
+    """Gives the page; with `?token=` it keeps the token's cookie and takes the token out of the address.
+
+    Better is `/#token=`, which a browser sends to no server: the page's own script reads it.
+    """
     if token is not None:
         principal = await _by_token(gateway, token)
         # A stranger's link with the stranger's own key would sign a visitor in as the stranger, who could then read
@@ -45,7 +46,7 @@ async def index(request: Request, gateway: Wired, token: str | None = None) -> R
             return _locked()
         return _signed_in(request, gateway, principal)
     try:
-        await gateway.access.by_cookie_after_reading(request.cookies.get(cookie_name(request), ""))
+        await gateway.access.by_cookie_after_reading(request)
     except AccessDenied:
         return _locked()
     return FileResponse(DASHBOARD / "index.html", headers=_PAGE)
@@ -57,7 +58,13 @@ def _locked() -> Response:
 
 @router.post("/login")
 async def login(request: Request, gateway: Wired) -> Response:
-    """Takes the form of the locked page: a key, or the stack's own token. People get the form again."""
+    """Takes a key, or the stack's own token: as a bearer from the page's script, which keeps it for what changes
+    something; or from the form, where no script runs. People get the form again."""
+    scheme, _, shown = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        response = Response(status_code=204)
+        set_cookie(response, request, gateway.access.cookie_for(await _by_token(gateway, shown.strip())))
+        return response
     fields = parse_qs((await request.body()).decode(errors="replace"))
     try:
         return _signed_in(request, gateway, await _by_token(gateway, fields.get("key", [""])[0].strip()))
@@ -65,7 +72,7 @@ async def login(request: Request, gateway: Wired) -> Response:
         if "text/html" not in request.headers.get("accept", ""):
             raise
         gateway.denials.count(request, 401)
-        again = (DASHBOARD / "locked.html").read_text().replace("<form", f"{_NOT_THIS_KEY}<form")
+        again = (DASHBOARD / "locked.html").read_text().replace('role="alert" hidden', 'role="alert"')
         return HTMLResponse(again, 401, headers=_LOCKED)
 
 
@@ -77,8 +84,15 @@ async def logout(request: Request) -> Response:
     return response
 
 
+@router.get("/dashboard/login.js")
+@router.get("/dashboard/style.css")
+async def open_asset(request: Request) -> Response:
+    """What signing in needs."""
+    return FileResponse(DASHBOARD / Path(request.url.path).name, headers=_PAGE)
+
+
 @router.get("/dashboard/{name}")
-async def asset(principal: ByPrincipal, name: Literal["app.js", "style.css"]) -> Response:
+async def asset(principal: ByPrincipal, name: Literal["app.js"]) -> Response:
     return FileResponse(DASHBOARD / name, headers=_PAGE)
 
 
@@ -94,12 +108,5 @@ async def _by_token(gateway: Gateway, token: str) -> Principal:
 
 def _signed_in(request: Request, gateway: Gateway, principal: Principal) -> Response:
     response = RedirectResponse("/", 303)
-    response.set_cookie(
-        cookie_name(request),
-        gateway.access.cookie_for(principal),
-        max_age=COOKIE_SECONDS,
-        httponly=True,
-        samesite="strict",
-        secure=request.url.scheme == "https",
-    )
+    set_cookie(response, request, gateway.access.cookie_for(principal))
     return response

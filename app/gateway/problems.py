@@ -26,12 +26,15 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 _STATUS: Mapping[type[errors.StellwerkError], int] = {
     errors.BadCursor: 400,
+    errors.BadQuery: 400,
+    errors.BadRequest: 400,
     errors.AccessDenied: 401,
     errors.MissingScope: 403,
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.CursorOutOfRange: 410,
     errors.EventTooLarge: 413,
+    errors.TooMuchReported: 413,
     errors.BadInput: 422,
     errors.TooMany: 429,
     errors.Unavailable: 503,
@@ -50,6 +53,15 @@ class Fault(BaseModel):
     detail: str
 
 
+class Waiting(BaseModel):
+    """The question that a step asks now."""
+
+    id: str = Field(description="Name it as the answer's `question`.")
+    offset: int
+    question: Any
+    answer_schema: Any
+
+
 class Problem(BaseModel):
     """What went wrong and what to do about it."""
 
@@ -61,6 +73,8 @@ class Problem(BaseModel):
     earliest: int | None = Field(default=None, description="With 410 of a stream: the first offset that there is.")
     head: int | None = Field(default=None, description="With 410 of a stream: the last one.")
     cursor: str | None = Field(default=None, description="With 410: the cursor to start again from.")
+    allowed: list[str] | None = Field(default=None, description="With `bad-query`: the names that there are.")
+    open_question: Waiting | None = Field(default=None, description="With `wrong-question`: the one that waits.")
     errors: list[Fault] | None = Field(default=None, description="With `bad-answer`: what is wrong in it.")
     answer_schema: dict[str, Any] | None = Field(default=None, description="With `bad-answer`: what is wanted.")
 
@@ -110,7 +124,7 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
     if status in _COUNTED:
         request.app.state.gateway.denials.count(request, status)
     if isinstance(error, errors.Unavailable) and EVENT_STREAM in request.headers.get("accept", ""):
-        return come_back(str(error))
+        return come_back(request.app.state.gateway.streams, str(error))
     headers, more = dict[str, str](), dict[str, object]()
     match error:
         case errors.MissingScope():
@@ -124,13 +138,18 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         case errors.CursorOutOfRange():
             known = {"earliest": error.earliest, "head": error.head, "cursor": error.cursor}
             more = {name: value for name, value in known.items() if value is not None}
+        case errors.BadQuery():
+            more = {"allowed": error.allowed}
+        case errors.WrongQuestion():
+            more = {"open_question": error.open_question}
         case errors.BadAnswer():
             faults = [{"pointer": pointer, "detail": _printable(said)} for pointer, said in error.faults]
             more = {"errors": faults, "answer_schema": error.schema}
         case _:
             pass
     kind = type(error).__name__
-    return problem(status, str(error), path=request.url.path, kind=kind, headers=headers, **more)
+    detail = request.app.state.gateway.backends.secrecy.text(str(error))
+    return problem(status, detail, path=request.url.path, kind=kind, headers=headers, **more)
 
 
 async def _on_invalid_request(request: Request, error: Exception) -> Response:

@@ -23,9 +23,13 @@ from app.gateway.inputs import (
     Text,
 )
 from app.gateway.session_request import SessionRequest
+from app.gateway.streaming.filters import session_statuses_of
+from app.gateway.streaming.parameters import SessionStatuses
 from app.gateway.wiring import Wired
+from app.principals.model import Once
 from app.progress import SessionId
 from app.sessions import control, service
+from app.sessions.lists import ListedSession
 from app.sessions.model import SessionView
 
 router = APIRouter(prefix="/sessions", tags=["sessions"])
@@ -34,12 +38,13 @@ router = APIRouter(prefix="/sessions", tags=["sessions"])
 class CreatedSession(BaseModel):
     session_id: SessionId
     status: SessionStatus
+    epoch: int = Field(description="The life of the database's offsets, to which `head` belongs.")
     head: int
     events: str = Field(description="Where its events are read.")
 
 
 class SessionPage(BaseModel):
-    sessions: list[SessionView]
+    sessions: list[ListedSession]
     next: SessionId | None = Field(description="Pass it as `before` for the next page; null at the end.")
 
 
@@ -70,7 +75,9 @@ async def create_session(
     response.status_code = 201 if is_new else 200
     events = f"/sessions/{view.session_id}/events"
     response.headers["Location"] = f"/sessions/{view.session_id}"
-    return CreatedSession(session_id=view.session_id, status=view.status, head=view.head, events=events)
+    return CreatedSession(
+        session_id=view.session_id, status=view.status, epoch=view.epoch, head=view.head, events=events
+    )
 
 
 @router.get("")
@@ -79,18 +86,18 @@ async def list_sessions(
     principal: ToRead,
     before: Annotated[SessionId | None, Query(description="The `next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    status: SessionStatus | None = None,
+    status: SessionStatuses = None,
     workflow: Annotated[Text | None, Query(max_length=200)] = None,
     project: ProjectInQuery = None,
 ) -> SessionPage:
-    """Newest first, without their steps."""
+    """Newest first, without steps and results, and with no more of a task than its beginning."""
     found = await service.list_sessions(
         gateway.backends,
         principal=principal,
         project=project,
         before=before,
         limit=limit,
-        status=status,
+        statuses=session_statuses_of(status or ()),
         workflow=workflow,
     )
     return SessionPage(sessions=found, next=found[-1].session_id if len(found) == limit else None)
@@ -104,23 +111,35 @@ async def get_session(gateway: Wired, principal: ToRead, session_id: SessionIdIn
 
 @router.post("/{session_id}/cancel")
 async def cancel_session(
-    gateway: Wired, principal: ToOperate, session_id: SessionIdInPath, request_id: RequestId, new: Asked | None = None
+    gateway: Wired,
+    principal: ToOperate,
+    session_id: SessionIdInPath,
+    request_id: RequestId,
+    new: Asked | None = None,
+    key: IdempotencyKey = None,
 ) -> SessionView:
     """Ends it, and its open steps with it."""
     reason = new.reason if new else None
+    once = Once.of(key, "cancel", str(session_id), reason)
     return await control.cancel_session(
-        gateway.backends, session_id, principal=principal, reason=reason, request_id=request_id
+        gateway.backends, session_id, principal=principal, reason=reason, request_id=request_id, once=once
     )
 
 
 @router.post("/{session_id}/retry")
 async def retry_session(
-    gateway: Wired, principal: ToOperate, session_id: SessionIdInPath, request_id: RequestId, new: Asked | None = None
+    gateway: Wired,
+    principal: ToOperate,
+    session_id: SessionIdInPath,
+    request_id: RequestId,
+    new: Asked | None = None,
+    key: IdempotencyKey = None,
 ) -> SessionView:
     """Takes a failed session up from its failed step, in the same log."""
     reason = new.reason if new else None
+    once = Once.of(key, "retry", str(session_id), reason)
     return await control.retry_session(
-        gateway.backends, session_id, principal=principal, reason=reason, request_id=request_id
+        gateway.backends, session_id, principal=principal, reason=reason, request_id=request_id, once=once
     )
 
 

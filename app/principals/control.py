@@ -3,17 +3,18 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 from weakref import WeakValueDictionary
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from app.database import transaction
-from app.errors import Conflict, NotFound, Unavailable
+from app.errors import Conflict, IdempotencyMismatch, NotFound, Unavailable
 from app.events import append
 from app.events.types import DEFAULT_PROJECT, AnyStreamId, ControlEvent, StreamId
 from app.principals import facts, repository
-from app.principals.model import DEPLOYMENT, Control, Principal, no_project
+from app.principals.model import DEPLOYMENT, Control, Once, Principal, no_project
 from app.principals.repository import Place
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
 
@@ -93,12 +94,40 @@ async def _controlling(
     operators = place.operators or await operators_stream(backends, place.project)
     try:
         async with unit_of_work(backends, operators, *locked, turn=_turn(operators)) as work:
+            control.first = await _first(work.db, operators, control)
             yield work
-            await work.append(operators, facts.controlled(control), kind="operators")
+            await _record(work, operators, control)
     except Conflict as conflict:
         async with unit_of_work(backends, operators, turn=_turn(operators)) as work:
             await work.append(operators, facts.controlled(control, error=str(conflict)), kind="operators")
         raise
+
+
+async def _first(db: AsyncConnection, operators: StreamId, control: Control) -> dict[str, Any] | None:
+    """What the first request with this Idempotency-Key recorded. Raises IdempotencyMismatch if it was another one.
+
+    The caller holds the lock of the operators' stream, so a request that is doing it now is waited for.
+    """
+    if control.once is None:
+        return None
+    done = await repository.control_by_key(db, operators, _dedupe_key(control.principal, control.once))
+    if done is None:
+        return None
+    if done["request_digest"] != control.once.digest:
+        raise IdempotencyMismatch
+    control.outcome = "unchanged"
+    return dict(done.get("details", {}))
+
+
+async def _record(work: UnitOfWork, operators: StreamId, control: Control) -> None:
+    """The event of what was done keeps its Idempotency-Key; that of a repetition, or of a refusal, does not."""
+    event, keeps = facts.controlled(control), control.once is not None and control.first is None
+    key = _dedupe_key(control.principal, control.once) if keeps and control.once else None
+    await work.append(operators, event, kind="operators", dedupe_key=key)
+
+
+def _dedupe_key(principal: Principal, once: Once) -> str:
+    return f"{principal.name} {once.key}"
 
 
 @asynccontextmanager

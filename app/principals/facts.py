@@ -19,6 +19,8 @@ def controlled(control: Control, *, error: str | None = None) -> ControlEvent:
         "reason": _text(control.reason),
         "request_id": control.request_id,
     }
+    if control.once is not None:
+        event["request_digest"] = control.once.digest
     if error is not None:
         event["error"] = printable(error)[:MAX_CHARACTERS]
     if control.details:

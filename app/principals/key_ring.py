@@ -17,7 +17,7 @@ from app.cancelling import asked_to_end
 from app.database import is_away
 from app.errors import Unavailable
 from app.principals import repository
-from app.principals.model import Key, Principal
+from app.principals.model import DEPLOYMENT, Key, Principal, SignOuts
 from app.principals.secrets import digest_of
 
 logger = structlog.get_logger(__name__)
@@ -50,6 +50,7 @@ class KeyRing:
         self._clock = asyncio.get_running_loop().time
         self._by_digest = dict[bytes, _Held]()
         self._by_id = dict[str, _Held]()
+        self._sign_outs = dict[str, int]()
         self._read_at = -math.inf
         self._rung = asyncio.Event()
         self._was_read = asyncio.Event()
@@ -72,6 +73,11 @@ class KeyRing:
         held = self._by_id.get(key_id)
         now = self._clock()
         return held is not None and now < held.until and now < self._read_at + FRESH_SECONDS
+
+    def sign_outs(self, project: str | None) -> SignOuts:
+        """How often browsers were signed out, as it was last read; a project of None is every project's."""
+        of_project = 0 if project is None else self._sign_outs.get(project, 0)
+        return SignOuts(self._sign_outs.get(DEPLOYMENT, 0), of_project)
 
     async def read(self) -> None:
         """Reads all keys, together with all who ask for it now. Raises Unavailable, and what the database raises."""
@@ -110,14 +116,17 @@ class KeyRing:
             await _wait(self._rung)
 
     async def watch(self) -> None:
-        """Tells of keys that are no longer in force, until cancelled; a read that hangs does not hold it up."""
-        known = set[str]()
+        """Tells of keys that are no longer in force, and of browsers that were signed out, until cancelled.
+
+        A read that hangs does not hold it up.
+        """
+        known, sign_outs = set[str](), self._sign_outs
         while not asked_to_end():
             self._was_read.clear()
             now = {key_id for key_id in self._by_id if self.holds(key_id)}
-            if known - now:
+            if known - now or sign_outs != self._sign_outs:
                 self._on_lapse()
-            known = now
+            known, sign_outs = now, self._sign_outs
             await _wait(self._was_read)
 
     def _in_force(self, held: _Held | None) -> Principal | None:
@@ -138,18 +147,20 @@ class KeyRing:
         try:
             async with asyncio.timeout(READ_SECONDS), self._engine.connect() as db:
                 found = await repository.keys_in_force(db)
-            self._keep(found, began)
+                sign_outs = await repository.sign_outs(db)
+            self._keep(found, sign_outs, began)
         finally:
             pause = max(PAUSE_SECONDS, PAUSES_FOR_A_READ * (self._clock() - began))
             self._quiet_until = self._clock() + min(pause, LONGEST_PAUSE_SECONDS)
 
-    def _keep(self, found: list[tuple[Key, bytes, float]], began: float) -> None:
+    def _keep(self, found: list[tuple[Key, bytes, float]], sign_outs: dict[str, int], began: float) -> None:
         held = [(key, digest, _Held(key.principal, began + seconds)) for key, digest, seconds in found]
         if began < self._read_at:
             return  # a later read was quicker
         self._read_at = began
         self._by_digest = {digest: one for _, digest, one in held}
         self._by_id = {str(key.key_id): one for key, _, one in held}
+        self._sign_outs = sign_outs
         self._was_read.set()
 
 

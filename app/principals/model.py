@@ -1,10 +1,13 @@
 """Who acts: a principal, with the project that it belongs to and the scopes that it has. Pure."""
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, get_args
 from uuid import UUID
+
+import orjson
 
 from app.errors import BadInput, MissingScope, NotFound
 from app.events.read import StreamState, no_stream
@@ -16,6 +19,13 @@ DEPLOYMENT = "stellwerk"
 """The project of the deployment itself: its operators' stream tells what concerns no project. It has no keys."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}")
 _PROJECT = re.compile("[a-z0-9][a-z0-9_-]{0,62}")
+
+
+class SignOuts(NamedTuple):
+    """How often all browsers were signed out of the deployment, and of a project: a cookie names what it came after."""
+
+    deployment: int
+    project: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +40,8 @@ class Principal:
     """The only stream that a ticket lets its holder read; None: it is no ticket."""
     until: float | None = None
     """When the ticket ends, in seconds since 1970."""
+    sign_outs: SignOuts | None = None
+    """Those that had been when it signed in with a cookie; None: it shows none."""
 
     def sees(self, project: str) -> bool:
         """The one rule: what belongs to another project does not exist for it."""
@@ -52,9 +64,27 @@ OWNER = Principal(key_id=None, name="owner", project=None, scopes=EVERY_SCOPE)
 Outcome = Literal["done", "unchanged", "refused"]
 
 
+@dataclass(frozen=True, slots=True)
+class Once:
+    """An Idempotency-Key, and the digest of what was asked with it."""
+
+    key: str
+    digest: str
+
+    @classmethod
+    def of(cls, key: str | None, *asked: Any) -> "Once | None":
+        """None without a key. `asked` is all that tells two requests apart, as JSON has it."""
+        if key is None:
+            return None
+        return cls(key, hashlib.sha256(orjson.dumps(asked, option=orjson.OPT_SORT_KEYS)).hexdigest())
+
+
 @dataclass(slots=True)
 class Control:
-    """A control action: what a principal asks to be done, and what came of it. `action` is `session.cancel`, say."""
+    """A control action: what a principal asks to be done, and what came of it. `action` is `session.cancel`, say.
+
+    With `once` it is done at most once: `first` are the `details` of the first request with this key, which did it.
+    """
 
     action: str
     principal: Principal
@@ -63,6 +93,8 @@ class Control:
     request_id: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     outcome: Outcome = "done"
+    once: Once | None = None
+    first: dict[str, Any] | None = None
 
 
 class Denied(NamedTuple):
@@ -99,9 +131,9 @@ class Key:
 def check_readable(principal: Principal, state: StreamState) -> StreamState:
     """Returns the state. Raises NotFound for a stream that does not exist for this principal.
 
-    An operators' stream is there for `audit` and `admin` alone.
+    An operators' stream, and that of heads, is there for `audit` and `admin` alone.
     """
-    is_hidden = state.kind == "operators" and principal.scopes.isdisjoint(OPERATORS)
+    is_hidden = state.kind in {"operators", "heads"} and principal.scopes.isdisjoint(OPERATORS)
     is_other = principal.stream_id not in {None, state.stream_id}
     if is_hidden or is_other or not principal.sees(state.project):
         raise no_stream(state.stream_id)

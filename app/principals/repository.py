@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sqlalchemy import text
@@ -40,6 +40,15 @@ async def operators_stream(db: AsyncConnection, project: str) -> StreamId | None
     return found
 
 
+async def control_by_key(db: AsyncConnection, operators: StreamId, dedupe_key: str) -> dict[str, Any] | None:
+    """The control_event that an Idempotency-Key stands for."""
+    found: dict[str, Any] | None = await db.scalar(
+        text("SELECT data FROM events WHERE stream_id = :id AND dedupe_key = :key"),
+        {"id": operators, "key": dedupe_key},
+    )
+    return found
+
+
 _IN_FORCE = "revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
 _KEY = (
     f"key_id, name, project, scopes, created_at, created_by, expires_at, revoked_at, successor, {_IN_FORCE} AS in_force"
@@ -55,6 +64,22 @@ async def keys_in_force(db: AsyncConnection) -> list[tuple[Key, bytes, float]]:
         )
     )
     return [(Key(*row[:-2]), row[-2], row[-1]) for row in rows]
+
+
+async def sign_outs(db: AsyncConnection) -> dict[str, int]:
+    """How often each project's browsers were signed out; the deployment's name stands for all."""
+    rows = await db.execute(text("SELECT project, count FROM sign_outs"))
+    return {project: int(count) for project, count in rows}
+
+
+async def count_sign_out(db: AsyncConnection, project: str) -> None:
+    await db.execute(
+        text(
+            "INSERT INTO sign_outs AS s (project, count) VALUES (:project, 1)"
+            " ON CONFLICT (project) DO UPDATE SET count = s.count + 1"
+        ),
+        {"project": project},
+    )
 
 
 async def list_keys(db: AsyncConnection, *, project: str | None) -> list[Key]:

@@ -11,7 +11,7 @@ from app.errors import BadInput, Conflict, NotFound, UnknownKey
 from app.events.types import DEFAULT_PROJECT
 from app.principals import repository
 from app.principals.control import control_in_project
-from app.principals.model import EVERY_SCOPE, Control, Key, Principal, Scope, check_name, check_project
+from app.principals.model import DEPLOYMENT, EVERY_SCOPE, Control, Key, Principal, Scope, check_name, check_project
 from app.principals.secrets import digest_of, new_key
 from app.unit_of_work import Backends, UnitOfWork
 
@@ -113,6 +113,18 @@ async def rotate_key(
         return await _insert(work, control, old.name, project, old.scopes, expires_at, successor, target=key_id)
 
 
+async def sign_out_all(
+    backends: Backends, *, principal: Principal, reason: str | None = None, request_id: str | None = None
+) -> None:
+    """Ends the cookies of the principal's project; of a principal of every project, all there are."""
+    project = principal.project or DEPLOYMENT
+    control = Control("login.revoke", principal, reason=reason, request_id=request_id)
+    async with control_in_project(backends, project, control) as work:
+        await _check_in_force(work, principal)
+        await repository.count_sign_out(work.db, project)
+        work.after_commit.append(backends.push.ring_keys)
+
+
 async def _insert(
     work: UnitOfWork,
     control: Control,
@@ -136,6 +148,8 @@ async def _insert(
         expires_at=expires_at,
     )
     control.target = str(target or key_id)
+    # The digest opens nothing; with it in the log, no other key can be put in its place unseen.
+    control.details |= {"digest": digest_of(key).hex(), "expires_at": expires_at and expires_at.isoformat()}
     if target is not None:
         control.details["successor"] = str(key_id)
     work.after_commit.append(work.backends.push.ring_keys)

@@ -13,7 +13,7 @@ from uuid import UUID
 from app import metrics
 from app.database import transaction
 from app.errors import LeaseLost
-from app.events import artifacts, encoding
+from app.events import artifacts
 from app.progress import SessionId
 from app.sessions import answer_schemas, facts, overdue, repository, step_repository
 from app.sessions.ending import end_session
@@ -72,8 +72,8 @@ async def claim_step(
         worker=worker,
         served=served,
         alone=alone,
-        running=encoding.item(session_id, running),
-        goes_on=encoding.item(session_id, facts.session_running()),
+        running=backends.item(session_id, running),
+        goes_on=backends.item(session_id, facts.session_running()),
     )
     if claimed is None:
         return None
@@ -103,7 +103,8 @@ async def complete_step(backends: Backends, claim: Claim, update: Any, *, commit
     LeaseLost.
     """
     row = claim.step
-    waits = encoding.item(row.session_id, facts.session_waiting(WAITS_FOR))
+    update = await backends.secrecy.kept(update, "exact")
+    waits = backends.item(row.session_id, facts.session_waiting(WAITS_FOR))
     complete = partial(
         step_repository.complete,
         row=row,
@@ -113,13 +114,13 @@ async def complete_step(backends: Backends, claim: Claim, update: Any, *, commit
         waits_for=WAITS_FOR,
     )
     if artifacts.fits(update, max_bytes=backends.value_bytes()):
-        succeeded = encoding.item(row.session_id, facts.step_succeeded(row, update=update, commit=commit))
+        succeeded = backends.item(row.session_id, facts.step_succeeded(row, update=update, commit=commit))
         completed = await complete(backends.pool, succeeded=succeeded)
         backends.push.publish(completed.recorded)
     else:
         async with unit_of_work(backends, row.session_id) as work:
-            told = await work.outsource(row.session_id, update)
-            succeeded = encoding.item(row.session_id, facts.step_succeeded(row, update=told, commit=commit))
+            told = await work.outsource(row.session_id, update, "exact")
+            succeeded = backends.item(row.session_id, facts.step_succeeded(row, update=told, commit=commit))
             completed = await complete(work.db, succeeded=succeeded)
             work.recorded += completed.recorded
     # The session's row of the claim still holds: no worker folds it while a step of its superstep is running.
@@ -140,11 +141,11 @@ async def wait_step(
     `answer_schema` is JSON Schema of what it wants for an answer.
     """
     row = claim.step
-    wanted = answer_schemas.storable(answer_schema)
+    wanted = await backends.secrecy.kept(answer_schemas.storable(answer_schema), "exact")
     async with unit_of_work(backends, row.session_id) as work:
         share = 1 if wanted is None else 2
-        asked = await work.outsource(row.session_id, question, share=share)
-        told = None if wanted is None else await work.outsource(row.session_id, wanted, share=share)
+        asked = await work.outsource(row.session_id, question, "shown", share=share)
+        told = None if wanted is None else await work.outsource(row.session_id, wanted, "exact", share=share)
         released = await step_repository.wait(
             work.db,
             row,
@@ -174,10 +175,11 @@ async def fail_step(
     `delay` is the one that the node's own policy has, `returned` what shows the work of an attempt that could not be
     recorded.
     """
+    error = backends.secrecy.text(error)
     async with unit_of_work(backends, claim.step.session_id) as work:
         row = await _held(work, claim)
         failures = row.failures + 1
-        shown = None if returned is None else await work.outsource(row.session_id, returned)
+        shown = None if returned is None else await work.outsource(row.session_id, returned, "shown")
         await work.append(row.session_id, facts.step_failed(row, error, returned=shown))
         if not retryable or failures >= row.max_attempts:
             await _fail_for_good(work, row, error)
@@ -189,6 +191,7 @@ async def fail_step(
 
 async def postpone_step(backends: Backends, claim: Claim, error: str, delay: timedelta) -> None:
     """Queues the next attempt after `delay`, and nothing counts as a failure. Raises LeaseLost."""
+    error = backends.secrecy.text(error)
     async with unit_of_work(backends, claim.step.session_id) as work:
         row = await _held(work, claim)
         await work.append(row.session_id, facts.step_failed(row, error))

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from app.events import append
 from app.principals.control import control_of_session
-from app.principals.model import Control, Principal
+from app.principals.model import Control, Once, Principal
 from app.progress import SessionId
 from app.sessions import facts, repository, step_repository, transitions
 from app.sessions.ending import end_session
@@ -19,11 +19,14 @@ async def cancel_session(
     principal: Principal,
     reason: str | None = None,
     request_id: str | None = None,
+    once: Once | None = None,
 ) -> SessionView:
     """Cancelling a cancelled session changes nothing. Raises NotFound, and Conflict when it ended otherwise."""
-    control = Control("session.cancel", principal, reason=reason, request_id=request_id)
+    control = Control("session.cancel", principal, reason=reason, request_id=request_id, once=once)
     async with control_of_session(backends, session_id, control) as work:
         view = await repository.session_view(work.db, session_id)
+        if control.first is not None:
+            return view
         if transitions.after("cancel", view.status) == view.status:
             control.outcome = "unchanged"
             return view
@@ -55,13 +58,17 @@ async def retry_session(
     principal: Principal,
     reason: str | None = None,
     request_id: str | None = None,
+    once: Once | None = None,
 ) -> SessionView:
     """Takes a failed session up again in the same log, with new attempts of what failed or was cancelled.
 
-    What succeeded stands. Raises NotFound, and Conflict for a session that has not failed.
+    What succeeded stands. With `once` a repetition opens it no second time, whatever became of it since. Raises
+    NotFound, and Conflict for a session that has not failed.
     """
-    control = Control("session.retry", principal, reason=reason, request_id=request_id)
+    control = Control("session.retry", principal, reason=reason, request_id=request_id, once=once)
     async with control_of_session(backends, session_id, control) as work:
+        if control.first is not None:
+            return await repository.session_view(work.db, session_id)
         session = await repository.session_row(work.db, session_id)
         status = transitions.after("retry", session.status)
         await append.reopen(work.db, session_id)

@@ -20,7 +20,7 @@ from app.events.types import (
 )
 from app.principals.model import Principal
 from app.progress import ModelCall, Phase, ToolCall
-from app.sessions.model import NewStep, RegisteredWorkflow
+from app.sessions.model import NewSession, NewStep, RegisteredWorkflow
 
 MAX_ERROR_CHARACTERS = 4000
 
@@ -40,6 +40,7 @@ def agent_event(
     details: Mapping[str, Any],
     step: int,
     attempt: int,
+    by_token: bool = False,
 ) -> AgentEvent:
     """Raises InvalidEvent for what the published schema does not allow, and when `total` is not positive."""
     event: AgentEvent = {
@@ -63,6 +64,8 @@ def agent_event(
         if not total > 0:
             raise InvalidEvent(f"total must be positive (or null when it is not known), not {total!r}")
         event["pct"] = progress / total
+    if by_token:
+        event["via"] = "step token"
     return event
 
 
@@ -80,8 +83,10 @@ class Attempt(Protocol):
 
 
 def session_created(
+    new: NewSession,
     *,
-    task: str,
+    path: str | None,
+    repo: str | None,
     given: Mapping[str, Any],
     workflow: RegisteredWorkflow,
     project: str,
@@ -95,11 +100,15 @@ def session_created(
     event: SessionEvent = {
         "t": "session_event",
         "status": "created",
-        "task": task,
+        "task": new.task,
         "input": given["input"],
         "workflow": workflow.name,
         "version": workflow.version,
         "langgraph": workflow.langgraph_version,
+        "path": path,
+        "repo": repo,
+        "priority": new.priority,
+        "options": new.options,
         "project": project,
         "principal": principal.name,
     }
@@ -222,13 +231,15 @@ def approval_requested(row: Attempt, question: Any, answer_schema: Any = None) -
 
 
 def approval_answered(
-    row: Attempt, *, verdict: Verdict, answer: Any, comment: str | None, principal: Principal
+    row: Attempt, *, question: int, verdict: Verdict, answer: Any, comment: str | None, principal: Principal
 ) -> ApprovalEvent:
+    """`question` is the offset of the event that it answers."""
     return {
         "t": "approval_event",
         "step": row.step,
         "attempt": row.attempt,
         "status": verdict,
+        "answers": question,
         "answer": answer,
         "comment": comment,
         "principal": principal.name,

@@ -1,16 +1,14 @@
-"""What the log alone says of a session: for rebuilding it, and for verifying what stands beside the log."""
+"""What the log alone says of a session, for rebuilding it."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.database import transaction
+from app.errors import Altered
 from app.events import artifacts, read
-from app.events.proof.entries import verify_stream
-from app.events.proof.verify import Fault
-from app.events.types import AnyStreamId
 from app.progress import SessionId
 from app.sessions import repository
 from app.sessions.model import SessionRow
@@ -69,6 +67,16 @@ async def read_start_state(db: AsyncConnection, session_id: SessionId) -> Any:
     return await artifacts.fetch(db, session_id, read.parse(first).get("state"))
 
 
+async def read_result(db: AsyncConnection, session_id: SessionId) -> Any:
+    """The result that the log's last event gives a session that has succeeded. Raises NotFound and Altered."""
+    state = await read.stream_state(db, session_id)
+    for last in await read.read_page(db, state, after=state.head - 1, limit=1):
+        event = read.parse(last)
+        if (event["t"], event.get("status")) == ("session_event", "succeeded"):
+            return await artifacts.fetch(db, session_id, event.get("result"))
+    raise Altered(f"the log of {session_id} does not end with a result; `stellwerk verify {session_id}` says more")
+
+
 async def read_answers(backends: Backends, session_id: SessionId, step: int) -> list[Any]:
     """All answers that a step got, in order."""
     answers = []
@@ -87,23 +95,6 @@ async def _events(db: AsyncConnection, session_id: SessionId, *kinds: str) -> As
         for event in map(read.parse, page):
             yield event
         after = page[-1].offset
-
-
-async def verify(
-    engine: AsyncEngine, stream_id: AnyStreamId, checked: Callable[[], object] = lambda: None
-) -> AsyncIterator[Fault]:
-    """Verifies a stream, and that its session's row says what the stream says. Raises NotFound.
-
-    Calls `checked` after each event.
-    """
-    async for fault in verify_stream(engine, stream_id, checked):
-        yield fault
-    async with transaction(engine) as db:
-        state = await read.stream_state(db, stream_id)
-        row = await repository.status_and_project(db, stream_id)
-    for what, here, there in zip(("status", "project"), row or (), (state.status, state.project), strict=False):
-        if here != there:
-            yield Fault(what, f"the session's {what} is {here!r}, its stream says {there!r}")
 
 
 async def read_session(backends: Backends, session_id: SessionId) -> SessionRow:

@@ -36,11 +36,14 @@ class NewSession:
     context: dict[str, Any] | None = None
     config: dict[str, Any] | None = None
     continues: SessionId | None = None
+    repo_credentials: bytes | None = field(default=None, repr=False)
+    """What was in the address of `repo`, encrypted."""
 
     def digest(self) -> bytes:
-        """Tells two requests apart. What older versions did not know counts only where it is given."""
+        """Tells two requests apart, but for credentials. What older versions did not know counts where it is given."""
         newer = ("context", "config", "continues")
         said = {name: value for name, value in asdict(self).items() if name not in newer or value is not None}
+        del said["repo_credentials"]
         return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).digest()
 
 
@@ -118,6 +121,8 @@ class SessionRow:
     continues: UUID | None
     """The session from whose final state it started, and whose workspace it took over."""
     project: str
+    repo_credentials: bytes | None
+    """Encrypted; null: there are none, or the repository is cloned."""
 
     @property
     def next_superstep(self) -> int:
@@ -196,7 +201,10 @@ def listed(statuses: Iterable[SessionStatus | StepStatus]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class StepView:
-    """A step as readers see it. `progress` is its last report's pct."""
+    """A step as readers see it. `progress` is its last report's pct.
+
+    `question` is the last one that it asked, `question_id` what an answer names while that one waits.
+    """
 
     step: int
     superstep: int
@@ -212,7 +220,8 @@ class StepView:
     commit: str | None
     started_at: datetime | None
     ended_at: datetime | None
-    progress: float | None = None
+    progress: float | None
+    question_id: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +238,9 @@ class SessionView:
     repo: str | None
     priority: int
     principal: str
+    epoch: int
+    """The life of the database's offsets, to which `earliest` and `head` belong."""
+    earliest: int
     head: int
     created_at: datetime
     ended_at: datetime | None
@@ -236,20 +248,6 @@ class SessionView:
     project: str
     continues: SessionId | None = None
     steps: tuple[StepView, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """A question that waits for a person. `answer_schema` is JSON Schema of what is wanted; null: any will do."""
-
-    session_id: SessionId
-    step: int
-    agent: str
-    task: str
-    question: Any
-    requested_at: datetime
-    project: str
-    answer_schema: Any = None
 
 
 @dataclass(frozen=True, slots=True)

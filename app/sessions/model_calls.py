@@ -4,7 +4,7 @@ from typing import Any
 
 from app import metrics
 from app.database import transaction
-from app.events import append, encoding, model_calls
+from app.events import append, model_calls
 from app.events.model_calls import PastAnswer, Spent
 from app.progress import ModelCall, SessionId
 from app.sessions import facts
@@ -21,10 +21,10 @@ async def record_call(backends: Backends, claim: Claim, call: ModelCall, *, key:
     """
     row = claim.step
     async with unit_of_work(backends, row.session_id) as work:
-        request = await work.outsource(row.session_id, call.request, share=2)
-        response = await work.outsource(row.session_id, call.response, share=2)
+        request = await work.outsource(row.session_id, call.request, "shown", share=2)
+        response = await work.outsource(row.session_id, call.response, "shown", share=2)
         event = facts.model_called(call, row, request=request, response=response)
-        entry = encoding.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
+        entry = backends.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
         recorded, is_new = await append.append_once(work.db, entry)
         if is_new:
             work.recorded.append(recorded)

@@ -1,7 +1,7 @@
 """The SQL on sessions. Callers that write hold the stream's lock (events.append.lock_streams)."""
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
@@ -16,10 +16,8 @@ from app.events.types import AnyStreamId, SessionStatus
 from app.progress import SessionId
 from app.sessions.model import (
     Advance,
-    Approval,
     SessionRow,
     SessionView,
-    StepView,
     columns_of,
 )
 
@@ -69,11 +67,13 @@ async def set_ended(
     reason: str | None,
     result: Any,
     final_state: bytes | None,
+    ended_at: datetime,
 ) -> None:
     await db.execute(
         text(
             "UPDATE sessions SET status = :status, reason = :reason, result = :result, final_state = :state,"
-            " ended_at = clock_timestamp() WHERE session_id = :id"
+            " repo_credentials = CASE WHEN :status = 'failed' THEN repo_credentials END,"  # it may be retried
+            " ended_at = :ended_at WHERE session_id = :id"
         ),
         {
             "id": session_id,
@@ -81,6 +81,7 @@ async def set_ended(
             "reason": reason,
             "result": None if result is None else as_json(result),
             "state": final_state,
+            "ended_at": ended_at,
         },
     )
 
@@ -137,8 +138,10 @@ async def commit_fold(
 
 OF_PROJECT = "(CAST(:project AS text) IS NULL OR x.project = :project)"
 _VIEW = (
-    "SELECT session_id, x.status, reason, task, workflow, workflow_version, path, repo, priority, principal,"
-    " head, created_at, ended_at, result, x.project, continues"
+    "SELECT session_id, x.status, reason, task, workflow, workflow_version, path,"
+    r" regexp_replace(repo, '^(https?://)[^/]*@', '\1'),"  # the version before 0011 recorded credentials
+    " priority, principal,"
+    " (SELECT max(epoch) FROM epochs), earliest, head, created_at, ended_at, result, x.project, continues"
     " FROM sessions x JOIN streams s ON s.stream_id = x.session_id"
 )
 
@@ -152,30 +155,6 @@ async def session_view(db: AsyncConnection, session_id: SessionId, *, project: s
     return SessionView(*row)
 
 
-async def list_views(
-    db: AsyncConnection,
-    *,
-    project: str | None,
-    before: SessionId | None,
-    limit: int,
-    status: str | None,
-    workflow: str | None,
-) -> list[SessionView]:
-    """Newest first: session ids are UUIDv7, which sort by time."""
-    conditions = {
-        "x.project = :project": project,
-        "session_id < :before": before,
-        "x.status = :status": status,
-        "workflow = :workflow": workflow,
-    }
-    where = " AND ".join([condition for condition, value in conditions.items() if value is not None] or ["true"])
-    rows = await db.execute(
-        text(f"{_VIEW} WHERE {where} ORDER BY session_id DESC LIMIT :limit"),
-        {"project": project, "before": before, "status": status, "workflow": workflow, "limit": limit},
-    )
-    return [SessionView(*row) for row in rows]
-
-
 async def list_ids(db: AsyncConnection, *, before: SessionId | None, limit: int) -> list[SessionId]:
     """Newest first; `before` is the last id of the page before."""
     condition = "session_id < :before" if before else "true"
@@ -184,37 +163,6 @@ async def list_ids(db: AsyncConnection, *, before: SessionId | None, limit: int)
         {"before": before, "limit": limit},
     )
     return [SessionId(row) for row in rows]
-
-
-async def step_views(db: AsyncConnection, session_id: SessionId) -> tuple[StepView, ...]:
-    """A running step's progress is the pct of its last report."""
-    rows = await db.execute(
-        text(
-            "SELECT step, superstep, agent, queue, status, attempt, failures, lost, worker, error, question,"
-            " commit, started_at, ended_at, CASE status WHEN 'succeeded' THEN 1.0 WHEN 'running' THEN ("
-            "   SELECT (data ->> 'pct')::float FROM events e WHERE e.stream_id = p.session_id"
-            "   AND e.t = 'agent_event' AND e.step = p.step ORDER BY \"offset\" DESC LIMIT 1) END"
-            " FROM steps p WHERE session_id = :id ORDER BY step"
-        ),
-        {"id": session_id},
-    )
-    return tuple(StepView(*row) for row in rows)
-
-
-async def waiting_approvals(
-    db: AsyncConnection, session_id: SessionId | None, *, project: str | None
-) -> list[Approval]:
-    rows = await db.execute(
-        text(
-            "SELECT p.session_id, p.step, p.agent, x.task, p.question, p.ended_at, x.project,"
-            " p.answer_schema FROM steps p JOIN sessions x USING (session_id) WHERE p.status = 'waiting'"
-            f" AND {OF_PROJECT}"
-            + (" AND p.session_id = :id" if session_id else "")
-            + " ORDER BY p.ended_at, p.session_id, p.step"
-        ),
-        {"id": session_id, "project": project},
-    )
-    return [Approval(*row) for row in rows]
 
 
 def as_json(value: Any) -> str:

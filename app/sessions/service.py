@@ -1,5 +1,7 @@
-"""What clients do with sessions: create, look, report from outside, take the result. One function, one transaction."""
+"""What clients do with sessions: create, look, take the result. One function, one transaction."""
 
+import asyncio
+from collections.abc import Collection
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,16 +22,28 @@ from app.errors import (
     UnknownWorkflow,
     WorkflowRefused,
 )
-from app.events import append, artifacts, encoding
+from app.events import append, artifacts, references
+from app.events.secrecy import Secrecy
 from app.events.types import DEFAULT_PROJECT
 from app.principals.control import control_in_project
 from app.principals.model import Control, Principal, check_project, no_project
-from app.progress import Report, SessionId
-from app.sessions import facts, repository, start_repository, transitions, worker_repository
+from app.progress import SessionId
+from app.sessions import (
+    credentials,
+    facts,
+    history,
+    repository,
+    start_repository,
+    transitions,
+    view_repository,
+    worker_repository,
+)
 from app.sessions.admission import admit_sessions
 from app.sessions.continuing import check_version, read_parent
-from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, StepToken, new_session_id
-from app.unit_of_work import Backends, UnitOfWork, unit_of_work
+from app.sessions.knowing import learn_secrets
+from app.sessions.lists import ListedSession
+from app.sessions.model import NewSession, RegisteredWorkflow, SessionView, new_session_id
+from app.unit_of_work import Backends, UnitOfWork
 
 NO_WORKER = "no worker is running; the session goes on when one starts"
 
@@ -50,6 +64,7 @@ async def create_session(
     NotFound and Conflict for the session that is to be continued.
     """
     _check_limit(backends, new)
+    new = await _without_credentials(backends, new)
     if project is None:
         project = principal.project or DEFAULT_PROJECT
     elif not principal.sees(check_project(project)):
@@ -75,6 +90,21 @@ async def create_session(
         if found is None:
             raise
         return found, False
+
+
+async def _without_credentials(backends: Backends, new: NewSession) -> NewSession:
+    """Raises BadInput."""
+    if new.repo is None:
+        return new
+    repo, found = credentials.without_credentials(new.repo)
+    kept = None if found is None else await asyncio.to_thread(credentials.encrypted, found, backends.settings)
+    return replace(new, repo=repo, repo_credentials=kept)
+
+
+async def forget_credentials(backends: Backends, session_id: SessionId) -> None:
+    """The session's repository is cloned."""
+    async with transaction(backends.engine) as db:
+        await start_repository.forget_credentials(db, session_id)
 
 
 def _check_limit(backends: Backends, new: NewSession) -> None:
@@ -112,6 +142,9 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
         check_version(parent, workflow.version)
     merged = {"task": new.task, "path": new.path}
     graph_input = {k: v for k, v in merged.items() if k in workflow.input_fields and v is not None} | new.input
+    digest = new.digest()
+    await learn_secrets(work.backends, work.db)
+    new, graph_input = await _as_recorded(work.backends.secrecy, new, graph_input)
     session_id = new_session_id()
     await append.create_stream(work.db, session_id, "session", project=project)
     await start_repository.insert_session(
@@ -124,12 +157,15 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
         project=project,
         principal=principal.name,
         idempotency_key=key,
+        digest=digest,
     )
     values: dict[str, Any] = {"input": graph_input, "context": new.context, "config": new.config}
     if parent and parent.final_state:
         values["state"] = orjson.loads(parent.final_state)
     created = facts.session_created(
-        task=new.task,
+        new,
+        path=parent.path if parent else new.path,
+        repo=parent.repo if parent else new.repo,
         given=await _outsourced(work, session_id, values),
         workflow=workflow,
         project=project,
@@ -143,10 +179,25 @@ async def _insert(work: UnitOfWork, new: NewSession, project: str, principal: Pr
     return session_id
 
 
+async def _as_recorded(secrecy: Secrecy, new: NewSession, graph_input: Any) -> tuple[NewSession, Any]:
+    """What is asked for, without secrets: for columns and for the first event."""
+
+    async def exact(value: Any) -> Any:
+        return await secrecy.kept(references.as_it_is(value), "exact")
+
+    recorded = replace(
+        new,
+        task=await secrecy.kept(new.task, "shown"),
+        context=await exact(new.context),
+        config=await exact(new.config),
+    )
+    return recorded, await exact(graph_input)
+
+
 async def _outsourced(work: UnitOfWork, session_id: SessionId, values: dict[str, Any]) -> dict[str, Any]:
     """Those that were given, for one event; it holds all that a rebuild needs: a parent may be gone by then."""
     given = {name: value for name, value in values.items() if value is not None}
-    return {name: await work.outsource(session_id, value, share=len(given)) for name, value in given.items()}
+    return {name: await work.outsource(session_id, value, "exact", share=len(given)) for name, value in given.items()}
 
 
 async def _workflow(db: AsyncConnection, name: str) -> RegisteredWorkflow:
@@ -178,7 +229,7 @@ async def get_session(backends: Backends, session_id: SessionId, *, principal: P
     """The session with its steps. Raises NotFound."""
     async with transaction(backends.engine) as db:
         view = await repository.session_view(db, session_id, project=principal.project)
-        return replace(view, steps=await repository.step_views(db, session_id))
+        return replace(view, steps=await view_repository.step_views(db, session_id))
 
 
 async def list_sessions(
@@ -188,57 +239,32 @@ async def list_sessions(
     project: str | None = None,
     before: SessionId | None = None,
     limit: int = 100,
-    status: str | None = None,
+    statuses: Collection[str] = (),
     workflow: str | None = None,
-) -> list[SessionView]:
-    """Newest first, without steps; `before` is the last id of the page before.
+) -> list[ListedSession]:
+    """Newest first, without steps and results; `before` is the last id of the page before.
 
     Raises NotFound for a project that is not the principal's.
     """
     if project is not None and not principal.sees(project):
         raise no_project(project)
     async with transaction(backends.engine) as db:
-        return await repository.list_views(
-            db, project=principal.project or project, before=before, limit=limit, status=status, workflow=workflow
+        return await view_repository.list_sessions(
+            db, project=principal.project or project, before=before, limit=limit, statuses=statuses, workflow=workflow
         )
 
 
-async def append_report(backends: Backends, token: StepToken, report: Report, *, dedupe_key: str | None = None) -> int:
-    """Appends a report from outside, by an attempt's step token; returns its offset.
-
-    Raises LeaseLost when the attempt has ended, StreamClosed when its session has.
-    """
-    event = facts.agent_event(
-        agent=report.agent or token.agent,
-        phase=report.phase,
-        msg=report.message,
-        progress=report.progress,
-        total=report.total,
-        details=report.details,
-        step=token.step,
-        attempt=token.attempt,
-    )
-    entry = encoding.item(
-        token.session_id,
-        event,
-        lease=token.lease,
-        dedupe_key=dedupe_key,
-        max_bytes=backends.settings.max_event_bytes,
-    )
-    async with unit_of_work(backends) as work:
-        event_recorded, is_new = await append.append_once(work.db, entry)
-        if is_new:
-            work.recorded.append(event_recorded)
-        return event_recorded.offset
-
-
 async def read_patch(backends: Backends, session_id: SessionId, *, principal: Principal) -> bytes | None:
-    """The result as a patch, None when nothing was changed. Raises NotFound while there is no result."""
+    """The result as a patch, None when nothing was changed. It is the one that the session's last event names.
+
+    Raises NotFound while there is no result, and Altered where the log knows none or the content is another one.
+    """
     async with transaction(backends.engine) as db:
         view = await repository.session_view(db, session_id, project=principal.project)
         if view.status != "succeeded":
             raise NotFound(f"the session is {view.status}; a patch is there when it has succeeded")
-        digest = view.result.get("patch_digest") if isinstance(view.result, dict) else None
+        result = await history.read_result(db, session_id)
+        digest = result.get("patch_digest") if isinstance(result, dict) else None
         if digest is None:
             return None
         return (await artifacts.get_artifact(db, session_id, bytes.fromhex(digest))).content

@@ -23,15 +23,17 @@ async def insert_session(
     project: str,
     principal: str,
     idempotency_key: str | None,
+    digest: bytes,
 ) -> None:
     """With a `parent` it takes over that one's project files."""
     await db.execute(
         text(
             "INSERT INTO sessions (session_id, status, task, input, path, repo, priority, options, principal,"
             " workflow, workflow_version, langgraph_version, idempotency_key, request_digest, project,"
-            " context, config, continues, base_commit)"
+            " context, config, continues, base_commit, repo_credentials)"
             " VALUES (:id, 'created', :task, :input, :path, :repo, :priority, :options, :principal,"
-            " :workflow, :version, :langgraph, :key, :digest, :project, :context, :config, :continues, :base)"
+            " :workflow, :version, :langgraph, :key, :digest, :project, :context, :config, :continues, :base,"
+            " :credentials)"
         ),
         {
             "id": session_id,
@@ -46,12 +48,13 @@ async def insert_session(
             "version": workflow.version,
             "langgraph": workflow.langgraph_version,
             "key": idempotency_key,
-            "digest": new.digest(),
+            "digest": digest,
             "project": project,
             "context": repository.as_json(new.context),
             "config": repository.as_json(new.config or {}),
             "continues": new.continues,
             "base": parent.base_commit if parent else None,
+            "credentials": new.repo_credentials,
         },
     )
 
@@ -86,6 +89,11 @@ async def session_by_key(
         )
     ).one_or_none()
     return (SessionId(row[0]), row[1]) if row else None
+
+
+async def forget_credentials(db: AsyncConnection, session_id: SessionId) -> None:
+    """The repository is cloned; nothing else needs what opened it."""
+    await db.execute(text("UPDATE sessions SET repo_credentials = NULL WHERE session_id = :id"), {"id": session_id})
 
 
 async def count_open(db: AsyncConnection, project: str, *, at_most: int) -> int:

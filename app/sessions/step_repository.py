@@ -54,18 +54,6 @@ async def step_row(db: AsyncConnection, session_id: SessionId, step: int) -> Ste
     return found[0]
 
 
-async def answer_schema(db: AsyncConnection, session_id: SessionId, step: int, *, project: str | None = None) -> Any:
-    """JSON Schema of what a waiting step wants; None where any answer will do, or nothing waits in the project."""
-    return await db.scalar(
-        text(
-            "SELECT p.answer_schema FROM steps p JOIN sessions x USING (session_id)"
-            " WHERE session_id = :id AND step = :step AND p.status = 'waiting'"
-            " AND (CAST(:project AS text) IS NULL OR x.project = :project)"
-        ),
-        {"id": session_id, "step": step, "project": project},
-    )
-
-
 async def wait(
     db: AsyncConnection,
     row: StepRow,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from app.database import transaction
-from app.events import artifacts, encoding
+from app.events import artifacts
 from app.events.encoding import Recorded
 from app.events.types import StepEvent
 from app.progress import SessionId
@@ -53,9 +53,9 @@ async def commit_advance(backends: Backends, owed: Owed, advance: Advance) -> bo
     if advance.finished or not _fits_one_call(backends, advance):
         recorded = await _commit_in_parts(backends, session, advance, queued)
     else:
-        goes_on = encoding.item(session_id, facts.session_running())
-        deltas = [encoding.item(session_id, facts.folded(node, delta)) for node, delta in advance.deltas]
-        items = deltas + [encoding.item(session_id, event) for event in queued]
+        goes_on = backends.item(session_id, facts.session_running())
+        deltas = [backends.item(session_id, facts.folded(node, delta)) for node, delta in advance.deltas]
+        items = deltas + [backends.item(session_id, event) for event in queued]
         recorded = await repository.commit_fold(backends.pool, session, advance, goes_on=goes_on, events=items)
     if recorded is None:
         return False
@@ -83,14 +83,19 @@ async def _commit_in_parts(
         if recorded is None:
             return None
         work.recorded += recorded
-        deltas = [facts.folded(node, await work.outsource(session_id, delta)) for node, delta in advance.deltas]
+        deltas = [
+            facts.folded(node, await work.outsource(session_id, delta, "exact")) for node, delta in advance.deltas
+        ]
         await work.append(session_id, *deltas, *queued)
         if advance.finished:
             result = dict(advance.result)
             if patch := advance.patch:
+                kept = await backends.secrecy.kept_bytes(patch)
                 result["patch_digest"] = await artifacts.put_artifact(
-                    work.db, session_id, patch, media_type="text/x-diff"
+                    work.db, session_id, kept, media_type="text/x-diff"
                 )
+                if kept != patch:
+                    result["patch_is_redacted"] = True  # the branch is not
             await end_session(work, session_id, "finish", result=result, final_state=advance.state)
     return []
 

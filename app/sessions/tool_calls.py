@@ -1,7 +1,7 @@
 """Calls of tools: recording one. One function is one transaction."""
 
 from app import metrics
-from app.events import append, encoding
+from app.events import append
 from app.progress import ToolCall
 from app.sessions import facts
 from app.sessions.attempts import Claim
@@ -17,10 +17,10 @@ async def record_call(backends: Backends, claim: Claim, call: ToolCall, *, key: 
     """
     row = claim.step
     async with unit_of_work(backends, row.session_id) as work:
-        arguments = await work.outsource(row.session_id, call.arguments, share=2)
-        answer = await work.outsource(row.session_id, call.answer, share=2)
+        arguments = await work.outsource(row.session_id, call.arguments, "shown", share=2)
+        answer = await work.outsource(row.session_id, call.answer, "shown", share=2)
         event = facts.tool_called(call, row, arguments=arguments, answer=answer)
-        entry = encoding.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
+        entry = backends.item(row.session_id, event, lease=claim.lease, dedupe_key=key)
         recorded, is_new = await append.append_once(work.db, entry)
         if is_new:
             work.recorded.append(recorded)

@@ -6,6 +6,7 @@ import orjson
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from app.known_secrets import Fingerprint
 from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 
 LIVES = "last_seen > clock_timestamp() - interval '2 minutes'"
@@ -46,18 +47,43 @@ async def has_ever_registered(db: AsyncConnection) -> bool:
 
 
 async def register_worker(
-    db: AsyncConnection, worker: str, *, starts: bool, served: Sequence[str], refused: Sequence[RefusedWorkflow]
+    db: AsyncConnection,
+    worker: str,
+    *,
+    starts: bool,
+    served: Sequence[str],
+    refused: Sequence[RefusedWorkflow],
+    secrets: Sequence[Fingerprint] = (),
 ) -> None:
     """Tells that this process lives, and with what; one that `starts` may bear the name of an earlier one."""
     await db.execute(
         text(
-            "INSERT INTO workers AS w (worker, served, refused) VALUES (:worker, :served, CAST(:refused AS json))"
+            "INSERT INTO workers AS w (worker, served, refused, secrets)"
+            " VALUES (:worker, :served, CAST(:refused AS json), CAST(:secrets AS json))"
             " ON CONFLICT (worker) DO UPDATE SET last_seen = clock_timestamp(),"
-            " served = excluded.served, refused = excluded.refused,"
+            " served = excluded.served, refused = excluded.refused, secrets = excluded.secrets,"
             " started_at = CASE WHEN :starts THEN clock_timestamp() ELSE w.started_at END"
         ),
-        {"worker": worker, "starts": starts, "served": list(served), "refused": orjson.dumps(refused).decode()},
+        {
+            "worker": worker,
+            "starts": starts,
+            "served": list(served),
+            "refused": orjson.dumps(refused).decode(),
+            "secrets": orjson.dumps(secrets).decode(),
+        },
     )
+
+
+async def fingerprints(db: AsyncConnection) -> list[Fingerprint]:
+    """Of the secrets that workers have; also of one that died: what it wrote may still be read."""
+    rows = await db.execute(
+        text(
+            "SELECT DISTINCT told ->> 'name', told ->> 'how', told ->> 'head', told ->> 'tail',"
+            " CAST(told ->> 'length' AS integer), told ->> 'salt', told ->> 'digest'"
+            " FROM workers, json_array_elements(secrets) told"
+        )
+    )
+    return [Fingerprint(*row) for row in rows]
 
 
 async def refused_workflows(db: AsyncConnection) -> list[RefusedWorkflow]:

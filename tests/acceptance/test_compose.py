@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,9 +20,11 @@ from httpx_sse import ServerSentEvent, connect_sse
 from app.embedded.home import free_port
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from tests.composition import NGINX, SECRETS, composition, duration
+from tests.composition import SECRETS, composition, duration
 from tests.conftest import execute, temporary_home, url_of
+from tests.nginx import make_certificate, nginx, until_it_answers
 from tests.processes import wait_until
+from tests.roles import as_app
 from tests.sandboxed import sandbox
 from tests.surroundings import optional_program
 from workers.workflows.sample import write_sample
@@ -91,17 +95,19 @@ def _base_environment(home: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def deployment(postgres: EmbeddedPostgres, valkey: EmbeddedValkey) -> Iterator[Deployment]:
-    execute(postgres.url, "CREATE DATABASE composed")
+    execute(postgres.superuser_url, "CREATE DATABASE composed")
     with temporary_home() as directory:
         declared = composition(SECRETS | {"STELLWERK_PATHS": str(directory / "projects")})["services"]
         changes = {
-            "STELLWERK_DATABASE_URL": url_of(postgres, "composed"),
+            "STELLWERK_DATABASE_URL": as_app(url_of(postgres, "composed")),
+            "STELLWERK_MIGRATE_URL": url_of(postgres, "composed"),
             "STELLWERK_REDIS_URL": valkey.url,
             "STELLWERK_WORKSPACES": str(directory / "workspaces"),
             "STELLWERK_SANDBOX": sandbox(),
+            "STELLWERK_TRUSTED_PROXIES": "127.0.0.1",
         }
         yield Deployment(declared, directory, changes)
-    execute(postgres.url, "DROP DATABASE composed WITH (FORCE)")
+    execute(postgres.superuser_url, "DROP DATABASE composed WITH (FORCE)")
 
 
 @dataclass
@@ -134,44 +140,11 @@ def running(deployment: Deployment) -> Iterator[Running]:
         yield Running(deployment, [f"127.0.0.1:{port}" for port in ports], workers)
 
 
-def until_it_answers(url: str, *statuses: int) -> None:
-    wait_until(lambda: httpx.get(url).status_code in statuses, what=url, patience=90, retry_on=httpx.TransportError)
-
-
-@contextmanager
-def nginx(directory: Path, gateways: list[str]) -> Iterator[str]:
-    """A real nginx with the deployment's configuration, in which only the addresses differ; yields its own."""
-    binary = optional_program("nginx")
-    if binary is None:
-        pytest.skip("nginx is not installed")
-    address = f"127.0.0.1:{free_port()}"
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    temporary = " ".join(f"{kind}_temp_path '{directory}/{kind}';" for kind in kinds)  # its own are for root only
-    configuration = NGINX
-    for ours, other in {
-        "server gateway:8000 resolve;": " ".join(f"server {gateway};" for gateway in gateways),
-        "listen 80;": f"listen {address};",
-        "http {": f"http {{ {temporary}",
-    }.items():
-        assert configuration.count(ours) == 1
-        configuration = configuration.replace(ours, other)
-    (directory / "nginx.conf").write_text(configuration)
-    arguments: list[str | Path] = [
-        "-p",
-        directory,
-        "-c",
-        directory / "nginx.conf",
-        "-g",
-        f"daemon off; pid '{directory}/nginx.pid';",
-    ]
-    with (directory / "nginx.log").open("wb") as output:
-        process = subprocess.Popen([binary, *arguments], stdout=output, stderr=output)
-    try:
-        until_it_answers(f"http://{address}/healthz", 200, 503)
-        yield address
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("certificates")
+    make_certificate(directory)
+    return directory
 
 
 def client_of(address: str) -> httpx.Client:
@@ -256,12 +229,68 @@ def test_a_browser_signs_in_through_nginx(running: Running, tmp_path: Path) -> N
     assert "token" not in log
 
 
+def test_over_tls_a_stream_comes_as_it_is_written(running: Running, tmp_path: Path, certificates: Path) -> None:
+    """And in HTTP/2, in which a browser has one connection for all of its tabs."""
+    curl = optional_program("curl")
+    if curl is None:
+        pytest.skip("curl is not installed")
+    with nginx(tmp_path, running.gateways, certificates=certificates) as address:
+        command = [curl, "--silent", "--no-buffer", "--http2", "--cacert", str(certificates / "fullchain.pem")]
+        command += ["--header", f"Authorization: Bearer {TOKEN}", "--write-out", "%{http_version}"]
+        asked = ["--json", json.dumps({"task": "look", "workflow": "repair"}), f"https://{address}/sessions"]
+        done = subprocess.run([*command, *asked], capture_output=True, text=True, check=True).stdout
+        created, version = json.loads(done[:-1]), done[-1]
+        assert version == "2", done
+        running.signal_workers(signal.SIGSTOP)
+        try:
+            feed = [*command, "--header", "Accept: text/event-stream", f"https://{address}/events?after=latest"]
+            with subprocess.Popen(feed, stdout=subprocess.PIPE, text=True) as reading:
+                assert reading.stdout is not None
+                assert any(line.startswith(": heartbeat") for line in reading.stdout), "too small to be sent on"
+                reading.terminate()
+        finally:
+            running.signal_workers(signal.SIGCONT)
+        events = [*command, f"https://{address}/events?session_id={created['session_id']}"]
+        frames = subprocess.run(events, capture_output=True, text=True, check=True, timeout=60).stdout
+        assert "\nevent: end\n" in frames and frames.endswith("\n2")
+
+
+def test_a_browser_signs_in_over_tls(running: Running, tmp_path: Path, certificates: Path) -> None:
+    """The gateway knows by which scheme the browser came, and nobody can make it believe another one."""
+    trusted = ssl.create_default_context(cafile=str(certificates / "fullchain.pem"))
+    with (
+        nginx(tmp_path, running.gateways, certificates=certificates) as address,
+        httpx.Client(base_url=f"https://{address}", verify=trusted) as browser,
+    ):
+        forged = {"X-Forwarded-Proto": "http", "X-Forwarded-For": "192.0.2.1", "Forwarded": "proto=http"}
+        entered = browser.post("/login", data={"key": TOKEN}, headers=forged)
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")
+        assert "; secure" in entered.headers["set-cookie"].lower()
+        assert browser.get("/").status_code == 200
+        assert browser.get("/sessions/").status_code == 404
+        for origin, status in ((f"https://{address}", 422), (f"http://{address}", 403), ("https://127.0.0.1", 403)):
+            posted = browser.post("/sessions", json={"task": ""}, headers={"Origin": origin})
+            assert posted.status_code == status, origin
+    with nginx(tmp_path, running.gateways) as address, httpx.Client(base_url=f"http://{address}") as browser:
+        entered = browser.post("/login", data={"key": TOKEN}, headers={"X-Forwarded-Proto": "https"})
+        assert entered.status_code == 303 and "secure" not in entered.headers["set-cookie"].lower()
+
+
+def test_through_nginx_a_stranger_is_answered_before_the_body_has_come(running: Running, tmp_path: Path) -> None:
+    with nginx(tmp_path, running.gateways) as address:
+        host, _, port = address.partition(":")
+        with socket.create_connection((host, int(port)), timeout=20) as connection:
+            head = f"POST /sessions HTTP/1.1\r\nHost: {address}\r\nContent-Length: 8000000\r\n\r\n"
+            connection.sendall(head.encode())
+            assert connection.recv(65536).startswith(b"HTTP/1.1 401 ")
+
+
 def test_without_a_gateway_nginx_asks_readers_to_come_back(tmp_path: Path) -> None:
     with nginx(tmp_path, [f"127.0.0.1:{free_port()}" for _ in range(2)]) as address:
         events = f"http://{address}/events?token=a-secret"
         reader = httpx.get(events, headers=STREAM)
         assert reader.status_code == 200 and reader.headers["content-type"] == "text/event-stream"
-        assert reader.text.endswith("\nretry: 3000\n\n")
+        assert reader.text.startswith("event: away\nretry: 3000\ndata: {") and reader.text.endswith("}\n\n")
         other = httpx.post(events, json={})
         assert other.status_code == 503 and other.headers["content-type"] == "application/problem+json"
         assert other.headers["retry-after"] and other.json()["status"] == 503

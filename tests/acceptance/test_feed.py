@@ -58,7 +58,7 @@ async def came(feed: Feed, events: int) -> None:
 
 
 def check(deployment: Deployment, feeds: list[Feed]) -> None:
-    history = read_history(deployment.postgres.url)
+    history = read_history(deployment.postgres.superuser_url)
     for feed in feeds:
         assert not feed.faults
         for stream_id, rows in history.rows.items():
@@ -92,7 +92,7 @@ class Producers:
 async def test_two_hundred_streams_through_everything() -> None:
     """A transaction stands still; a gateway is killed; Redis is emptied and throws all out. Readers come back."""
     chance = random.Random(1)
-    async with deployed(workers=0, gateways=2) as deployment, engine_of(deployment.postgres.url) as engine:
+    async with deployed(workers=0, gateways=2) as deployment, engine_of(deployment.postgres.superuser_url) as engine:
         push, streams = Push(deployment.valkey.url, SealKeys(engine)), await new_streams(engine, 200)
         stalled_ones, producers = streams[:2], Producers(engine, push, streams[2:])
         ports = [door.port for door in deployment.doors]
@@ -125,7 +125,7 @@ async def test_two_hundred_streams_through_everything() -> None:
 
 @pytest.mark.timeout(240)
 async def test_ten_thousand_streams_are_one_connection_and_flat_memory() -> None:
-    async with deployed(workers=0, gateways=1) as deployment, engine_of(deployment.postgres.url) as engine:
+    async with deployed(workers=0, gateways=1) as deployment, engine_of(deployment.postgres.superuser_url) as engine:
         push, streams = Push(deployment.valkey.url, SealKeys(engine)), await new_streams(engine, 10_000)
 
         async def fill(size: int) -> None:

@@ -8,8 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import transaction
-from app.principals.model import OWNER
-from app.sessions import approvals
+from tests.answering import answer
 from tests.cluster import Cluster, cluster_on
 from tests.graphs.talking import CANARY, LARGE
 
@@ -64,9 +63,7 @@ async def test_a_tool_that_asks_is_recorded_once_and_a_call_that_is_made_again_a
     session_id = await cluster.create("signs")
     await cluster.until(session_id, lambda view: view.status == "waiting")
     assert not of(await cluster.events(session_id), "tool")
-    await approvals.answer_approval(
-        cluster.backends, session_id, 1, verdict="approved", answer="me", comment=None, principal=OWNER
-    )
+    await answer(cluster.backends, session_id, 1, verdict="approved", answer="me")
     view = await cluster.ended(session_id)
     assert view.result == {"said": "before, signed by me"}
     events = await cluster.events(session_id)

@@ -14,6 +14,7 @@ from app.database import transaction
 from app.embedded.running import StackInfo, running_stack
 from app.principals.model import OWNER
 from app.sessions import approvals
+from tests.answering import answer
 from tests.cluster import Cluster, cluster_on
 from tests.graphs import named
 from tests.graphs.driving import loaded, plain
@@ -189,7 +190,7 @@ async def test_nodes_that_an_enum_names(cluster: Cluster) -> None:
     session_id = await cluster.create("named", log=[])
     await cluster.until(session_id, lambda view: view.status == "waiting")
     (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-    await approvals.answer_approval(cluster.backends, session_id, asked.step, answer="yes", principal=OWNER)
+    await answer(cluster.backends, session_id, asked.step, answer="yes")
     view = await cluster.ended(session_id)
     assert view.status == "succeeded", view.reason
     expected = await plain(loaded(named.build()), {"log": []}, {"inner": ["yes"]})

@@ -15,11 +15,15 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.installation import postgres_binary, runner
 from app.events import read
-from app.principals.model import OWNER
+from app.events.honouring import epoch_of
+from app.events.proof.heads import LOOKED_AT, record_heads
+from app.principals.model import DEPLOYMENT, OWNER
 from app.progress import SessionId
 from app.schema import check_schema, migrate
 from app.sessions import approvals, control, service
 from app.sessions.model import NewSession, SessionView
+from app.sessions.verifying import verify_all
+from tests.answering import answer
 from tests.cluster import Cluster, cluster_on
 from tests.following import engine_of, quick
 from tests.graphs import everything
@@ -99,6 +103,10 @@ async def test_an_upgrade_changes_nothing_that_readers_saw(upgraded: Upgraded, r
     streams = [*seen["streams"].values(), *([seen["operators"]] if "operators" in seen else [])]
     events = sum(before["head"] for before in streams)
     assert verified.stdout == f"{len(streams)} stream(s), {events} event(s): nothing was changed\n"
+
+    async with engine_of(upgraded.database_url) as engine:  # heads of both lives, recorded now, hold
+        assert await record_heads(engine, DEPLOYMENT, max_bytes=100_000, at_most=LOOKED_AT) == len(streams)
+        assert [fault async for found in verify_all(engine) for fault in found.faults] == []
 
     rebuilt = cli(home, upgraded.database_url, redis_url, "rebuild", "--all", "--check")
     assert f"{len(ids)} session(s), 0 different" in rebuilt.stderr
@@ -185,10 +193,10 @@ async def what_was_asked_is_answered(cluster: Cluster, upgraded: Upgraded) -> No
 async def answered(cluster: Cluster, upgraded: Upgraded, name: str, *answers: Any) -> SessionView:
     """The session after its end."""
     session_id = upgraded.ids[name]
-    for answer in answers:
+    for given in answers:
         await cluster.until(session_id, lambda view: view.status == "waiting" and view.steps[-1].status == "waiting")
         (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=answer, principal=OWNER)
+        await answer(cluster.backends, session_id, asked.step, answer=given)
     view = await cluster.ended(session_id)
     assert view.status == "succeeded", (name, view.reason)
     return view
@@ -264,7 +272,7 @@ async def the_feed_has_all_lives(served: Served, upgraded: Upgraded) -> None:
     """Also what carries the transaction numbers of clusters on which the database was before."""
     async with transaction(served.gateway.engine) as db:
         await db.execute(text("UPDATE events SET xid = '9000000000000' WHERE epoch = 1"))
-        rows = await db.execute(text("SELECT stream_id::text, head FROM streams"))
+        rows = await db.execute(text("SELECT stream_id::text, head FROM streams WHERE kind <> 'heads'"))
         heads: dict[str, int] = {row[0]: row[1] for row in rows}
     found: dict[str, list[int]] = {stream_id: [] for stream_id in heads}
     page: dict[str, Any] = {"next": "0", "head": None}
@@ -296,7 +304,9 @@ async def cursors_hold(served: Served, upgraded: Upgraded) -> None:
 
 async def epochs_of_cursors(served: Served, upgraded: Upgraded) -> list[int]:
     async with transaction(served.gateway.engine) as db:
-        return [await read.epoch_of(db, upgraded.ids[name], offset) or 1 for name, offset in upgraded.seen["cursors"]]
+        return [
+            await epoch_of(db, upgraded.ids[name], offset, known=1) or 1 for name, offset in upgraded.seen["cursors"]
+        ]
 
 
 async def cursors_of_the_old_epoch_are_reset(served: Served, upgraded: Upgraded) -> None:

@@ -22,9 +22,10 @@ from app.events.proof.entries import verify_stream
 from app.principals.model import OWNER
 from app.progress import Report, SessionId
 from app.schema import migrate
-from app.sessions import approvals, control, history, service
+from app.sessions import approvals, control, history, reports, service
 from app.sessions.dispatch import ADVANCE_QUEUE, ADVANCE_SESSION, RUN_STEP, Dispatch
 from app.sessions.model import NewSession, StepToken
+from tests.answering import answer
 from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
 from tests.graphs import everything
 from tests.graphs.driving import plain
@@ -54,8 +55,8 @@ async def test_an_unchanged_graph_ends_in_the_same_state_as_plain_langgraph(clus
     while any(answers.values()):
         view = await cluster.until(session_id, lambda view: view.status == "waiting")
         (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-        answer = answers[asked.agent].pop(0)
-        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=answer, principal=OWNER)
+        given = answers[asked.agent].pop(0)
+        await answer(cluster.backends, session_id, asked.step, answer=given)
     view = await cluster.ended(session_id)
     assert view.status == "succeeded"
 
@@ -247,11 +248,11 @@ async def test_cancelling_stops_what_runs_and_its_token(cluster: Cluster, tmp_pa
         )
         token = StepToken(session_id, 2, 1, "patient", lease.scalar_one())
     report = Report("", "from outside", 0.5)
-    assert await service.append_report(cluster.backends, token, report) > 0
+    assert await reports.append_report(cluster.backends, token, report) > 0
     view = await control.cancel_session(cluster.backends, session_id, principal=OWNER, reason="changed my mind")
     assert view.status == "cancelled"
     with pytest.raises(Exception, match="closed"):
-        await service.append_report(cluster.backends, token, report)
+        await reports.append_report(cluster.backends, token, report)
     async with asyncio.timeout(20):  # the doorbell, not the heartbeat, which is 30 s
         while processes_naming(f"# {tmp_path}"):
             await asyncio.sleep(0.05)
@@ -354,7 +355,7 @@ async def test_a_report_under_a_lost_lease_is_refused(cluster: Cluster, tmp_path
     await cluster.until(session_id, lambda view: (tmp_path / "child").exists())
     with pytest.raises(LeaseLost):
         token = StepToken(session_id, 2, 1, "patient", uuid4())
-        await service.append_report(cluster.backends, token, Report("patient", "I am late", 0.5))
+        await reports.append_report(cluster.backends, token, Report("patient", "I am late", 0.5))
     (tmp_path / "go").touch()
     assert (await cluster.ended(session_id)).status == "succeeded"
 
@@ -425,7 +426,7 @@ async def test_postgres_restarted_under_a_step_costs_no_attempt(home: Path, redi
         server = EmbeddedPostgres(home)
         server.start()
         try:
-            migrate(server.url)
+            migrate(server.superuser_url)
             async with cluster_on(server.url, redis_url, tmp_path) as cluster:
                 cluster.start_worker(STEPS)
                 session_id = await cluster.create("patient", directory=str(tmp_path))
@@ -464,7 +465,7 @@ async def test_values_that_json_does_not_know_are_kept_for_the_fold_and_readable
     (asked,) = await approvals.list_approvals(cluster.backends, session_id=asks, principal=OWNER)
     assert asked.question == {"how many": str(2**70)}
     lookalike = {"$langgraph": [1]}  # an answer is plain JSON, whatever it looks like
-    await approvals.answer_approval(cluster.backends, asks, asked.step, answer=lookalike, principal=OWNER)
+    await answer(cluster.backends, asks, asked.step, answer=lookalike)
     assert (await cluster.ended(asks)).result == {"values": [lookalike]}
 
 
@@ -477,7 +478,7 @@ async def test_snapshots_that_a_worker_cannot_read_are_rebuilt_from_the_log(clus
         async with cluster.backends.engine.begin() as db:
             await db.exec_driver_sql("UPDATE sessions SET snapshot = %s WHERE session_id = %s", (snapshot, session_id))
         (asked,) = await approvals.list_approvals(cluster.backends, session_id=session_id, principal=OWNER)
-        await approvals.answer_approval(cluster.backends, session_id, asked.step, answer=3, principal=OWNER)
+        await answer(cluster.backends, session_id, asked.step, answer=3)
         assert (await cluster.ended(session_id)).result == {"values": [3]}
         assert (await service_row(cluster, session_id)).snapshot != snapshot
 

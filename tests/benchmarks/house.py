@@ -20,6 +20,7 @@ from app.embedded.valkey import EmbeddedValkey
 from app.schema import migrate
 from tests.acceptance.faults.deployment import free_port
 from tests.conftest import temporary_home, url_of
+from tests.roles import as_app, remember
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-for-the-bench"
@@ -37,10 +38,10 @@ class House:
     _databases: int = 0
 
     def new_database(self, *, migrated: bool = True) -> str:
-        """The address of an empty database, by default with our schema."""
+        """The superuser's address of an empty database, by default with our schema."""
         self._databases += 1
         name = f"bench_{self._databases}"
-        with closing(psycopg.connect(self.postgres.url, autocommit=True)) as db:
+        with closing(psycopg.connect(self.postgres.superuser_url, autocommit=True)) as db:
             db.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
         url = url_of(self.postgres, name)
         if migrated:
@@ -52,7 +53,7 @@ class House:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("STELLWERK_")}
         return {
             **kept,
-            "STELLWERK_DATABASE_URL": database_url,
+            "STELLWERK_DATABASE_URL": as_app(database_url),
             "STELLWERK_REDIS_URL": self.valkey.url,
             "STELLWERK_HOME": str(self.directory / "home"),
             "STELLWERK_TOKEN": TOKEN,
@@ -108,6 +109,7 @@ async def house(*, is_full: bool = False) -> AsyncIterator[House]:
         postgres, valkey = EmbeddedPostgres(home), EmbeddedValkey(home)
         try:
             postgres.start()
+            remember(postgres)
             valkey.start()
             async with AsyncExitStack() as stack:
                 yield House(home, postgres, valkey, stack, is_full)

@@ -80,7 +80,7 @@ class Served:
             if (one := waiting.get(view["session_id"])) is None:
                 continue
             if view["status"] in TERMINAL:
-                await self._conclude(one, view)
+                await self._conclude(one)
             elif view["status"] == "waiting":
                 await self._answer(one)
 
@@ -90,7 +90,7 @@ class Served:
         for asked in sorted(approvals, key=lambda approval: approval["step"]):
             place = f"/sessions/{one.session_id}/approvals/{asked['step']}"
             for misfit in one.case.misfits:
-                refused = await self.client.post(place, json={"answer": misfit})
+                refused = await self.client.post(place, json={"answer": misfit, "question": asked["id"]})
                 if refused.status_code != 422:
                     return await self._give_up(one, f"the answer {misfit!r} was taken: {refused.status_code}")
             try:
@@ -98,15 +98,16 @@ class Served:
             except LookupError as error:
                 return await self._give_up(one, str(error))
             one.seen.questions.append(Asked(asked["agent"], asked["question"]))
-            (await self.client.post(place, json={"answer": answer})).raise_for_status()
+            (await self.client.post(place, json={"answer": answer, "question": asked["id"]})).raise_for_status()
         return None
 
     async def _give_up(self, one: Running, why: str) -> None:
         one.ended, one.seen.error = True, why
         await self.client.post(f"/sessions/{one.session_id}/cancel", json={"reason": "no part of the case"})
 
-    async def _conclude(self, one: Running, view: Mapping[str, Any]) -> None:
+    async def _conclude(self, one: Running) -> None:
         one.ended = True
+        view = (await self.client.get(f"/sessions/{one.session_id}")).json()
         if view["status"] != "succeeded":
             one.seen.error = view["reason"] or view["status"]
             return

@@ -4,11 +4,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 
 from app.database import transaction
 from app.progress import SessionId
+from tests.answering import question_of
 from tests.keyed import make_key
 from tests.populating import waiting
 from tests.serving import Served, serving
@@ -46,6 +48,12 @@ async def everything_in(served: Served, session_id: SessionId) -> list[Any]:
     return found
 
 
+async def answered(served: Served, session_id: SessionId, question: object = None, **given: Any) -> httpx.Response:
+    """Answers the question that waits, unless another one is named."""
+    given["question"] = question or await question_of(served, session_id)
+    return await served.client.post(f"/sessions/{session_id}/approvals/1", json=given)
+
+
 async def test_the_schema_is_shown_with_the_question(served: Served) -> None:
     session_id = await asking(served)
     (approval,) = (await served.client.get("/approvals")).json()["approvals"]
@@ -59,7 +67,7 @@ async def test_without_a_schema_any_answer_will_do(served: Served) -> None:
     session_id = await waiting(served.gateway.backends)
     (approval,) = (await served.client.get("/approvals")).json()["approvals"]
     assert approval["answer_schema"] is None
-    assert (await served.client.post(f"/sessions/{session_id}/approvals/1", json={"answer": "x"})).status_code == 200
+    assert (await answered(served, session_id, answer="x")).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -75,14 +83,14 @@ async def test_without_a_schema_any_answer_will_do(served: Served) -> None:
 async def test_what_does_not_fit_changes_nothing(served: Served, given: Any, pointer: str, said: str) -> None:
     session_id = await asking(served)
     before = await everything_in(served, session_id)
-    refusal = await served.client.post(f"/sessions/{session_id}/approvals/1", json=given)
+    refusal = await answered(served, session_id, **given)
     problem = refusal.json()
     assert (refusal.status_code, problem["type"]) == (422, "urn:stellwerk:problem:bad-answer")
     assert problem["errors"] == [{"pointer": pointer, "detail": said}]
     assert problem["answer_schema"] == SCHEMA
     assert said in problem["detail"]
     assert await everything_in(served, session_id) == before
-    fits = await served.client.post(f"/sessions/{session_id}/approvals/1", json={"answer": {"budget": 3}})
+    fits = await answered(served, session_id, answer={"budget": 3})
     assert fits.status_code == 200, fits.text
     again = await served.client.post(f"/sessions/{session_id}/approvals/1", json={"answer": {}})
     assert (again.status_code, again.json()["type"]) == (409, "urn:stellwerk:problem:not-waiting")
@@ -90,9 +98,8 @@ async def test_what_does_not_fit_changes_nothing(served: Served, given: Any, poi
 
 async def test_a_verdict_is_the_word_that_the_node_gets(served: Served) -> None:
     session_id = await asking(served, {"enum": ["approved", "rejected"]})
-    address = f"/sessions/{session_id}/approvals/1"
-    assert (await served.client.post(address, json={"answer": True})).status_code == 422
-    assert (await served.client.post(address, json={"verdict": "rejected"})).status_code == 200
+    assert (await answered(served, session_id, answer=True)).status_code == 422
+    assert (await answered(served, session_id, verdict="rejected")).status_code == 200
 
 
 async def test_a_large_question_and_its_schema_are_told_together(served: Served) -> None:
@@ -101,22 +108,23 @@ async def test_a_large_question_and_its_schema_are_told_together(served: Served)
     page = (await served.client.get(f"/sessions/{session_id}/events", params={"t": "approval"})).json()
     assert page["events"][0]["answer_schema"] == schema
     assert page["events"][0]["question"]["size"] == 240_002
-    assert (await served.client.post(f"/sessions/{session_id}/approvals/1", json={"answer": 1})).status_code == 422
+    assert (await answered(served, session_id, answer=1)).status_code == 422
 
 
 async def test_of_a_fitting_answer_and_a_cancel_at_once_one_wins(served: Served) -> None:
     session_id = await asking(served)
-    answered, unfit, cancelled = await asyncio.gather(
-        served.client.post(f"/sessions/{session_id}/approvals/1", json={"answer": {"budget": 1}}),
-        served.client.post(f"/sessions/{session_id}/approvals/1", json={"answer": {}}),
+    question = await question_of(served, session_id)
+    fitting, unfit, cancelled = await asyncio.gather(
+        answered(served, session_id, question, answer={"budget": 1}),
+        answered(served, session_id, question, answer={}),
         served.client.post(f"/sessions/{session_id}/cancel"),
     )
     assert cancelled.status_code == 200
-    assert answered.status_code in {200, 409}
+    assert fitting.status_code in {200, 409}
     assert unfit.status_code in {409, 422}
     page = (await served.client.get(f"/sessions/{session_id}/events")).json()
     given = [event for event in page["events"] if event["t"] == "approval_event" and "answer" in event]
-    assert len(given) == (answered.status_code == 200)
+    assert len(given) == (fitting.status_code == 200)
     assert page["status"] == "cancelled"
 
 

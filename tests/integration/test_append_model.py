@@ -21,6 +21,7 @@ from app.events.proof import entries
 from app.events.types import StreamId
 from app.sessions.model import new_session_id
 from tests.following import set_closed
+from tests.roles import as_app, tampering
 
 STREAMS = 3
 UNKNOWN = STREAMS
@@ -148,11 +149,11 @@ class Real:
         )
 
     async def set_closed(self, stream: int, closed: bool) -> None:
-        async with transaction(self.engine) as db:
+        async with tampering(self.engine) as db:
             await set_closed(db, self.streams[stream], closed)
 
     async def end_lease(self) -> None:
-        async with transaction(self.engine) as db:
+        async with tampering(self.engine) as db:
             await db.execute(
                 text("UPDATE steps SET status = 'succeeded', lease_token = NULL WHERE session_id = :id"),
                 {"id": self.streams[0]},
@@ -172,14 +173,14 @@ class Real:
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    created = create_engine(database_url)
+    created = create_engine(as_app(database_url))
     yield created
     await created.dispose()
 
 
 async def begin(engine: AsyncEngine) -> tuple[list[StreamId], UUID]:
     streams, lease = [StreamId(new_session_id()) for _ in range(STREAMS)], uuid4()
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         for stream_id in streams:
             await append.create_stream(db, stream_id, "batch")  # which no session_event must close
         await db.execute(

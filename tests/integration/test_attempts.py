@@ -12,13 +12,13 @@ from app.database import transaction
 from app.errors import LeaseLost
 from app.events import read
 from app.events.encoding import Recorded, encode
-from app.principals.model import OWNER
 from app.progress import SessionId
-from app.sessions import approvals, attempts, history, step_repository, supersteps
+from app.sessions import attempts, history, step_repository, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import Advance, NewStep
 from app.sessions.supersteps import Owed
 from app.unit_of_work import Backends
+from tests.answering import answer
 from tests.populating import SERVED, advance, created
 from tests.serving import serving
 
@@ -117,7 +117,7 @@ async def test_what_is_told_live_is_what_stands_in_the_log(backends: Backends) -
     session_id = await queued(backends, "plan", "fix")
     await ask(backends, await claimed(backends, session_id, 1))
     await complete(backends, await claimed(backends, session_id, 2))
-    await approvals.answer_approval(backends, session_id, 1, principal=OWNER)
+    await answer(backends, session_id, 1)
     await complete(backends, await claimed(backends, session_id, 1))
     assert push.of(session_id) == await events(backends, session_id)
     assert {"session_event", "step_event", "approval_event"} == {event.t for event in push.of(session_id)}

@@ -11,6 +11,7 @@ from langgraph.cache.memory import InMemoryCache
 
 from app.database import DriverPool
 from app.errors import UnstorableValue
+from tests.roles import as_app
 from workers.graph.serializer import ExactSerializer
 from workers.maintenance.cache_pruner import CachePruner
 from workers.stores.cache import PostgresCache
@@ -23,7 +24,7 @@ A, B = ("writes", "a"), ("writes", "b")
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[DriverPool]:
-    made = DriverPool(database_url)
+    made = DriverPool(as_app(database_url))
     yield made
     await made.close()
 

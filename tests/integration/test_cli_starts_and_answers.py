@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.config import Settings
+from tests.answering import question_of
 from tests.populating import ended, waiting
 from tests.serving import TOKEN, Served, serving
 from tests.stacks import stellwerk
@@ -74,13 +75,21 @@ async def test_an_answer_that_does_not_fit_is_told_what_would(served: Served, ho
     listed = await said(served, home, "approvals")
     assert '"required":["budget"]' in "".join(listed.stdout.split())
 
-    refused = await said(served, home, "answer", session_id, "1", "--verdict", "approved")
+    asks = await said(served, home, "answer", session_id, "1", "--verdict", "approved")
+    assert asks.returncode == 2
+    question = await question_of(served, session_id)
+    assert "step 1 (architect) asks, as 7: how much?" in asks.stderr and f"add --question {question}" in asks.stderr
+
+    place = (session_id, "1", "--question", question)
+    refused = await said(served, home, "answer", *place, "--verdict", "approved")
     assert refused.returncode == 2
     told = " ".join(refused.stderr.split())
     assert "the answer is not what the step asks for: 'approved' is not of type 'object'" in told
     assert 'allowed is what fits {"type":"object","required":["budget"]' in told
 
-    answered = await said(served, home, "answer", session_id, "1", "--answer", '{"budget": 3}')
+    stale = await said(served, home, "answer", session_id, "1", "--question", "6", "--answer", '{"budget": 3}')
+    assert stale.returncode == 1 and "it asks now, as 7: how much?" in stale.stderr
+    answered = await said(served, home, "answer", *place, "--answer", '{"budget": 3}')
     assert answered.returncode == 0, answered.stderr
 
 

@@ -10,11 +10,12 @@ from sqlalchemy import exc, make_url, text
 
 from app.database import DATABASE_AWAY, DriverPool, create_engine, is_away
 from tests.acceptance.faults.proxy import Proxy
+from tests.roles import as_app
 
 
 @pytest.fixture
 async def pool(database_url: str) -> AsyncIterator[DriverPool]:
-    made = DriverPool(database_url, size=2)
+    made = DriverPool(as_app(database_url), size=2)
     yield made
     await made.close()
 

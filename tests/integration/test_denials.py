@@ -109,13 +109,20 @@ def denied_from(address: str) -> HTTPConnection:
     return HTTPConnection(scope)
 
 
-async def test_an_address_is_one_or_is_not_recorded(served: Served) -> None:
-    """From the machine itself the server believes X-Forwarded-For, as from a proxy."""
+async def test_the_address_is_what_a_trusted_proxy_says_if_that_is_one(served: Served) -> None:
+    """Else the proxy's own, of which nothing could be forged; what another client says of itself counts for nothing."""
     given = ["203.0.113.7", "2001:db8::7", "x" * 20_000, "<b>", "203.0.113.7.9"]
-    for address in given:
-        headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": address}
-        assert (await served.client.get("/approvals", headers=headers)).status_code == 401
-    assert {event.get("address") for event in await denied(served, DEPLOYMENT)} == {*given[:2], None}
+
+    async def seen(gateway: Served, path: str) -> set[str]:
+        for address in given:
+            headers = {"Authorization": "Bearer wrong", "X-Forwarded-For": address}
+            assert (await gateway.client.get(path, headers=headers)).status_code == 401
+        found = await denied(gateway, DEPLOYMENT)
+        return {event["address"] for event in found if event["action"] == f"GET {path}"}
+
+    async with another(served, trusted_proxies="127.0.0.1") as behind_a_proxy:
+        assert await seen(behind_a_proxy, "/approvals") == {*given[:2], "127.0.0.1"}
+    assert await seen(served, "/keys") == {"127.0.0.1"}
 
 
 async def test_the_kinds_are_bounded_while_the_database_is_away(

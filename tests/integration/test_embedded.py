@@ -65,14 +65,14 @@ def server_processes(name: str, directory: Path) -> list[psutil.Process]:
 
 def test_postgres_keeps_data_port_and_password(server: EmbeddedPostgres, home: Path) -> None:
     url = server.url
-    write(url)
+    write(server.superuser_url)
     server.stop()
     assert not server.is_running
     again = EmbeddedPostgres(home)
     again.start()
     try:
         assert again.url == url
-        assert read(url) == (7,)
+        assert read(again.superuser_url) == (7,)
     finally:
         again.stop()
 
@@ -120,14 +120,14 @@ def test_nobody_else_reads_the_secrets(server: EmbeddedPostgres, own_valkey: Emb
 
 
 def test_postgres_recovers_when_all_its_processes_were_killed(server: EmbeddedPostgres, home: Path) -> None:
-    write(server.url)
+    write(server.superuser_url)
     for process in server_processes("postgres", home / "postgres" / "data"):
         with suppress(psutil.NoSuchProcess):  # one of them ends with the one that was killed before it
             process.kill()
     again = EmbeddedPostgres(home)
     again.start()
     try:
-        assert read(again.url) == (7,)
+        assert read(again.superuser_url) == (7,)
     finally:
         again.stop()
 
@@ -135,15 +135,15 @@ def test_postgres_recovers_when_all_its_processes_were_killed(server: EmbeddedPo
 def test_postgres_recovers_while_orphans_of_the_killed_one_are_still_dying(
     server: EmbeddedPostgres, home: Path
 ) -> None:
-    write(server.url)
-    with closing(psycopg.connect(server.url, autocommit=True)) as busy:
+    write(server.superuser_url)
+    with closing(psycopg.connect(server.superuser_url, autocommit=True)) as busy:
         busy.execute("SELECT 1")
         postmaster = min(server_processes("postgres", home / "postgres" / "data"), key=lambda p: p.create_time())
         postmaster.kill()
         again = EmbeddedPostgres(home)
         again.start()
     try:
-        assert read(again.url) == (7,)
+        assert read(again.superuser_url) == (7,)
     finally:
         again.stop()
 
@@ -204,12 +204,12 @@ def test_roots_home_may_lie_where_nobody_can_look(tmp_path: Path) -> None:
     server = EmbeddedPostgres(tmp_path / "home")
     server.start()
     try:
-        write(server.url)
+        write(server.superuser_url)
         elsewhere = (tmp_path / "home" / "postgres").resolve()
         assert not elsewhere.is_relative_to(tmp_path)
         server.stop()
         server.start()
-        assert read(server.url) == (7,)
+        assert read(server.superuser_url) == (7,)
     finally:
         server.stop()
     subprocess.run(["rm", "-r", elsewhere], check=True)

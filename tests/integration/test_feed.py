@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from app.database import transaction
 from app.events import feed, feed_places
 from app.events.append import create_stream
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.feed import FeedFilter, feed_head, feed_lag, read_feed, read_news
 from app.events.feed_places import before_first_since, before_last
 from app.events.read import Filter
@@ -60,9 +60,9 @@ async def test_a_read_looks_at_nothing_that_waits(engine: AsyncEngine, monkeypat
     async with standing_still(engine), engine.connect() as db:
         for _ in range(3):
             await append(engine, stream_id, range(1000))
-        frames = (await read_feed(db, FeedCursor(), limit=1000)).frames
-        some = await read_feed(db, FeedCursor(), FeedFilter(Filter(agent=frozenset({"nobody"}))), limit=1000)
-        news = await read_news(db, FeedCursor(), limit=1000)
+        frames = (await read_feed(db, FeedPlace(), limit=1000)).frames
+        some = await read_feed(db, FeedPlace(), FeedFilter(Filter(agent=frozenset({"nobody"}))), limit=1000)
+        news = await read_news(db, FeedPlace(), limit=1000)
         assert (len(frames), len(some.frames), len(news.frames), news.is_waiting) == (50, 0, 50, True)
         for query, parameters in asked:
             plan = "\n".join(row[0] for row in await rows_of(db, f"EXPLAIN (ANALYZE, COSTS OFF) {query}", parameters))
@@ -137,12 +137,12 @@ async def test_postgres_and_the_ring_filter_alike(engine: AsyncEngine, monkeypat
     await populated(engine)
     chance, counts = random.Random(2), set[int]()
     async with engine.connect() as db:
-        everything = (await read_news(db, FeedCursor(), limit=1000)).frames
+        everything = (await read_news(db, FeedPlace(), limit=1000)).frames
         assert [frame.data for frame in everything] == await stored(engine)
         for _ in range(150):
             only = random_filter(chance)
             monkeypatch.setattr(feed, "LOOKED_AT", chance.choice([1, 3, 5000]))
-            limit, after, found = chance.choice([1, 2, 1000]), FeedCursor(), list[bytes]()
+            limit, after, found = chance.choice([1, 2, 1000]), FeedPlace(), list[bytes]()
             while True:
                 read = await read_feed(db, after, only, limit=limit)
                 assert (read.last is None) == (not read.frames) and len(read.frames) <= limit
@@ -194,7 +194,7 @@ async def test_since_a_time(engine: AsyncEngine, looked_at: int, monkeypatch: py
 async def test_the_end_of_the_feed_is_an_event(engine: AsyncEngine) -> None:
     """A number of a transaction that wrote nothing may come again after a crash, and must not be in a cursor."""
     async with engine.connect() as db:
-        assert (await feed_head(db)).cursor == FeedCursor(1)
+        assert (await feed_head(db)).place == FeedPlace(1)
     stream_id = await new_stream(engine)
     await append(engine, stream_id, [1])
     async with transaction(engine) as db:
@@ -202,4 +202,4 @@ async def test_the_end_of_the_feed_is_an_event(engine: AsyncEngine) -> None:
     async with engine.connect() as db:
         head = await feed_head(db)
         xid = await db.scalar(text("SELECT xid::text::bigint FROM events"))
-    assert head.cursor == head.last == FeedCursor(1, xid, 1) and head.bound > FeedCursor(1, xid + 1)
+    assert head.place == head.last == FeedPlace(1, xid, 1) and head.bound > FeedPlace(1, xid + 1)

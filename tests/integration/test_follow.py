@@ -15,10 +15,11 @@ from app.embedded.valkey import EmbeddedValkey
 from app.events import encoding
 from app.events.append import append as append_items
 from app.events.append import reopen
-from app.events.cursors import Cursor, FeedCursor
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
+from app.events.epochs import bump_epoch
 from app.events.follow import live, shared_reads, subscriptions
 from app.events.follow.follower import Follower
-from app.events.follow.updates import End, Frames, Reset
+from app.events.follow.updates import LAPSED, STOPPING, Away, End, Frames, Renewed, Reset
 from app.events.group_commit import GroupCommit
 from app.events.push import Frame, Push, channel_of, connect, encode_message
 from app.events.read import Filter
@@ -37,13 +38,14 @@ from tests.following import (
     state_of,
     stored_frames,
 )
+from tests.roles import as_app
 
 
 async def test_cut_and_resumed_under_concurrent_appends(database_url: str, redis_url: str) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
         push = Push(redis_url, SealKeys(engine))
-        group_commit = GroupCommit(database_url, push.publish)
+        group_commit = GroupCommit(as_app(database_url), push.publish)
 
         async def produce(producer: int) -> None:
             for number in range(100):
@@ -275,7 +277,7 @@ async def test_a_filter_moves_the_cursor(database_url: str, redis_url: str) -> N
 async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
-        await close(engine, stream_id)
+        await close(engine, stream_id, status="failed")
         first = Reader(follower, await state_of(engine, stream_id))
         assert (await first.read_all()).state.head == 1
         async with transaction(engine) as db:
@@ -287,19 +289,72 @@ async def test_a_reopened_stream_goes_on(database_url: str, redis_url: str) -> N
         assert (await again.read_all()).state.head == 3
 
 
+OTHERS_FROM = text('UPDATE events SET epoch = 2 WHERE "offset" >= :first')
+"""As a restored database that went on after an older copy: from there on its events are others."""
+
+
 @pytest.mark.parametrize("take", [None, lambda frames: True])
-async def test_another_epoch_resets(database_url: str, redis_url: str, take: live.Take | None) -> None:
+async def test_an_epoch_that_begins_meanwhile_resets_those_whose_events_are_gone(
+    database_url: str, redis_url: str, take: live.Take | None
+) -> None:
     async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
         stream_id = await new_stream(engine)
         await append(engine, stream_id, range(3))
         reader = Reader(follower, await state_of(engine, stream_id), take=take)
         await reader.read(to=3)
         async with transaction(engine) as db:
-            await db.execute(text("INSERT INTO epochs (epoch, reason) VALUES (2, 'restored')"))
+            await db.execute(OTHERS_FROM, {"first": 3})
+        epoch = await bump_epoch(engine, "restored")
         reset = await reader.next()
-        assert isinstance(reset, Reset) and reset.reason == "other_epoch" and reset.state.epoch == 2
+        assert isinstance(reset, Reset) and reset.reason == "other_epoch" and reset.state.epoch == epoch
         again = await reader.next()
         assert isinstance(again, Frames) and offsets_in(again.frames) == [1, 2, 3]
+        assert again.cursor == Cursor(epoch, 3)
+
+
+async def test_an_epoch_that_begins_meanwhile_replays_nothing_that_survived(database_url: str, redis_url: str) -> None:
+    """As for a reader that comes back: it learns of the new epoch, and goes on."""
+    async with engine_of(database_url) as engine, Follower(engine, redis_url, quick()) as follower:
+        stream_id = await new_stream(engine)
+        await append(engine, stream_id, range(3))
+        state = await state_of(engine, stream_id)
+        reader, lagging = Reader(follower, state), Reader(follower, state, after=1)
+        await reader.read(to=3)
+        epoch = await bump_epoch(engine, "a failover that lost nothing")
+        for one, at in ((reader, 3), (lagging, 1)):
+            news = await one.next()
+            assert isinstance(news, Renewed) and news.cursor == Cursor(epoch, at)
+        await lagging.read(to=3)
+        await append(engine, stream_id, [3])
+        for one in (reader, lagging):
+            update = await one.next()
+            assert isinstance(update, Frames) and update.cursor == Cursor(epoch, 4)
+            assert offsets_in(update.frames) == [4]
+        assert offsets_in(lagging.frames) == [2, 3]
+
+
+async def test_what_a_filter_dropped_before_an_epoch_began_is_looked_at_again(
+    database_url: str, redis_url: str
+) -> None:
+    """The client's last id survived; what was dropped after it is another event now, and may be wanted."""
+    async with engine_of(database_url) as engine, Follower(engine, redis_url, quick(id_every=3600)) as follower:
+        stream_id = await new_stream(engine)
+        await append(engine, stream_id, [0], agent="wanted")
+        await append(engine, stream_id, [1, 2], agent="other")
+        only = Filter(agent=frozenset({"wanted"}))
+        reader = Reader(follower, await state_of(engine, stream_id), only=only)
+        await reader.read(to=1)
+        coming = asyncio.create_task(reader.next())
+        while not follower._streams[stream_id]._waiting:  # it has passed the others, and sleeps
+            await asyncio.sleep(0.01)
+        async with transaction(engine) as db:
+            await db.execute(OTHERS_FROM, {"first": 2})
+            await db.execute(text("UPDATE events SET agent = 'wanted' WHERE \"offset\" = 3"))
+        epoch = await bump_epoch(engine, "restored")
+        news = await coming
+        assert isinstance(news, Renewed) and news.cursor == Cursor(epoch, 1)
+        update = await reader.next()
+        assert isinstance(update, Frames) and offsets_in(update.frames) == [3]
 
 
 async def test_commits_that_postgres_lost_reset(database_url: str, redis_url: str) -> None:
@@ -344,7 +399,7 @@ async def test_postgres_restarts(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         settings = quick(ring_frames=1)
         async with engine_of(server.url) as engine, Follower(engine, redis_url, settings) as follower:
             stream_id = await new_stream(engine)
@@ -376,8 +431,9 @@ async def test_hanging_up_ends_readers_without_end(database_url: str, redis_url:
         waiting = asyncio.create_task(reader.next())
         await asyncio.sleep(0)
         follower.hang_up()
+        assert await waiting == Away(STOPPING, Cursor(1, 1))
         with pytest.raises(StopAsyncIteration):
-            await waiting
+            await reader.next()
 
 
 @asynccontextmanager
@@ -463,8 +519,8 @@ async def test_a_reader_whose_key_ended_while_it_waited_gets_nothing_more(databa
         stream_id = await new_stream(engine)
         await append(engine, stream_id, range(5))
         state = await state_of(engine, stream_id)
-        assert [update async for update in follower.follow(state, 0, reader=OnlyOnce())] == []
-        feed = follower.feed.follow(FeedCursor(), epoch=state.epoch, reader=OnlyOnce())
-        assert [update async for update in feed] == []
+        assert [update async for update in follower.follow(state, 0, reader=OnlyOnce())] == [Away(LAPSED, Cursor(1, 0))]
+        feed = follower.feed.follow(FeedPlace(), epoch=state.epoch, reader=OnlyOnce())
+        assert [update async for update in feed] == [Away(LAPSED, FeedCursor(1, FeedPlace()))]
         async with aclosing(follower.follow(state, 0)) as updates:
             assert isinstance(await anext(updates), Frames)

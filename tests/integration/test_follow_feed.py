@@ -14,18 +14,18 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import transaction
 from app.embedded.valkey import EmbeddedValkey
 from app.events import feed
-from app.events.cursors import FeedCursor
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.encoding import Recorded
-from app.events.epochs import bump_epoch
 from app.events.feed import FeedFilter, feed_head, read_feed
 from app.events.follow import feed_tail, follower
 from app.events.follow.follower import Follower
-from app.events.follow.updates import Beat, FeedReset, Frames
+from app.events.follow.updates import LAPSED, STOPPING, Away, Beat, FeedReset, Frames
 from app.events.push import EVERY_STREAM, Push, connect
 from app.events.read import Filter
 from app.events.seals import SealKeys
 from tests.feeding import FeedReader, stored, write
 from tests.following import NO_SERVER, Reader, append, engine_of, new_stream, progress, quick, state_of
+from tests.roles import bump_epoch
 
 NEVER = 3600.0
 
@@ -59,13 +59,13 @@ async def test_every_reader_gets_everything_once_and_in_order(engine: AsyncEngin
                     push.publish(events)
 
         async def consume(choice: random.Random) -> list[bytes]:
-            frames, cursor = list[bytes](), FeedCursor()
+            frames, cursor = list[bytes](), FeedPlace()
             while not done.is_set() or len(frames) < written:
                 reader = FeedReader(following, cursor)
                 async with aclosing(reader.updates):
                     await reader.read(to=min(choice.randint(1, 40), written - len(frames) if done.is_set() else 1))
                 frames += reader.frames
-                cursor = reader.cursor
+                cursor = reader.place
             return frames
 
         consuming = [asyncio.create_task(consume(random.Random(chance.random()))) for _ in range(4)]
@@ -200,11 +200,11 @@ async def test_a_filter_moves_the_cursor(engine: AsyncEngine, redis_url: str, mo
         assert reader.numbers == [500] and reader.frames == (await stored(engine))[500:501]
         async with engine.connect() as db:
             head = await feed_head(db)
-        while reader.cursor < head.cursor:
+        while reader.place < head.place:
             update = await anext(reader.updates)
             assert isinstance(update, Frames) and not update.frames
             reader.take(update)
-        assert reader.cursor == head.cursor
+        assert reader.place == head.place
 
 
 async def test_a_new_epoch_is_told_before_its_events(engine: AsyncEngine, redis_url: str) -> None:
@@ -213,7 +213,7 @@ async def test_a_new_epoch_is_told_before_its_events(engine: AsyncEngine, redis_
         await append(engine, stream_id, [1])
         live, lagging = FeedReader(following), FeedReader(following)
         await live.read(to=1)
-        assert await bump_epoch(engine, "failover") == 2
+        epoch = await bump_epoch(engine, "failover")
         await append(engine, stream_id, [2])
         for reader in (live, lagging):
             update = await anext(reader.updates)
@@ -221,10 +221,13 @@ async def test_a_new_epoch_is_told_before_its_events(engine: AsyncEngine, redis_
                 assert isinstance(update, Frames)
                 reader.take(update)
                 update = await anext(reader.updates)
-            assert (update.epoch, update.cursor) == (2, reader.cursor)
+            assert (update.epoch, update.cursor) == (epoch, FeedCursor(epoch, reader.place))
             assert all(b"id: 1-" in frame for frame in reader.frames)
+            told = len(reader.frames)
             await reader.read(to=2)
-            assert reader.frames == await stored(engine)
+            there = await stored(engine)  # what came before has ids that do not know of the new epoch
+            before = [frame.replace(f"{epoch}.".encode(), b"") for frame in there[:told]]
+            assert reader.frames == before + there[told:]
 
 
 async def test_the_cursor_moves_into_the_new_epoch(engine: AsyncEngine, redis_url: str) -> None:
@@ -234,25 +237,25 @@ async def test_the_cursor_moves_into_the_new_epoch(engine: AsyncEngine, redis_ur
     async with Follower(engine, redis_url, quick()) as following:
         reader = FeedReader(following)
         await reader.read(to=1)
-        await bump_epoch(engine, "failover")
+        epoch = await bump_epoch(engine, "failover")
         assert isinstance(await anext(reader.updates), FeedReset)
-        assert await anext(reader.updates) == Frames(FeedCursor(2), b"")
+        assert await anext(reader.updates) == Frames(FeedCursor(epoch, FeedPlace(epoch)), b"")
 
 
 async def test_a_database_that_lost_what_was_sent_is_read_again(engine: AsyncEngine, redis_url: str) -> None:
     stream_id = await new_stream(engine)
     async with Follower(engine, redis_url, quick()) as following:
         await append(engine, stream_id, [1])
-        await bump_epoch(engine, "failover")
+        epoch = await bump_epoch(engine, "failover")
         await append(engine, stream_id, [2])
-        reader = FeedReader(following, epoch=2)
+        reader = FeedReader(following, epoch=epoch)
         await reader.read(to=2)
         async with transaction(engine) as db:  # as an older copy of it has been put in its place
-            await db.execute(text("DELETE FROM events WHERE epoch = 2"))
-            await db.execute(text("DELETE FROM epochs WHERE epoch = 2"))
+            await db.execute(text("DELETE FROM events WHERE epoch > 1"))
+            await db.execute(text("DELETE FROM epochs WHERE epoch > 1"))
         reset = await anext(reader.updates)
-        assert isinstance(reset, FeedReset) and reset.cursor == FeedCursor()
-        reader.cursor = reset.cursor
+        assert isinstance(reset, FeedReset) and reset.cursor.place == FeedPlace()
+        reader.place = reset.cursor.place
         await reader.read(to=3)
         assert reader.frames[2:] == await stored(engine)
 
@@ -283,8 +286,9 @@ async def test_a_reader_that_may_not_go_on_is_let_go(engine: AsyncEngine, redis_
         await asyncio.sleep(0)
         key.is_good = False
         following.look_again()
-        ends = await asyncio.gather(*waiting, return_exceptions=True)
-        assert all(isinstance(end, StopAsyncIteration) for end in ends)
+        assert await asyncio.gather(*waiting) == [Away(LAPSED, FeedCursor(1, of_all.place)), Away(LAPSED, Cursor(1, 1))]
+        for updates in (of_all.updates, of_one.updates):
+            assert [update async for update in updates] == []
         assert key.said == ["came", "came", "left", "left"] and following.readers == 0
 
 
@@ -292,7 +296,10 @@ async def test_a_reader_that_waits_gets_heartbeats_and_is_hung_up(engine: AsyncE
     async with Follower(engine, redis_url, quick(heartbeat=0.05)) as following:
         reader = FeedReader(following)
         while not isinstance(update := await anext(reader.updates), Beat):
-            assert update == Frames(FeedCursor(1), b"")
+            assert update == Frames(FeedCursor(1, FeedPlace(1)), b"")
         following.hang_up()
+        assert await anext(reader.updates) in [
+            Away(STOPPING, cursor) for cursor in (FeedCursor(1, FeedPlace()), FeedCursor(1, FeedPlace(1)))
+        ]
         with pytest.raises(StopAsyncIteration):
             await anext(reader.updates)

@@ -21,8 +21,8 @@ from app.events import encoding
 from app.events import feed as events_of_feed
 from app.events.append import append as append_items
 from app.events.append import create_stream
-from app.events.cursors import FeedCursor
-from app.events.epochs import bump_epoch
+from app.events.cursors import FeedPlace
+from app.events.epochs import observe_cluster
 from app.events.feed import ALL_STREAMS, FeedFilter
 from app.events.follow.updates import Frames
 from app.events.types import StreamId, StreamKind
@@ -32,7 +32,9 @@ from app.gateway.streaming.feed import feed_page
 from app.gateway.streaming.feed_start import FeedStart, visible
 from app.principals.model import Principal, Scope
 from tests.following import NO_SERVER, append, close, engine_of, new_stream
+from tests.roles import bump_epoch, tampering
 from tests.serving import Served, serving
+from tests.wire import until_cut
 
 SSE = {"Accept": "text/event-stream"}
 
@@ -62,7 +64,7 @@ async def page(served: Served, **query: Any) -> dict[str, Any]:
 async def next_of(events: AsyncIterator[ServerSentEvent], kind: str) -> ServerSentEvent:
     """The next frame, which is of this kind."""
     frame = await anext(events)
-    while frame.event == "message" and not frame.data:  # a heartbeat, or an id alone
+    while frame.event == "cursor":
         frame = await anext(events)
     assert frame.event == kind, frame
     return frame
@@ -74,7 +76,7 @@ async def take(events: AsyncIterator[ServerSentEvent], count: int) -> list[Serve
     while len(found) < count:
         frame = await anext(events)
         assert frame.event != "reset", frame.data
-        if frame.data and frame.event != "stream":
+        if frame.event not in {"stream", "cursor"}:
             found.append(frame)
     return found
 
@@ -233,7 +235,9 @@ async def test_filters(served: Served) -> None:
 
     assert await kinds() == ["session", "session", "agent", "agent", "control"]
     assert await kinds(project="acme") == ["session", "agent", "control"]
-    assert await kinds(project="acme,other", t="agent") == await kinds(t=["agent_event", "x"]) == ["agent", "agent"]
+    assert (
+        await kinds(project="acme,other", t="agent") == await kinds(t=["agent_event", "erased"]) == ["agent", "agent"]
+    )
     assert await kinds(project="nobody's") == await kinds(workflow="x") == []
     assert await kinds(workflow="article") == ["session", "agent"]
     assert await kinds(status="created", workflow="repair") == ["session"]
@@ -270,7 +274,7 @@ async def test_what_belongs_to_others_is_never_sent(served: Served, scopes: set[
     for start in (FeedStart(), FeedStart(tail=100), FeedStart(since=datetime(2000, 1, 1, tzinfo=UTC))):
         body = json.loads(bytes((await feed_page(served.gateway, alice, start, 100)).body))
         assert [event["t"].removesuffix("_event") for event in body["events"]] == expected
-    updates = served.gateway.follower.feed.follow(FeedCursor(), visible(alice, ALL_STREAMS), epoch=1)
+    updates = served.gateway.follower.feed.follow(FeedPlace(), visible(alice, ALL_STREAMS), epoch=1)
     frames = b""
     for count in range(1, 5):  # the first from Postgres, the others from the ring
         while frames.count(b"event: ") < count * len(expected):
@@ -312,7 +316,8 @@ async def test_keys_open_the_feed_of_their_project(served: Served) -> None:
             assert numbers(await take(events, 1)) == [1]
             revoked = await served.client.post(f"/keys/{keys['read'][1]}/revoke", json={})
             assert revoked.status_code == 200
-            assert [event async for event in events if event.data] == []
+            *moves, away = [event.event for event in await until_cut(events)]
+            assert away == "away" and set(moves) <= {"cursor"}
         refused = await client.get("/events", headers={"Authorization": f"Bearer {keys['submit'][0]}"})
         assert refused.status_code == 403 and refused.json()["type"].endswith(":missing-scope")
 
@@ -331,21 +336,28 @@ async def test_a_dump_with_higher_numbers_was_restored(database_url: str, redis_
     async with serving(database_url, redis_url) as served:
         engine, push = served.gateway.engine, served.gateway.backends.push
         assert len((await page(served))["events"]) == 9
+        epoch = await observe_cluster(engine)
         for cursor, rest in ((seen, [4, 5, 6, 7, 8]), (lost, [])):
             async with feed(served, last=cursor) as events:
                 opening = await next_of(events, "stream")
-                assert (opening.id, opening.json()) == (cursor, {"head": "2-0-0", "epoch": 2})
+                assert (opening.id, opening.json()) == (f"{epoch}.{cursor}", {"head": f"{epoch}-0-0", "epoch": epoch})
                 reset = await next_of(events, "reset")
-                assert reset.id == cursor and (reset.json()["epoch"], reset.json()["head"]) == (2, "2-0-0")
+                assert reset.id == f"{epoch}.{cursor}"
+                assert (reset.json()["epoch"], reset.json()["head"]) == (epoch, f"{epoch}-0-0")
                 assert numbers(await take(events, len(rest))) == rest
                 push.publish(await append(engine, streams[0], [100]))
                 (new,) = await take(events, 1)
-                assert numbers([new]) == [100] and new.id.startswith("2-")
-            async with transaction(engine) as db:
-                await db.execute(text("DELETE FROM events WHERE epoch = 2"))
+                assert numbers([new]) == [100] and new.id.startswith(f"{epoch}-")
+            async with feed(served, last=f"{epoch}.{cursor}") as events:  # told of it once
+                await next_of(events, "stream")
+                found = await take(events, len(rest) + 1)
+                assert numbers(found) == [*rest, 100]
+                assert [event.id.startswith(f"{epoch}.1-") for event in found] == [*[True] * len(rest), False]
+            async with tampering(engine) as db:
+                await db.execute(text("DELETE FROM events WHERE epoch > 1"))
                 await db.execute(text("UPDATE streams SET head = 3"))
             old = await page(served, after=cursor)
-            assert [event["details"]["number"] for event in old["events"]] == rest and old["epoch"] == 2
+            assert [event["details"]["number"] for event in old["events"]] == rest and old["epoch"] == epoch
         async with feed(served) as events:  # a new reader is told of no reset
             await next_of(events, "stream")
             assert numbers(await take(events, 9)) == list(range(9))
@@ -358,9 +370,9 @@ async def test_the_epoch_is_raised_while_connected(served: Served) -> None:
     async with feed(served) as events:
         await next_of(events, "stream")
         (first,) = await take(events, 1)
-        await bump_epoch(engine, "failover")
+        epoch = await bump_epoch(engine, "failover")
         reset = await next_of(events, "reset")
-        assert reset.id == first.id and reset.json()["epoch"] == 2 and reset.json()["reason"]
+        assert reset.id == f"{epoch}.{first.id}" and reset.json()["epoch"] == epoch and reset.json()["reason"]
         push.publish(await append(engine, stream_id, [2]))
         assert numbers(await take(events, 1)) == [2]
 
@@ -384,10 +396,10 @@ async def test_heads_heartbeats_and_too_many_readers(database_url: str, redis_ur
             async for line in answer.aiter_lines():
                 if line == ": heartbeat":
                     break
-            sent_away = await served.client.get("/events", headers=SSE)
-            assert "\nretry: " in sent_away.text and "event:" not in sent_away.text
-            of_session = f"/events?session_id={await new_stream(served.gateway.engine)}"
-            assert "event:" not in (await served.client.get(of_session)).text
+            async with feed(served, after="1-4711-42") as events:
+                (away,) = await until_cut(events)
+            assert away.event == "away" and (away.retry or 0) >= 5_000
+            assert away.json() == {"reason": "too many readers", "cursor": "1-4711-42"}
         while served.gateway.follower.readers:
             await asyncio.sleep(0.01)
 

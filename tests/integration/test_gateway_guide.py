@@ -14,13 +14,15 @@ from uuid import uuid4
 
 import jsonschema
 import pytest
+from sqlalchemy import text
 
 from app.database import transaction
 from app.errors import NoWorkerYet, TooMany, Unavailable
-from app.gateway.middleware import MAX_BODY_BYTES
+from app.gateway.door.bodies import MAX_BODY_BYTES
 from app.principals.secrets import new_key
 from app.sessions import approvals, worker_repository
 from app.sessions.model import RefusedWorkflow
+from tests.answering import question_of
 from tests.guide import GUIDE, clients, is_client, table
 from tests.populating import Population, populate, waiting
 from tests.readmes import Block
@@ -64,12 +66,12 @@ def test_every_endpoint_is_named(document: dict[str, Any]) -> None:
 
 def test_every_parameter_and_field_is_named(document: dict[str, Any]) -> None:
     text = "\n".join(GUIDE.lines)
-    queries, headers = set(QUERY.findall(text)), {name.lower() for name in HEADER.findall(text)}
+    queries, headers = {name.lower() for name in QUERY.findall(text)}, {name.lower() for name in HEADER.findall(text)}
     for methods in document["paths"].values():
         for operation in methods.values():
             for parameter in operation.get("parameters", []):
                 named = {"query": queries, "header": headers, "path": {parameter["name"]}}[parameter["in"]]
-                assert parameter["name"].lower() in named, parameter
+                assert named & {parameter["name"], parameter["name"].lower()}, parameter
     schemas = document["components"]["schemas"]
     assert {NAME.findall(row[0])[0] for row in table("field")} == schemas["SessionRequest"]["properties"].keys()
     told = (
@@ -108,19 +110,18 @@ def test_the_stream_is_valid(document: dict[str, Any]) -> None:
     names = list[str]()
     for frame in frames:
         fields = dict(line.split(": ", 1) for line in frame.split("\n"))
-        data, name = json.loads(fields.get("data", "null")), fields.get("event", "")
+        data, name = json.loads(fields["data"]), fields["event"]
         names.append(name)
         match name:
             case "stream":
                 assert list(data) == ["earliest", "head", "head_chain", "status", "epoch"]
             case "end":
                 assert list(data) == ["head", "head_chain", "status"]
-            case "":
-                assert frame == ": heartbeat"
             case _:
                 validate(document, "Event", data)
                 assert (data["offset"], data["t"]) == (int(fields["id"]), f"{name}_event")
-    assert names == ["stream", "session", "agent", "", "session", "end"]
+    assert names == ["stream", "session", "agent", "session", "end"]
+    assert "\n: heartbeat\nid: 3\n" in transcript.text
 
 
 def test_every_block_is_run_or_checked() -> None:
@@ -184,7 +185,6 @@ async def test_every_type_of_problem_is_named(
     running, step = str(population.running.session.session_id), population.running.token
     key, by_step = {"Idempotency-Key": "one"}, {"Authorization": f"Bearer {step}"}
     by_another = {"Authorization": f"Bearer {replace(step, lease=uuid4())}"}
-    by_ended = {"Authorization": f"Bearer {replace(step, session_id=population.succeeded)}"}
     report = {"progress": 1, "message": "x"}
     large = report | {"details": {"log": "x" * 300_000}}
 
@@ -194,7 +194,18 @@ async def test_every_type_of_problem_is_named(
         assert problem["status"] == answer.status_code
         return problem["type"].removeprefix(PROBLEM), str(answer.status_code)
 
+    async def ask_exhausted() -> tuple[str, str]:
+        """As after ten thousand reports."""
+        statement = text("UPDATE steps SET reports = :so_many, reporting_attempt = attempt WHERE lease_token = :lease")
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(statement, {"so_many": 10_000, "lease": step.lease})
+        said = await ask("POST", "/sessions/{}/events", json=report, headers=by_step)
+        async with transaction(served.gateway.engine) as db:
+            await db.execute(statement, {"so_many": 0, "lease": step.lease})
+        return said
+
     asking = await waiting(served.gateway.backends, answer_schema={"type": "integer"})
+    asked = await question_of(served, asking)
     auditor = (await served.client.post("/keys", json={"name": "auditor", "scopes": ["audit"]})).json()["key"]
     assert (await served.client.post("/sessions", json={"task": "x"}, headers=key)).status_code == 201
     first = await served.client.post(f"/sessions/{running}/events", json=report, headers=by_step | key)
@@ -206,6 +217,7 @@ async def test_every_type_of_problem_is_named(
         await worker_repository.register_worker(db, "worker-2", starts=True, served=[], refused=odd)
     found = [
         await ask("GET", "/sessions/{}/events?after=x"),
+        await ask("GET", "/sessions/{}/events?from=9"),
         await ask("POST", "/sessions", content=b"\xff", headers={"Content-Type": "application/json"}),
         await ask("GET", "/sessions", headers={"Authorization": "Bearer x"}),
         await ask("GET", "/sessions", headers={"Authorization": f"Bearer {new_key()}"}),
@@ -215,14 +227,15 @@ async def test_every_type_of_problem_is_named(
         await ask("DELETE", "/sessions"),
         await ask("POST", "/sessions/{}/retry"),
         await ask("POST", "/sessions/{}/events", json=report, headers=by_another),
-        await ask("POST", f"/sessions/{population.succeeded}/events", json=report, headers=by_ended),
         await ask("POST", "/sessions/{}/approvals/1", json={"verdict": "approved"}),
+        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved"}),
         await ask("GET", "/sessions/{}/events?after=99"),
         await ask("POST", "/sessions/{}/events", json=large, headers=by_step),
+        await ask_exhausted(),
         await ask("POST", "/sessions", content=b" " * (MAX_BODY_BYTES + 1)),
         await ask("GET", "/sessions", headers={"Host": "example.com"}),
         await ask("POST", "/sessions", json={"tsk": "x"}),
-        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved"}),
+        await ask("POST", f"/sessions/{asking}/approvals/1", json={"verdict": "approved", "question": asked}),
         await ask("POST", "/keys", json={"name": "owner", "scopes": ["read"]}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "another"}),
         await ask("POST", "/sessions", json={"task": "x", "workflow": "odd"}),

@@ -14,7 +14,6 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from app.events.epochs import bump_epoch
 from app.events.feed import feed_lag
 from app.gateway import access, figures
 from app.principals.model import EVERY_SCOPE, Principal, Scope
@@ -24,6 +23,7 @@ from app.sessions.model import NewSession, NewStep
 from tests.acceptance.faults.proxy import Proxy
 from tests.following import NO_SERVER, append, new_stream
 from tests.populating import advance, populate, running, waiting
+from tests.roles import bump_epoch, tampering
 from tests.scraping import Scrape, scrape
 from tests.serving import BEARER, Served, serving
 
@@ -74,7 +74,7 @@ async def test_sessions_steps_and_approvals_are_counted(served: Served) -> None:
     for what in ("turn", "answer"):
         age = found.value("stellwerk_oldest_waiting_session_seconds", project="default", waits_for=what)
         assert age is not None and 0 <= age < 60, what
-    async with transaction(served.gateway.engine) as db:  # one whose turn has not come
+    async with tampering(served.gateway.engine) as db:  # one whose turn has not come
         await db.execute(
             text(
                 "UPDATE sessions SET admitted_at = NULL, created_at = created_at - interval '1 hour'"
@@ -93,7 +93,7 @@ async def test_ages_are_the_oldest_ones(served: Served) -> None:
     asked = [await waiting(backends) for _ in range(2)]
     await submit(served, "default", agent="a", queue="q")
     await submit(served, "default", agent="b", queue="q")
-    async with transaction(backends.engine) as db:
+    async with tampering(backends.engine) as db:
         for statement in (
             "UPDATE steps SET ended_at = ended_at - interval '1 hour' WHERE session_id = :id",
             "UPDATE steps SET available_at = available_at - interval '2 hours' WHERE agent = 'a'",
@@ -118,6 +118,8 @@ async def test_readers_resets_and_appends_are_counted(served: Served) -> None:
         lines = answer.aiter_lines()  # kept: what is collected closes the connection
         await anext(lines)
         found = await until(served, "stellwerk_readers", is_=1)
+        async with transaction(served.gateway.engine) as db:  # as after a failover: other events at these offsets
+            await db.execute(text("UPDATE events SET epoch = 2"))
         await bump_epoch(served.gateway.engine, "a failover")
         risen = before.total("stellwerk_resets_total", reason="other_epoch") + 1
         await until(served, "stellwerk_resets_total", is_=risen, reason="other_epoch")
@@ -235,7 +237,7 @@ async def test_many_scrapes_cost_one_reading(served: Served, monkeypatch: pytest
     await scrape(served.client)
     await scrape(served.client)
     assert len(readings) == 2
-    monkeypatch.setattr(figures, "KEPT_SECONDS", 60.0)
+    served.app.state.figures.kept.seconds = 60.0
     await asyncio.gather(*(scrape(served.client) for _ in range(20)))
     await scrape(served.client)
     assert len(readings) == 3
@@ -275,7 +277,7 @@ async def test_the_database_away(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         async with serving(server.url, redis_url, metrics_token=METRICS_TOKEN) as served:
             await asyncio.to_thread(server.stop)
             found = await scrape(served.client, headers=BY_TOKEN)

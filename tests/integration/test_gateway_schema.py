@@ -14,6 +14,7 @@ from schemathesis.engine import events, from_schema
 from app.events.proof.entries import stream_ids, verify_stream
 from app.principals.model import OWNER
 from app.principals.service import create_key
+from tests.answering import question_of
 from tests.populating import Population, created, ended, populate
 from tests.serving import BEARER, Served, serving
 
@@ -47,7 +48,7 @@ async def test_every_event_in_a_page_validates(served: Served) -> None:
 
 
 def configuration(
-    url: str, population: Population, spare: list[str], failed: list[str], keys: list[str]
+    url: str, population: Population, question: str, spare: list[str], failed: list[str], keys: list[str]
 ) -> schemathesis.Config:
     """Most requests name a thing that is there, so that they get beyond the door."""
     dictionaries = {
@@ -61,8 +62,10 @@ def configuration(
         "rotated": keys[1:],
         "artifacts": [population.artifact],
         "steps": [1, 2],
+        "offsets": ["1", "2"],
         "asking": [1],
         "verdicts": ["approved", "rejected"],
+        "questions": [question],
         "cursors": ["0", "1", "3", "latest", "999"],
         "workflows": ["repair"],
     }
@@ -88,6 +91,7 @@ def configuration(
                 "query.session_id": often("sessions"),
                 "query.after": often("cursors"),
                 "path.step": often("steps"),
+                "path.offset": often("offsets"),
                 "path.digest": often("artifacts"),
                 "body.workflow": often("workflows"),
             },
@@ -101,6 +105,7 @@ def configuration(
                         session: often("waiting"),
                         "path.step": often("asking"),
                         "body.verdict": often("verdicts"),
+                        "body.question": often("questions"),
                     },
                 ),
                 chosen("POST /sessions/{session_id}/cancel", parameters={session: often("spare")}),
@@ -140,7 +145,8 @@ async def test_whatever_is_sent_nothing_breaks(served: Served) -> None:
     made = [await create_key(backends, name=f"key-{n}", scopes=["read"], principal=OWNER) for n in range(9)]
     keys = [str(key.key_id) for key, _ in made]
     document = (await served.client.get("/openapi.json")).json()
-    configured = configuration(served.url, population, spare, failed, keys)
+    question = await question_of(served, population.waiting)
+    configured = configuration(served.url, population, question, spare, failed, keys)
     schema = schemathesis.openapi.from_dict(document, config=configured)
 
     @schema.hook

@@ -14,19 +14,22 @@ from sqlalchemy import text
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.events.artifacts import put_artifact
+from app.gateway import health
 from app.progress import SessionId
 from app.schema import migrate
 from app.sessions.admission import ADMISSION_LOCK, admit_sessions
 from app.sessions.model import StepToken
 from app.unit_of_work import unit_of_work
 from tests.following import NO_SERVER
+from tests.roles import tampering
 from tests.serving import Served, serving
 
 ADMITTED = text("SELECT count(*) FROM sessions WHERE admitted_at IS NOT NULL")
 
 
 @pytest.fixture
-async def served(database_url: str, redis_url: str) -> AsyncIterator[Served]:
+async def served(database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Served]:
+    monkeypatch.setattr(health, "KEPT_SECONDS", 0.0)
     async with serving(database_url, redis_url) as served:
         yield served
 
@@ -37,6 +40,7 @@ async def test_created_listed_cancelled(served: Served) -> None:
     assert created == {
         "session_id": session_id,
         "status": "created",
+        "epoch": 1,
         "head": 1,
         "events": f"/sessions/{session_id}/events",
     }
@@ -49,6 +53,7 @@ async def test_created_listed_cancelled(served: Served) -> None:
 
     one = (await served.client.get(f"/sessions/{session_id}")).json()
     assert (one["task"], one["status"], one["steps"]) == ("fix the lint errors", "created", [])
+    assert (one["epoch"], one["earliest"], one["head"]) == (1, 1, 1)
     assert (await served.client.get(f"/sessions/{session_id}/patch")).status_code == 404
 
     cancelled = await served.client.post(f"/sessions/{session_id}/cancel", json={"reason": "enough"})
@@ -118,7 +123,7 @@ async def test_paths(database_url: str, redis_url: str, tmp_path: Path) -> None:
 async def test_a_report_by_step_token(served: Served) -> None:
     session_id = (await served.create_session())["session_id"]
     token = StepToken(SessionId(UUID(session_id)), 1, 1, "codesmith", uuid4())
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         await db.execute(
             text(
                 "INSERT INTO steps (session_id, step, superstep, task_path, agent, queue, status, lease_token,"
@@ -159,6 +164,10 @@ async def test_approvals(served: Served) -> None:
     assert (await served.client.post(path, json={})).status_code == 422
     assert (await served.client.post(path, json={"verdict": "maybe"})).status_code == 422
     assert (await served.client.post(path.replace("/1", f"/{2**31}"), json={"answer": 1})).status_code == 422
+    questions: list[Any] = [1.5, True, [1], {}, "x", "1 ", "", 10**40, "٣"]
+    for question in questions:
+        given = await served.client.post(path, json={"answer": 1, "question": question})
+        assert given.status_code == 422 and "body.question" in given.json()["detail"], given.text
 
 
 async def test_artifacts(served: Served) -> None:
@@ -176,7 +185,6 @@ async def test_artifacts(served: Served) -> None:
     [
         "/sessions/not-a-uuid",
         "/sessions?workflow=%00",
-        "/sessions?status=nope",
         "/sessions?limit=0",
         "/sessions?limit=99999999999999999999999",
         "/sessions?before=x",
@@ -226,7 +234,7 @@ async def test_redis_away_is_told_and_borne(database_url: str) -> None:
 
 async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_so(served: Served) -> None:
     async def worker(statement: str) -> None:
-        async with transaction(served.gateway.engine) as db:
+        async with tampering(served.gateway.engine) as db:
             await db.execute(text(statement))
 
     await worker("WITH none AS (DELETE FROM workflows) DELETE FROM workers")
@@ -255,7 +263,7 @@ async def test_a_new_deployment_is_ready_when_a_worker_has_registered_and_stays_
 
 async def test_what_workers_refuse_is_told_to_those_who_show_a_key(served: Served) -> None:
     async def worker(statement: str) -> None:
-        async with transaction(served.gateway.engine) as db:
+        async with tampering(served.gateway.engine) as db:
             await db.execute(text(statement))
 
     told = (
@@ -293,11 +301,11 @@ async def test_sessions_that_came_without_a_worker_begin_only_as_there_is_room(
 ) -> None:
     async with serving(database_url, redis_url, max_active_sessions=1) as served:
         engine = served.gateway.engine
-        async with transaction(engine) as db:
+        async with tampering(engine) as db:
             await db.execute(text("UPDATE workflows SET last_seen = now() - interval '10 minutes'"))
         made = [await served.create_session() for _ in range(3)]
         assert {session["status"] for session in made} == {"waiting"}
-        async with transaction(engine) as db:
+        async with tampering(engine) as db:
             assert not await db.scalar(ADMITTED)
             await db.execute(text("UPDATE workflows SET last_seen = now()"))
         for _ in range(2):
@@ -338,7 +346,7 @@ async def test_postgres_away_is_told(home: Path, redis_url: str) -> None:
     server = EmbeddedPostgres(home)
     await asyncio.to_thread(server.start)
     try:
-        await asyncio.to_thread(migrate, server.url)
+        await asyncio.to_thread(migrate, server.superuser_url)
         async with serving(server.url, redis_url) as served:
             session_id = (await served.create_session())["session_id"]
             await asyncio.to_thread(server.stop)

@@ -11,7 +11,6 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.database import transaction
-from app.events.epochs import bump_epoch
 from app.events.follow.follower import Follower
 from app.events.follow.subscriptions import Subscriptions
 from app.events.follow.updates import Reset
@@ -19,6 +18,7 @@ from app.events.push import CANCEL_CHANNEL, KEYS_CHANNEL, Frame, Push, channel_o
 from app.events.seals import Published, SealKey, SealKeys
 from app.events.types import StreamId
 from tests.following import Reader, append, close, engine_of, new_stream, quick, state_of, stored_frames
+from tests.roles import bump_epoch
 
 FORGED = Frame(2, "agent_event", "codesmith", "think", b'id: 2\nevent: agent\ndata: {"msg":"forged"}\n\n')
 

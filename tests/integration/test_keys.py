@@ -1,6 +1,7 @@
 """Keys over HTTP: made, listed, revoked, rotated; what is kept of them, and what is not."""
 
 import asyncio
+import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -57,7 +58,9 @@ async def test_a_key_says_what_it_is_and_is_told_once(shared: Served) -> None:
     assert made["key"] not in listed.text and record in listed.json()["keys"]
     (event,) = await control_events(shared, "once")
     assert (event["action"], event["target"], event["reason"]) == ("key.create", record["key_id"], "for CI")
-    assert event["details"] == {"name": "ci", "scopes": ["audit", "read"], "expires_at": event["details"]["expires_at"]}
+    digest = hashlib.sha256(made["key"].encode()).hexdigest()
+    told = {"name": "ci", "scopes": ["audit", "read"], "digest": digest}
+    assert event["details"] == told | {"expires_at": event["details"]["expires_at"]}
     assert made["key"] not in str(event)
 
 

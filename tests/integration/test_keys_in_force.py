@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import httpx
 import psycopg
 import pytest
+from httpx_sse import ServerSentEvent
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.embedded.postgres import EmbeddedPostgres
@@ -25,6 +26,7 @@ from tests.in_use import BOUND_SECONDS, PATIENCE_SECONDS, in_use
 from tests.keyed import Keyed, cookie_of, make_key, revoke, showing, stream, ticket_of
 from tests.populating import created, report, running
 from tests.serving import BEARER, Served, another, serving
+from tests.wire import until_cut
 
 SECONDS = 3
 
@@ -96,7 +98,7 @@ async def test_a_ticket_that_ends_ends_its_stream(served: Served) -> None:
     ticket = await ticket_of(served, key, session_id, expires_in=2)
     async with showing(served, None) as client, asyncio.timeout(BOUND_SECONDS):
         async with stream(client, f"/events?session_id={session_id}&ticket={ticket}") as events:
-            assert "end" not in [event.event async for event in events]
+            assert [event.event for event in await until_cut(events)] == ["session", "away"]
         assert (await client.get(f"/events?session_id={session_id}&ticket={ticket}")).status_code == 401
 
 
@@ -207,9 +209,8 @@ async def about_to_be_blind(served: Served, stack: AsyncExitStack) -> Blind:
         "owner": await stack.enter_async_context(stream(nothing, address, BEARER)),
     }
 
-    async def until_the_end(events: AsyncIterator[object]) -> float:
-        async for _ in events:
-            pass
+    async def until_the_end(events: AsyncIterator[ServerSentEvent]) -> float:
+        assert (await until_cut(events))[-1].event == "away"
         return asyncio.get_running_loop().time()
 
     streams = {name: asyncio.create_task(until_the_end(events)) for name, events in opened.items()}

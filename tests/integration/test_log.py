@@ -6,6 +6,7 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import AsyncIterator
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,11 +26,12 @@ from app.schema import check_schema, downgrade, migrate
 from app.sessions.facts import agent_event
 from app.sessions.model import new_session_id
 from tests.following import set_closed
+from tests.roles import as_app, tampering
 
 
 @pytest.fixture
 async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    created = create_engine(database_url, pool_size=12)
+    created = create_engine(as_app(database_url), pool_size=12)
     yield created
     await created.dispose()
 
@@ -88,7 +90,7 @@ async def test_what_is_stored_is_what_was_given_and_the_chain_holds(engine: Asyn
 
 async def test_one_item_that_is_refused_does_not_touch_the_others(engine: AsyncEngine) -> None:
     first, second, closed = [await new_stream(engine) for _ in range(3)]
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await set_closed(db, closed, True)
     broken = encoding.Item(first, "session", '{"x":1}', "agent_event")
     answers = await call(
@@ -140,7 +142,7 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
 ) -> None:
     streams = [await new_stream(engine) for _ in range(5)]
     published: list[Recorded] = []
-    appends = GroupCommit(database_url, published.extend)
+    appends = GroupCommit(as_app(database_url), published.extend)
     acknowledged: dict[SessionId, list[tuple[int, str]]] = defaultdict(list)
     kills = 0
 
@@ -179,9 +181,9 @@ async def test_appends_whose_connections_are_killed_are_there_exactly_once(
 
 async def test_group_commit_tells_each_producer_its_own_fate(database_url: str, engine: AsyncEngine) -> None:
     stream_id, closed = await new_stream(engine), await new_stream(engine)
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await set_closed(db, closed, True)
-    appends = GroupCommit(database_url)
+    appends = GroupCommit(as_app(database_url))
     results = await asyncio.gather(
         appends.append(entry(stream_id)),
         appends.append(entry(closed)),
@@ -220,7 +222,7 @@ async def test_the_feed_keeps_each_streams_order_and_skips_nothing(engine: Async
                 await append.append(db, [entry(stream_id, f"{number} {count}") for stream_id in chosen])
 
     async def follow() -> None:
-        cursor, rounds_after_end = cursors.FeedCursor(), 0
+        cursor, rounds_after_end = cursors.FeedPlace(), 0
         while rounds_after_end < 2:
             async with transaction(engine) as db:
                 page = await feed.read_feed(db, cursor, limit=50)
@@ -256,7 +258,7 @@ async def heads(engine: AsyncEngine, streams: list[SessionId]) -> list[int]:
 
 async def test_time_never_runs_backwards_within_a_stream(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await db.execute(
             text("UPDATE streams SET last_ts = clock_timestamp() + interval '1 hour' WHERE stream_id = :id"),
             {"id": stream_id},
@@ -275,7 +277,7 @@ async def test_the_table_refuses_what_is_no_event(engine: AsyncEngine) -> None:
     stream_id = await new_stream(engine)
     for data in ('{"a":1}', '{"t":"x"\n}', "no json"):
         with pytest.raises(Exception, match=r"events_|invalid input syntax"):
-            async with transaction(engine) as db:
+            async with tampering(engine) as db:
                 await db.execute(
                     text(
                         'INSERT INTO events (stream_id, "offset", epoch, ts, t, data, salt, digest, chain)'
@@ -376,6 +378,36 @@ def test_who_goes_down_and_up_again_finds_what_belongs_to_whom(empty_database_ur
     check_schema(empty_database_url)
     with psycopg.connect(libpq_url(empty_database_url)) as db:
         assert db.execute("SELECT kind, project FROM streams ORDER BY kind, project").fetchall() == owners
+
+
+def test_epochs_are_widened_also_after_a_try_that_broke_off(empty_database_url: str) -> None:
+    widening = import_module("migrations.versions.0008_epochs_of_seconds")
+    migrate(empty_database_url, "0006")
+    written = (
+        'INSERT INTO events (stream_id, "offset", epoch, ts, t, data, salt, digest, chain)'
+        " SELECT '00000000-0000-7000-8000-000000000000', n, %s, clock_timestamp(), 'odd', '{\"t\":\"odd\"}', '', '', ''"
+        " FROM generate_series(%s::int, %s::int) AS n"
+    )
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        db.execute("INSERT INTO epochs (epoch, reason) VALUES (2, 'restored'), (3, 'restored again')")
+        for epoch, first, last in ((1, 1, 9), (2, 10, 15), (3, 16, 17)):
+            db.execute(written, (epoch, first, last))
+        db.execute(widening._WIDEN.format(most=1))
+        db.execute(written, (3, 18, 20))  # by a neighbour of the version before, meanwhile
+    with psycopg.connect(libpq_url(empty_database_url), application_name="stellwerk") as neighbour:
+        migrate(empty_database_url)
+        with pytest.raises(psycopg.errors.AdminShutdown):  # what it has prepared is refused for ever after
+            neighbour.execute("SELECT max(epoch) FROM epochs")
+    check_schema(empty_database_url)
+    with psycopg.connect(libpq_url(empty_database_url)) as db:
+        found = db.execute(
+            'SELECT epoch, min("offset"), max("offset") FROM events GROUP BY epoch ORDER BY 1'
+        ).fetchall()
+        assert found == [(1, 1, 9), (2, 10, 15), (3, 16, 20)]
+        present = db.execute(
+            "SELECT epoch, xmin = xid(xid), timeline FROM epochs ORDER BY epoch DESC LIMIT 1"
+        ).fetchone()
+        assert present == (3, True, 1)
 
 
 async def until_it_tries_to_lock(database_url: str) -> None:

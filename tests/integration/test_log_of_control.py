@@ -17,6 +17,7 @@ from app.principals import facts
 from app.principals.model import OWNER
 from app.progress import SessionId
 from app.sessions import repository, service, start_repository
+from tests.answering import question_of
 from tests.keyed import Keyed, control_events, make_key, showing
 from tests.populating import created, ended, report, running, waiting
 from tests.serving import Served, another, serving
@@ -64,7 +65,8 @@ async def test_each_request_leaves_one_event(served: Served, key: Keyed) -> None
         await post(f"/sessions/{succeeded}/cancel", {"reason": "too late"})
         await post(f"/sessions/{failed}/retry", {"reason": "again"})
         await post(f"/sessions/{failed}/retry")
-        await post(f"/sessions/{asks}/approvals/1", {"verdict": "rejected", "comment": "not so"})
+        question = await question_of(served, asks)
+        await post(f"/sessions/{asks}/approvals/1", {"question": question, "verdict": "rejected", "comment": "not so"})
         await post(f"/sessions/{asks}/approvals/1", {"verdict": "approved"})
         await post(f"/sessions/{uuid4()}/cancel")
         await post("/sessions", {"task": "x", "workflow": "unknown"})
@@ -86,7 +88,7 @@ async def test_each_request_leaves_one_event(served: Served, key: Keyed) -> None
     for event in events:
         assert ("error" in event) == (event["outcome"] == "refused")
     assert "succeeded" in next(e["error"] for e in events if e["outcome"] == "refused")
-    assert events[8]["details"] == {"step": 1, "verdict": "rejected"}
+    assert events[8]["details"] == {"step": 1, "verdict": "rejected", "question": question, "offset": int(question) + 2}
     assert events[0]["request_id"] == "r-1"
     assert len({event["request_id"] for event in events}) == len(events)
 

@@ -1,15 +1,18 @@
 """The page's form and its cookie: for a token or a key, and for nothing else; and out again."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
-from app.gateway.middleware import MAX_BODY_BYTES
+from app.gateway.door.bodies import MAX_BODY_BYTES
 from app.principals.secrets import new_key
-from tests.keyed import Keyed, make_key, revoke, showing
+from tests.keyed import Keyed, control_events, make_key, revoke, showing
 from tests.serving import TOKEN, Served, serving
 
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -39,7 +42,7 @@ async def sign_in(browser: httpx.AsyncClient, shown: str) -> None:
     assert "httponly" in cookie and "samesite=strict" in cookie and shown.lower() not in cookie
 
 
-async def test_a_keys_cookie_reads_and_changes_only_from_the_gateways_own_page(
+async def test_a_keys_cookie_reads_and_changes_nothing_not_even_from_the_gateways_own_page(
     shared: Served, key: Keyed, browser: httpx.AsyncClient
 ) -> None:
     await sign_in(browser, key.key)
@@ -52,9 +55,10 @@ async def test_a_keys_cookie_reads_and_changes_only_from_the_gateways_own_page(
     assert (await browser.post(cancel)).status_code == 401
     for origin in ("https://evil.example", "null", f"{shared.url}.evil.example"):
         assert (await browser.post(cancel, headers={"Origin": origin})).status_code == 403
-    assert (await browser.post("/keys", json={"name": "x", "scopes": ["admin"]}, headers=own)).status_code == 403
-    assert (await browser.post(cancel, headers=own)).status_code == 200
-    assert (await browser.post("/sessions", json={"task": "x"}, headers=own)).status_code == 403
+    for address, body in ((cancel, {}), ("/keys", {"name": "x", "scopes": ["read"]}), ("/sessions", {"task": "x"})):
+        refused = await browser.post(address, json=body, headers=own)
+        assert refused.status_code == 401 and "only reads" in refused.json()["detail"], address
+    assert (await browser.post(cancel, headers=own | key.headers)).status_code == 200
 
 
 async def test_it_ends_with_its_key(shared: Served, key: Keyed, browser: httpx.AsyncClient) -> None:
@@ -104,7 +108,7 @@ async def test_what_opens_nothing(browser: httpx.AsyncClient, shown: bytes | Non
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"&" * 100_000, b"key", b"token=x", b'{"key": "x"}', b"\x00\xff", b"key=&key=x", b"=" * 1000]
+    "body", [b"", b"&" * 10_000, b"key", b"token=x", b'{"key": "x"}', b"\x00\xff", b"key=&key=x", b"=" * 1000]
 )
 async def test_forms_that_are_none(browser: httpx.AsyncClient, body: bytes) -> None:
     for headers in (FORM, {"Content-Type": "application/json"}, {}):
@@ -134,10 +138,111 @@ async def test_a_link_elsewhere_signs_nobody_in_with_somebodys_key(
 async def test_a_cookie_that_was_made_up_opens_nothing(shared: Served, key: Keyed, browser: httpx.AsyncClient) -> None:
     await sign_in(browser, key.key)
     ((name, value),) = browser.cookies.items()
-    key_id, _, mac = value.partition(".")
+    key_id, issued, of_all, of_project, mac = value.split(".")
     other = await make_key(shared, "admin", project="web")
-    for forged in (mac, f".{mac}", f"{other.key_id}.{mac}", key_id, f"{key_id}.", f"{key_id}.{mac[:-1]}", key.key, "é"):
+    said = f"{issued}.{of_all}.{of_project}"
+    for forged in (
+        mac, f".{mac}", f".{said}.{mac}", f"{other.key_id}.{said}.{mac}", key_id, f"{key_id}.{said}",
+        f"{key_id}.{said}.{mac[:-1]}", f"{key_id}.{int(issued) + 1}.{of_all}.{of_project}.{mac}", key.key, "é", "....",
+    ):  # fmt: skip
         async with showing(shared, None) as client:
             headers = [(b"Cookie", f"{name}={forged}".encode("latin-1"))]
             assert (await client.get("/approvals", headers=headers)).status_code == 401, forged
             assert (await client.get("/", headers=headers)).status_code == 401
+
+
+async def test_the_pages_script_signs_in_with_a_bearer_and_keeps_it_itself(
+    shared: Served, key: Keyed, browser: httpx.AsyncClient
+) -> None:
+    answer = await browser.post("/login", headers=key.headers)
+    assert (answer.status_code, answer.content) == (204, b"") and len(browser.cookies) == 1
+    assert (await browser.get("/")).status_code == 200
+    wrong = await browser.post("/login", headers={"Authorization": f"Bearer {new_key()}"})
+    assert wrong.status_code == 401 and "set-cookie" not in wrong.headers
+
+
+async def test_no_answer_to_a_cookie_holds_the_token(shared: Served, browser: httpx.AsyncClient) -> None:
+    await sign_in(browser, TOKEN)
+    session_id = (await shared.create_session())["session_id"]
+    for address in (
+        "/", "/openapi.json", "/sessions", f"/sessions/{session_id}", f"/sessions/{session_id}/events", "/keys",
+        "/approvals", "/events?limit=100", "/operators/events", "/metrics", "/dashboard/app.js", "/dashboard/login.js",
+        "/nothing",
+    ):  # fmt: skip
+        answer = await browser.get(address, headers={"Accept": "application/json"})
+        assert TOKEN not in answer.text and TOKEN not in str(answer.headers), address
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the gateway's wall clock is ahead, in seconds; a list, to be changed."""
+    ahead, now = [0.0], time.time
+    monkeypatch.setattr("app.gateway.access.time", SimpleNamespace(time=lambda: now() + ahead[0]))
+    return ahead
+
+
+async def test_a_cookie_lives_twelve_hours_and_is_renewed_while_it_is_used(
+    shared: Served, key: Keyed, browser: httpx.AsyncClient, clock: list[float]
+) -> None:
+    await sign_in(browser, key.key)
+    first = dict(browser.cookies)
+    assert "set-cookie" not in (await browser.get("/approvals")).headers and dict(browser.cookies) == first
+    for hours in (6, 17, 28):  # each within twelve of the last
+        clock[0] = hours * 3600
+        answer = await browser.get("/approvals")
+        assert answer.status_code == 200
+        renewed = answer.headers["set-cookie"].lower()
+        assert "httponly" in renewed and "samesite=strict" in renewed and "max-age=43200" in renewed
+    async with showing(shared, None) as old:
+        old.cookies.update(first)
+        refused = await old.get("/approvals")
+        assert refused.status_code == 401 and "sign in again" in refused.json()["detail"]
+    clock[0] = 40.1 * 3600
+    assert (await browser.get("/approvals")).status_code == 401
+
+
+async def test_a_stream_renews_the_cookie_with_which_it_was_opened(
+    shared: Served, key: Keyed, browser: httpx.AsyncClient, clock: list[float]
+) -> None:
+    await sign_in(browser, key.key)
+    session_id = (await shared.create_session(project="web"))["session_id"]
+    for address in (f"/events?session_id={session_id}", f"/events?session_id={session_id}&t=agent"):
+        clock[0] += 2 * 3600
+        async with browser.stream("GET", address, headers={"Accept": "text/event-stream"}) as stream:
+            assert stream.status_code == 200 and stream.headers["set-cookie"].startswith("stellwerk_")
+
+
+async def test_all_browsers_are_signed_out_at_once_and_their_streams_end(shared: Served) -> None:
+    """Those of the project, by its administrator; keys and other projects go on."""
+    admin, other = (
+        await make_key(shared, "read", "admin", project="web"),
+        await make_key(shared, "read", project="other"),
+    )
+    session_id = (await shared.create_session(project="web"))["session_id"]
+    async with showing(shared, None) as browser, showing(shared, None) as elsewhere, showing(shared, admin) as bearer:
+        await sign_in(browser, admin.key)
+        await sign_in(elsewhere, other.key)
+        async with browser.stream("GET", f"/events?session_id={session_id}") as stream:
+            lines = stream.aiter_lines()
+            assert await anext(lines)
+            answer = await bearer.post("/logins/revoke", json={"reason": "a lost laptop"})
+            assert (answer.status_code, answer.json()) == (200, {"project": "web"})
+            async with asyncio.timeout(10):
+                with suppress(httpx.RemoteProtocolError):  # an incomplete body says that it is not over
+                    async for _ in lines:
+                        pass
+        assert (await browser.get("/approvals")).status_code == 401
+        assert (await browser.get("/")).status_code == 401
+        assert (await elsewhere.get("/approvals")).status_code == 200
+        assert (await bearer.get("/approvals")).status_code == 200
+        await sign_in(browser, admin.key)
+        assert (await browser.get("/approvals")).status_code == 200
+        assert (await shared.client.post("/logins/revoke")).json() == {"project": None}
+        async with asyncio.timeout(10):
+            while (await elsewhere.get("/approvals")).status_code == 200:
+                await asyncio.sleep(0.02)
+        assert (await browser.get("/approvals")).status_code == 401
+    actions = [event["action"] for event in await control_events(shared, "web")]
+    assert "login.revoke" in actions
+    refused = await shared.client.post("/logins/revoke", headers=other.headers)
+    assert refused.status_code == 403

@@ -22,6 +22,7 @@ from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 from app.unit_of_work import Backends
 from tests.graphs import everything
 from tests.graphs.driving import loaded
+from tests.roles import tampering
 from tests.serving import serving
 from workers.maintenance.maintainer import Duty
 from workers.maintenance.registration import Registration
@@ -171,7 +172,7 @@ async def test_an_exclusive_round_that_does_not_end_is_given_up(
 async def test_a_worker_is_counted_from_its_start_to_its_end(backends: Backends) -> None:
     workflow = loaded(everything.build())
     registration = Registration(backends, {(workflow.name, workflow.version): workflow}, WORKER)
-    async with transaction(backends.engine) as db:
+    async with tampering(backends.engine) as db:
         await db.execute(text("DELETE FROM workers"))
         await db.execute(text("DELETE FROM workflows"))
         assert await worker_repository.count_workers(db) == 0
@@ -218,7 +219,7 @@ async def test_whoever_serves_a_workflow_wins_and_who_is_gone_does_not_count(bac
     why = RefusedWorkflow("odd", "a.module", "for a reason")
 
     async def told(*statements: str) -> tuple[int, int, bool]:
-        async with transaction(backends.engine) as db:
+        async with tampering(backends.engine) as db:
             for statement in statements:
                 await db.execute(text(statement))
             refused, refusals = (
@@ -252,7 +253,7 @@ async def test_whoever_serves_a_workflow_wins_and_who_is_gone_does_not_count(bac
 async def test_doctor_warns_of_what_another_worker_serves_and_fails_for_the_rest(
     backends: Backends, database_url: str
 ) -> None:
-    async with transaction(backends.engine) as db:
+    async with tampering(backends.engine) as db:
         await db.execute(text("DELETE FROM workflows"))
         await worker_repository.register_workflows(db, [RegisteredWorkflow("odd", "1", "1.2", [])])
         refused = [RefusedWorkflow("odd", "a.module", "why"), RefusedWorkflow(None, "b.module", "why")]

@@ -20,6 +20,7 @@ from typing_extensions import TypedDict
 from app.database import DriverPool
 from app.errors import UnstorableValue
 from tests.graphs.driving import loaded
+from tests.roles import as_app
 from workers.stores.cache import PostgresCache
 from workers.stores.own_loop import OwnLoop
 from workers.stores.replacing import cache_for, store_for, tell_what_is_replaced
@@ -78,7 +79,7 @@ class Calls:
 @pytest.fixture
 async def homes(database_url: str) -> AsyncIterator[list[OwnLoop]]:
     """Two workers."""
-    pools = [DriverPool(database_url) for _ in range(2)]
+    pools = [DriverPool(as_app(database_url)) for _ in range(2)]
     yield [OwnLoop(pool) for pool in pools]
     for pool in pools:
         await pool.close()

@@ -18,6 +18,7 @@ from app.sessions import attempts, control, history, service, supersteps
 from app.sessions.model import NewSession
 from tests.keyed import control_events, make_key
 from tests.populating import advance, begun, created, ended, running, waiting
+from tests.roles import tampering
 from tests.serving import Served, another, serving
 
 STATE = {"plan": ["ruff"], "when": {"$langgraph": ["msgpack", "xQ=="]}}
@@ -174,7 +175,7 @@ async def test_its_log_needs_no_parent(served: Served) -> None:
     parent = await succeeded(served, large)
     session_id = SessionId(UUID((await post(served, continues=str(parent))).json()["session_id"]))
     assert set((await first_event(served, session_id))["state"]) == {"$artifact", "size"}
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         for table, key in (
             ("steps", "session_id"),
             ("sessions", "session_id"),
@@ -250,7 +251,7 @@ async def test_only_the_same_workflow_and_version_goes_on(served: Served) -> Non
 
 
 async def test_a_workflow_that_is_left_out_is_the_parents(served: Served) -> None:
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         await db.execute(text("UPDATE workflows SET name = 'other'"))
     made = await service.create_session(
         served.gateway.backends, NewSession(task="x", workflow="other"), principal=OWNER

@@ -20,6 +20,7 @@ from redis import Redis
 from app.config import Settings
 from app.embedded import supervisor
 from app.embedded.running import running_stack, supervisor_pid
+from app.embedded.strays import end_services, marked
 from app.embedded.supervisor import Commands, Stack
 from app.errors import EmbeddedServerError, StackRunning
 from tests.processes import is_alive, wait_until
@@ -112,6 +113,36 @@ def test_what_is_killed_comes_back(home: Path, command: str, others: set[psutil.
         assert running_stack(home) == stack.info
 
 
+def test_each_process_is_given_only_what_it_needs(
+    home: Path, others: set[psutil.Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = {
+        "STELLWERK_TOKEN": "the-gateway's",
+        "STELLWERK_MIGRATE_URL": "postgresql://the-owner's",
+        "OPENAI_API_KEY": "the-models'",
+    }
+    for name, value in secrets.items():
+        monkeypatch.setenv(name, value)
+    with watched(home):
+        needed = {WORKER: {"OPENAI_API_KEY"}, "HTTPServer": {"STELLWERK_TOKEN"}, "app.embedded.sentinel": set[str]()}
+        for command, names in needed.items():
+            assert child(command, others).environ().keys() & secrets.keys() == names, command
+        database_url = child(WORKER, others).environ()["STELLWERK_DATABASE_URL"]
+    assert "//stellwerk_app:" in database_url
+
+
+def test_what_hides_its_environment_is_found_by_its_command_line(home: Path) -> None:
+    """As gateways and workers do that run as an ordinary user."""
+    command = marked([sys.executable, "-c", "import signal; print('here', flush=True); signal.pause()"], home)
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"here\n"
+        end_services(home / "another", patience=0)
+        assert process.poll() is None
+        end_services(home, patience=0)
+        assert process.wait(timeout=10) != 0
+
+
 def test_a_gateway_that_does_not_start_is_an_error_with_its_last_words(home: Path, others: set[psutil.Process]) -> None:
     commands = COMMANDS._replace(gateway=(sys.executable, "-c", "raise SystemExit('no such gauge')"))
     with pytest.raises(EmbeddedServerError, match="no such gauge"), watched(home, commands):
@@ -143,13 +174,13 @@ def test_after_the_supervisor_was_killed_nothing_is_left_and_the_next_one_has_al
         info = running_stack(home)
         assert info is not None
         with psycopg.connect(info.database_url) as db:
-            db.execute("CREATE TABLE kept (n int)")
+            db.execute("SELECT create_stream(gen_random_uuid(), 'session', 'kept')")
         left = psutil.Process(victim.pid).children(recursive=True)
         victim.send_signal(signal.SIGKILL)
         victim.wait()
     assert running_stack(home) is None
     with watched(home) as (stack, _):
         with psycopg.connect(stack.info.database_url) as db:
-            db.execute("TABLE kept")
+            assert db.execute("SELECT kind FROM streams WHERE project = 'kept'").fetchone() == ("session",)
         assert stack.info.url == info.url
         assert not [process for process in left if is_alive(process)]

@@ -17,6 +17,7 @@ from httpx_sse import aconnect_sse
 from app.config import Settings
 from app.progress import SessionId
 from tests.graphs import walked
+from tests.roles import as_app
 from tests.serving import Served, serving
 from workers.graph.loading import load_workflows
 from workers.process.runtime import Runtime
@@ -119,7 +120,7 @@ def surveyors() -> Iterator[dict[str, Surveyor]]:
 @asynccontextmanager
 async def worker(database_url: str, redis_url: str, home: Path) -> AsyncIterator[Runtime]:
     """A worker's runtime, whose messages this test delivers."""
-    settings = Settings(database_url=database_url, redis_url=redis_url, home=home)
+    settings = Settings(database_url=as_app(database_url), redis_url=redis_url, home=home)
     runtime = Runtime(settings, load_workflows(["tests.graphs.walked"]))
     interval = sys.getswitchinterval()
     await asyncio.to_thread(runtime.start)

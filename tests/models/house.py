@@ -15,6 +15,7 @@ from app.sessions import worker_repository
 from tests.cluster import PATIENCE_SECONDS, Cluster, cluster_on
 from tests.following import quick
 from tests.models.servers import ModelServer
+from tests.roles import as_app
 from tests.serving import TOKEN, Served, serving_app
 
 REPAIR = "workers.workflows.repair"
@@ -45,6 +46,6 @@ class House:
 
 @asynccontextmanager
 async def house_on(database_url: str, redis_url: str, directory: Path, models: ModelServer) -> AsyncIterator[House]:
-    settings = quick(database_url=database_url, redis_url=redis_url, token=TOKEN)
+    settings = quick(database_url=as_app(database_url), redis_url=redis_url, token=TOKEN)
     async with cluster_on(database_url, redis_url, directory) as cluster, serving_app(settings) as served:
         yield House(cluster, served, models)

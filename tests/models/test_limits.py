@@ -12,6 +12,7 @@ from app.config import Settings
 from app.errors import ModelFaltered, NotNow
 from app.principals.model import OWNER
 from app.sessions import approvals
+from tests.answering import answer
 from tests.models.house import House
 from tests.models.scripts import TASK, decisions, found
 from tests.models.servers import Reply
@@ -40,13 +41,11 @@ async def test_a_session_at_its_budget_waits_for_a_person(house: House) -> None:
     assert (asked.step, asked.agent) == (3, "supervisor")
     assert asked.question["question"] == "raise the budget?"
     assert asked.question["spent"]["tokens"] == 2200 and asked.question["budget"]["tokens"] == 2000
-    answered: dict[str, Any] = {"principal": OWNER, "comment": "go on"}
-    await approvals.answer_approval(
-        house.cluster.backends, session_id, 3, verdict="approved", answer={"tokens": 1000}, **answered
-    )
+    given: dict[str, Any] = {"verdict": "approved", "answer": {"tokens": 1000}, "comment": "go on"}
+    await answer(house.cluster.backends, session_id, 3, **given)
     # 3,000 now; after the third call there are 3,300, and the same research is in the log already
     view = await house.cluster.until(session_id, lambda view: view.status == "waiting" and view.steps[-1].step == 5)
-    await approvals.answer_approval(house.cluster.backends, session_id, 5, verdict="rejected", principal=OWNER)
+    await answer(house.cluster.backends, session_id, 5, verdict="rejected")
     view = await house.cluster.ended(session_id)
     assert view.status == "failed" and "BudgetExhausted" in (view.reason or "")
     events = await house.cluster.events(session_id)

@@ -72,7 +72,7 @@ def test_a_setting_that_is_wrong_is_named(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_what_agents_say_neither_moves_the_cursor_nor_is_markup() -> None:
-    line = describe(report(msg="\x1b[2J[bold]x[/bold]\r\nnext\x9b1m"))
+    line = describe(report(msg="\x1b[2J[bold]x[/bold]\r\nnext\x9b1m"), "7")
     assert line.plain.endswith("codesmith  30%  [2J[bold]x[/bold]  next 1m")
     assert clean("a\tb\u2028c") == "a b c"
 
@@ -94,7 +94,7 @@ def test_what_agents_say_neither_moves_the_cursor_nor_is_markup() -> None:
         ({"t": "session_event", "status": "failed", "reason": "r"}, "session    failed: r"),
         (
             {"t": "approval_event", "step": 4, "status": "requested", "question": {"q": 1}},
-            'step 4     asks {"q":1}; answer with `stellwerk answer s 4 --verdict approved`',
+            'step 4     asks {"q":1}; answer with `stellwerk answer s 4 --question 2.7 --verdict approved`',
         ),
         (
             {"t": "approval_event", "step": 4, "status": "rejected", "principal": "p", "comment": "c"},
@@ -108,7 +108,7 @@ def test_what_agents_say_neither_moves_the_cursor_nor_is_markup() -> None:
     ],
 )
 def test_events_in_a_line(event: dict[str, Any], said: str) -> None:
-    assert describe(ENVELOPE | event).plain.partition(" ")[2] == said
+    assert describe(ENVELOPE | event, "2.7").plain.partition(" ")[2] == said
 
 
 def test_what_works_as_it_should_is_no_news() -> None:
@@ -142,6 +142,6 @@ def test_where_a_patch_belongs(tmp_path: Path) -> None:
 def test_addresses() -> None:
     local = Address("http://127.0.0.1:8000", "secret")
     assert local.is_local
-    assert local.page == "http://127.0.0.1:8000/?token=secret"
+    assert local.page == "http://127.0.0.1:8000/#token=secret"
     assert Address("http://[::1]:8000", "x").is_local
     assert not Address("https://stellwerk.example.org", "x").is_local

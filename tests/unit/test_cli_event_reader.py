@@ -27,6 +27,22 @@ def stream(*frames: str) -> Answer:
     return answer
 
 
+def cut(*frames: str) -> Answer:
+    """A body in chunks that is not complete."""
+
+    def answer(request: BaseHTTPRequestHandler, after: int) -> None:
+        request.protocol_version = "HTTP/1.1"
+        request.send_response(200)
+        request.send_header("Content-Type", "text/event-stream")
+        request.send_header("Transfer-Encoding", "chunked")
+        request.end_headers()
+        body = "".join(frames).format(after=after).encode()
+        request.wfile.write(b"%x\r\n%b\r\n" % (len(body), body))
+        request.close_connection = True
+
+    return answer
+
+
 def status(code: int, detail: str = "so it is") -> Answer:
     def answer(request: BaseHTTPRequestHandler, after: int) -> None:
         request.send_response(code)
@@ -129,8 +145,8 @@ def test_repeated_events_are_dropped_and_missing_ones_asked_for_again() -> None:
         status(503),
         status(502, "a proxy"),
         status(429),
-        stream("retry: 1\n\n"),
-        stream(": the database does not answer\nretry: 1\n\n"),
+        stream(": the database does not answer\nretry: 1\n\n"),  # as old gateways said it
+        stream('event: away\nretry: 1\ndata: {{"reason": "too many readers", "cursor": null}}\n\n'),
         lambda request, after: request.close_connection,  # nothing at all
     ],
 )
@@ -141,6 +157,29 @@ def test_a_server_that_is_away_is_asked_again(trouble: Answer) -> None:
         assert got == [1]
         assert script.cursors == [0, 0, 0]
         assert notices[1:] == ["connected again"]
+
+
+def test_what_is_no_event_is_passed_over_and_a_cursor_moves() -> None:
+    other = (
+        ": heartbeat\n",
+        'event: heartbeat\ndata: {{"head": 9}}\n\n',
+        "id: 3\nevent: cursor\ndata: {{}}\n\n",
+        'id: 3\nevent: of-a-later-version\ndata: {{"what": "offset"}}\n\n',
+        "event: without-an-id\ndata: []\n\n",
+        ": heartbeat\n",
+    )
+    with scripted(stream(opening(5), events(1, 2), *other, events(4, 5), end(5))) as (script, gateway):
+        assert read(gateway) == ([1, 2, 4, 5], [])
+        assert script.cursors == [0]
+
+
+def test_a_gateway_that_sends_away_is_asked_again_from_the_last_event() -> None:
+    away = 'event: away\nretry: 1\ndata: {{"reason": "the gateway is stopping", "cursor": "2"}}\n\n'
+    answers = [cut(opening(3), events(1, 2), ": heartbeat\n", away), cut(opening(3), events(3, 3)), status(204)]
+    with scripted(*answers) as (script, gateway):
+        got, notices = read(gateway)
+        assert (got, script.cursors) == ([1, 2, 3], [0, 2, 3])
+        assert notices[:2] == ["the gateway is stopping; trying again", "connected again"]
 
 
 def test_a_reset_is_told_and_reading_goes_on_from_the_earliest() -> None:

@@ -63,6 +63,24 @@ def test_what_survived_a_restore_is_not_replayed_and_what_did_not_is_never_skipp
         assert "is another event in epoch 3" in str(found.reset)
 
 
+def test_of_what_has_expired_the_next_event_tells_whether_it_survived() -> None:
+    pruned = state(epoch=3, earliest=5)
+    assert opened("4", pruned, written_in=1).reset is None
+    for written_in in (2, 3):
+        assert opened("4", pruned, written_in=written_in).reset is not None
+    start = start_of(last_event_id="10")
+    all_gone = state(epoch=3, earliest=11)
+    assert start.wants_epoch_of(all_gone) == 11  # where no event is: nobody knows
+    assert place(all_gone, start).reset is not None
+
+
+def test_what_is_not_known_is_never_skipped() -> None:
+    """The event is gone since the look, or the cursor's epoch is one that only another copy of the database had."""
+    start = start_of(last_event_id="2.4")
+    assert start.wants_epoch_of(state(epoch=3)) == 4
+    assert place(state(epoch=3), start, written_in=None).reset is not None
+
+
 def test_zero_is_valid_in_every_epoch() -> None:
     for cursor in ("0", "2.0", "7.0"):
         assert opened(cursor, state(epoch=3)).reset is None

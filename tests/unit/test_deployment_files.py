@@ -9,7 +9,7 @@ import pytest
 
 from app.config import Settings
 from app.gateway.__main__ import SHUTDOWN_SECONDS
-from tests.composition import NGINX, ROOT, SECRETS, Missing, composition, duration
+from tests.composition import LISTEN, LISTEN_TLS, NGINX, ROOT, SECRETS, Missing, composition, duration
 from workers.process.runtime import SHUTDOWN_GRACE_SECONDS
 
 OURS = ("migrate", "gateway", "worker")
@@ -58,8 +58,8 @@ def test_services_wait_for_what_they_need(services: dict[str, Any]) -> None:
 def test_gateways_and_workers_scale(services: dict[str, Any]) -> None:
     assert not any("container_name" in service for service in services.values())
     assert [name for name, service in services.items() if "ports" in service] == ["nginx"]
-    assert services["nginx"]["ports"] == ["127.0.0.1:8080:80"]
-    assert "listen 80;" in NGINX
+    assert services["nginx"]["ports"] == ["127.0.0.1:8080:80", "127.0.0.1:8443:443"]
+    assert "listen 80;" in LISTEN and "include /etc/nginx/listen.conf;" in NGINX
     assert f"server gateway:{services['gateway']['environment']['STELLWERK_PORT']} resolve;" in NGINX
     assert any("%h" in argument for argument in services["worker"]["command"])
 
@@ -112,7 +112,35 @@ def test_the_image_is_built_from_what_is_there() -> None:
     assert not re.search(r"PASSWORD|TOKEN|SECRET", DOCKERFILE)
 
 
+@pytest.mark.parametrize("directory", ["", "/srv/certificates"])
+def test_nginx_speaks_tls_where_certificates_are_given(directory: str) -> None:
+    content = composition(SECRETS | {"STELLWERK_CERTIFICATES": directory})
+    (mounted,) = content["services"]["nginx"]["volumes"]
+    assert mounted == f"{directory or 'certificates'}:/etc/nginx/certificates:ro"
+    listen = (ROOT / content["configs"]["listen"]["file"]).read_text()
+    assert listen == (LISTEN_TLS if directory else LISTEN)
+    places = {source["source"]: source["target"] for source in content["services"]["nginx"]["configs"]}
+    assert f"include {places['listen']};" in NGINX
+    assert re.findall(r"ssl_certificate(?:_key)? (\S+);", LISTEN_TLS) == [
+        "/etc/nginx/certificates/fullchain.pem",
+        "/etc/nginx/certificates/privkey.pem",
+    ]
+
+
+def test_nginx_says_itself_who_the_client_is(services: dict[str, Any]) -> None:
+    (location,) = re.findall(r"location / \{(.+?)\n        \}", NGINX, re.DOTALL)
+    for name, value in (("X-Forwarded-For", "$remote_addr"), ("X-Forwarded-Proto", "$scheme"), ("Forwarded", '""')):
+        assert f"proxy_set_header {name} {value};" in location
+    assert services["gateway"]["environment"]["STELLWERK_TRUSTED_PROXIES"]
+
+
 def test_nginx_holds_nothing_back() -> None:
     (location,) = re.findall(r"location / \{(.+?)\n        \}", NGINX, re.DOTALL)
-    for directive in ("proxy_buffering off;", "proxy_http_version 1.1;", "gzip off;", "proxy_read_timeout 5m;"):
+    for directive in (
+        "proxy_buffering off;",
+        "proxy_request_buffering off;",
+        "proxy_http_version 1.1;",
+        "gzip off;",
+        "proxy_read_timeout 5m;",
+    ):
         assert directive in location

@@ -1,38 +1,60 @@
 """Where a reader of the feed starts, and what it may see."""
 
+from dataclasses import replace
+
 import pytest
 
 from app.errors import BadCursor, MissingScope, NotFound
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import ALL_STREAMS, FeedFilter, FeedHead
 from app.events.types import StreamId
 from app.gateway.streaming.feed_start import FeedStart, feed_start_of, place, visible
 from app.principals.model import OWNER, Principal
 from app.sessions.model import new_session_id
 
-HEAD = FeedHead(epoch=2, bound=FeedCursor(2, 900), last=FeedCursor(2, 850, 70))
+HEAD = FeedHead(2, bound=FeedPlace(2, 900), last=FeedPlace(2, 850, 70), epochs=frozenset({1, 2}))
 ALICE = Principal("k1", "alice", "acme", frozenset({"read"}))
 AUDITOR = Principal("k2", "auditor", "acme", frozenset({"audit"}))
 
 
+def cursor(*place: int, known: int | None = None) -> FeedCursor:
+    return FeedCursor(place[0] if known is None else known, FeedPlace(*place))
+
+
 def test_what_survived_is_neither_replayed_nor_skipped() -> None:
-    assert place(HEAD, FeedCursor(2, 800, 3)).reset is None
-    assert place(HEAD, FeedCursor()).reset is None
-    earlier = place(HEAD, FeedCursor(1, 5_000_000, 3))
-    assert earlier.after == FeedCursor(1, 5_000_000, 3)
-    assert earlier.reset is not None and earlier.reset.cursor == earlier.after and earlier.reset.epoch == 2
+    assert place(HEAD, cursor(2, 800, 3)).reset is None
+    assert place(HEAD, cursor(0, 0, 0)).reset is None
+    earlier = place(HEAD, cursor(1, 5_000_000, 3))
+    assert earlier.after == FeedPlace(1, 5_000_000, 3)
+    assert earlier.reset is not None and earlier.reset.cursor == earlier.cursor and earlier.reset.epoch == 2
+    assert str(earlier.cursor) == "2.1-5000000-3"
 
 
-@pytest.mark.parametrize("cursor", [FeedCursor(3, 1, 1), FeedCursor(2, 900, 1), FeedCursor(2, 10**18, 1)])
-def test_a_place_that_the_database_has_not_come_to_begins_again(cursor: FeedCursor) -> None:
-    opening = place(HEAD, cursor)
-    assert opening.after == FeedCursor()
-    assert opening.reset is not None and opening.reset.cursor == FeedCursor() and str(cursor) in opening.reset.reason
+def test_a_reader_that_catches_up_with_an_earlier_epoch_is_told_of_the_new_one_once() -> None:
+    told = place(HEAD, cursor(1, 5_000_000, 3)).cursor
+    assert place(HEAD, FeedCursor.parse(str(told))).reset is None
+
+
+LOST = [cursor(3, 1, 1), cursor(2, 900, 1), cursor(2, 10**18, 1), cursor(1, 9, 9, known=3), cursor(0, 9, 9)]
+
+
+@pytest.mark.parametrize("lost", LOST, ids=str)
+def test_a_place_that_the_database_has_not_come_to_begins_again(lost: FeedCursor) -> None:
+    opening = place(HEAD, lost)
+    assert opening.after == FeedPlace()
+    assert opening.reset is not None and opening.reset.cursor.place == FeedPlace() and str(lost) in opening.reset.reason
+    assert place(HEAD, opening.reset.cursor).reset is None
+
+
+def test_an_epoch_that_only_another_copy_had_is_no_earlier_one() -> None:
+    """Two restores of one dump went on: what stands here was written after the dump, or is the other one's."""
+    head = replace(HEAD, epoch=200, bound=FeedPlace(200, 900), epochs=frozenset({1, 200}))
+    assert "never had" in str(place(head, cursor(100, 7, 7)).reset)
 
 
 def test_the_end_is_a_place_of_this_epoch() -> None:
-    assert HEAD.cursor == FeedCursor(2, 850, 70)
-    assert FeedHead(2, FeedCursor(2, 9), FeedCursor(1, 5_000_000, 3)).cursor == FeedCursor(2)
+    assert HEAD.place == FeedPlace(2, 850, 70)
+    assert replace(HEAD, bound=FeedPlace(2, 9), last=FeedPlace(1, 5_000_000, 3)).place == FeedPlace(2)
 
 
 def test_a_key_sees_its_project_alone() -> None:
@@ -64,8 +86,8 @@ def test_starts_are_read() -> None:
 
     assert start() == FeedStart()
     assert start(after="latest") == FeedStart(latest=True)
-    assert start(after="0") == FeedStart(FeedCursor())
-    assert start(after="1-2-3", last_event_id="1-7-8") == FeedStart(FeedCursor(1, 7, 8))
+    assert start(after="0") == FeedStart(cursor(0, 0, 0))
+    assert start(after="1-2-3", last_event_id="1-7-8") == FeedStart(cursor(1, 7, 8))
     assert start(tail="5", last_event_id="") == FeedStart(tail=5)
     for wrong in ({"after": "41"}, {"after": ""}, {"tail": "x"}, {"last_event_id": "41"}, {"after": "0", "tail": "1"}):
         with pytest.raises(BadCursor):

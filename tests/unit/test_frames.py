@@ -14,11 +14,21 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidEvent
 from app.events import encoding
-from app.events.cursors import Cursor
+from app.events.cursors import Cursor, FeedCursor, FeedPlace
 from app.events.encoding import Recorded, encode
+from app.events.follow.updates import Away, Beat, Frames
 from app.events.read import StreamState
 from app.events.types import StreamId
-from app.gateway.streaming.frames import end_frame, reset_frame, stream_frame
+from app.gateway.streaming.frames import (
+    HEARTBEAT,
+    away_frame,
+    end_frame,
+    frames_of,
+    frames_with_beats,
+    last_id_in,
+    reset_frame,
+    stream_frame,
+)
 from app.sessions.facts import agent_event
 
 STREAM = StreamId(UUID("01890a5d-ac96-774b-bcce-b302099a8057"))
@@ -143,3 +153,41 @@ def test_control_frames_hold_whatever_is_said_in_them(reason: str, status: str) 
     assert opening.retry is not None and opening.retry > 0
     assert (reset.event, reset.id, reset.json()) == ("reset", "2", {"reason": reason, "earliest": 3, "head": 42})
     assert (end.event, end.id, end.json()["head"]) == ("end", "42", 42)
+
+
+CONTROL: list[bytes] = [
+    frames_of(Frames(Cursor(1, 7), b"")),
+    frames_of(Frames(FeedCursor(1, FeedPlace(1, 47, 11)), b"")),
+    frames_of(Away("the gateway is stopping", Cursor(2, 7))),
+    frames_of(Away(INJECTION, None)),
+    away_frame("too many readers", FeedCursor(1, FeedPlace(1, 47, 11)), overloaded=True),
+    frames_with_beats(Beat(7)),
+    frames_with_beats(Beat(FeedPlace(1, 47, 11))),
+]
+
+
+@pytest.mark.parametrize("control", CONTROL)
+def test_a_control_frame_is_one_block_with_data_and_without_an_offset(control: bytes) -> None:
+    """Also behind heartbeats, which add nothing to it and move no cursor."""
+    assert control.endswith(b"\n\n") and control.count(b"\n\n") == 1
+    (frame,) = parsed(HEARTBEAT * 3 + control)
+    assert isinstance(frame.json(), dict) and "offset" not in frame.json()
+    assert (frame.event == "cursor") == (frame.id != "")
+    assert (frame.event == "away") == (frame.retry is not None)
+
+
+@given(st.lists(st.sampled_from([HEARTBEAT, *CONTROL, recorded(41).frame(), recorded(42, msg=INJECTION).frame()])))
+def test_heartbeats_anywhere_hide_and_add_nothing(content: list[bytes]) -> None:
+    without = [frame for frame in content if frame != HEARTBEAT]
+    assert [(frame.event, frame.data) for frame in parsed(b"".join(content))] == [
+        (frame.event, frame.data) for frame in parsed(b"".join(without))
+    ]
+    assert len(parsed(b"".join(content))) == len(without)
+
+
+def test_the_id_of_the_last_frame_that_went_out() -> None:
+    content = recorded(41).frame() + recorded(42, msg=INJECTION).frame()
+    assert last_id_in(content) == last_id_in(content + HEARTBEAT) == "42"
+    assert last_id_in(recorded(41).frame()) == "41"
+    assert last_id_in(b"id: 2.41\nevent: cursor\ndata: {}\n\n") == "2.41"
+    assert last_id_in(HEARTBEAT) is None and last_id_in(b"") is None

@@ -10,8 +10,8 @@ from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage
 
 from app.errors import LeaseLost
+from app.key_shapes import HIDDEN
 from app.progress import CurrentStep, ModelCall, Report, recording_myself
-from app.redaction import HIDDEN
 from tests.graphs.chat_models import Plain, Scripted, usage
 from tests.models.step import Log
 from tests.recording import SECRET, recorded, said

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.redaction import HIDDEN, Redactor
+from app.key_shapes import HIDDEN
+from app.redaction import Redactor
 
 
 @pytest.mark.parametrize(

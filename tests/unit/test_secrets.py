@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from app.errors import BadInput
 from app.gateway.tickets import Ticket
+from app.key_shapes import HIDDEN
 from app.principals.model import check_name, check_project
 from app.principals.secrets import PATTERN, digest_of, is_key, new_key
-from app.redaction import HIDDEN, Redactor
+from app.redaction import Redactor
 
 SECRET = b"the-owner's-token"
 tickets = st.builds(

@@ -12,11 +12,13 @@ import orjson
 import pytest
 
 from app.errors import LeaseLost
+from app.events import encoding
 from app.events.encoding import Item
+from app.events.secrecy import NOTHING_KNOWN
 from app.progress import CurrentStep, SessionId, running_step
-from app.redaction import Redactor
 from workers.steps.surroundings import STREAMED_AHEAD, AttemptReporter
 
+BACKENDS = cast("Any", SimpleNamespace(item=encoding.item, secrecy=NOTHING_KNOWN))
 SESSION = SessionId(UUID(int=1))
 
 
@@ -56,7 +58,7 @@ class FakeLog:
 @asynccontextmanager
 async def reporting() -> AsyncIterator[tuple[AttemptReporter, FakeLog]]:
     log, claim = FakeLog(), cast("Any", SimpleNamespace(lease=UUID(int=2)))
-    reporter = AttemptReporter(claim, cast("Any", None), cast("Any", log), asyncio.get_running_loop(), Redactor(()))
+    reporter = AttemptReporter(claim, BACKENDS, cast("Any", log), asyncio.get_running_loop())
     with running_step(CurrentStep(SESSION, 1, 1, "emit", reporter)):
         yield reporter, log
 
@@ -110,3 +112,13 @@ async def test_a_node_that_is_cancelled_does_not_wait_for_the_log() -> None:
         log.commit()
         await reporter.drain()
     assert [event["msg"] for event in log.written] == ["one"]
+
+
+async def test_a_large_one_is_overtaken_by_none() -> None:
+    async with reporting() as (reporter, log):
+        committing = asyncio.create_task(log.commit_forever())
+        async with reporter.streaming():
+            for number in range(6):
+                await reporter.stream({"number": number, "text": "a word, " * (20_000 if number % 2 else 1)})
+        committing.cancel()
+    assert [event["details"]["number"] for event in log.written] == list(range(6))

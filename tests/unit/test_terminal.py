@@ -44,7 +44,7 @@ def event(**more: object) -> dict[str, object]:
 @pytest.mark.parametrize(("agent", "msg"), [(HOSTILE, "x"), ("x", HOSTILE)], ids=["agent", "msg"])
 def test_an_event(agent: str, msg: str) -> None:
     with on_terminal() as terminal:
-        console.print_text(describe(event(agent=agent, msg=msg, pct=None)))
+        console.print_text(describe(event(agent=agent, msg=msg, pct=None), "1"))
     assert not MOVING & set(terminal.getvalue())
     assert "[bold]{0}" in terminal.getvalue()
 

@@ -15,4 +15,4 @@ def test_parts_are_whole_frames_and_nothing_is_lost() -> None:
 
 def test_little_goes_out_as_it_is() -> None:
     assert list(parts_of(b"")) == []
-    assert list(parts_of(b": heartbeat\n\n")) == [b": heartbeat\n\n"]
+    assert list(parts_of(b": heartbeat\n")) == [b": heartbeat\n"]

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,9 +16,12 @@ from hypothesis import strategies as st
 from app.errors import BadExport
 from app.events import chain
 from app.events.artifacts import named_by
+from app.events.cursors import FeedPlace
 from app.events.encoding import beside, encode
 from app.events.proof import export
+from app.events.proof.erasures import Erasures
 from app.events.proof.export import ExportVerifier
+from app.events.proof.order import Order
 from app.events.proof.verify import ERASED, Entry, Verifier
 from app.events.read import StreamState
 from app.events.types import AgentEvent, StoredEvent, StreamId
@@ -43,7 +47,8 @@ def said(number: int) -> AgentEvent:
 
 
 def a_stream() -> tuple[StreamState, list[Entry]]:
-    """Six events; the fourth names an artifact, the third is erased, the last one closes the stream."""
+    """Six events; the fourth names an artifact, the third is erased (which is told, and left out below), the last one
+    closes the stream."""
     events: list[StoredEvent] = [
         {"t": "session_event", "status": "created", "task": "x", "input": {"offset": 1}},
         said(2),
@@ -80,7 +85,13 @@ def written(entries: Sequence[Entry] = ENTRIES, state: StreamState = STATE) -> l
 
 
 def faults(lines: Sequence[bytes], kept: bytes | None = None) -> list[str]:
-    return [str(fault) for fault in ExportVerifier(lines[0], kept=kept).check(lines[1:])]
+    found = ExportVerifier(lines[0], kept=kept).check(lines[1:])
+    return [str(fault) for fault in found if fault.check != "erasure"]
+
+
+def erasures(lines: Sequence[bytes]) -> list[str]:
+    found = ExportVerifier(lines[0]).check(lines[1:])
+    return [str(fault) for fault in found if fault.check == "erasure"]
 
 
 def changed(offset: int, **values: Any) -> list[Entry]:
@@ -89,8 +100,8 @@ def changed(offset: int, **values: Any) -> list[Entry]:
 
 def test_what_was_written_is_whole() -> None:
     verifier = ExportVerifier(written()[0])
-    assert list(verifier.check(written()[1:])) == []
-    assert (verifier.stream.events, verifier.stream.erased, verifier.artifacts) == (6, 1, {DIGEST})
+    assert [fault.check for fault in verifier.check(written()[1:])] == ["erasure"]
+    assert (verifier.stream.events, verifier.stream.erased, verifier.artifacts) == (6, [3], {DIGEST})
 
 
 @given(st.data())
@@ -157,9 +168,10 @@ def test_one_change_is_told_once(change: dict[str, Any], told: str) -> None:
     assert found.startswith("offset 2: ") and told in found
 
 
-def test_a_payload_passed_off_as_erased_is_found_unless_its_digest_stands() -> None:
+def test_a_payload_passed_off_as_erased_is_found() -> None:
     erased = {"data": ERASED, "salt": b"", "beside": beside({"t": "erased_event"})}
     assert faults(written(changed(2, **erased))) == []
+    assert erasures(written(changed(2, **erased))) == ["offsets 2 … 3: erased, and no event of an operator allows it"]
     assert faults(written(changed(2, **erased, digest=bytes(32))))
     assert faults(written(changed(3, salt=bytes(16))))
 
@@ -195,10 +207,41 @@ def test_what_is_said_of_the_stream_is_compared(change: dict[str, Any], told: st
     assert any(fault.startswith(told) for fault in found), found
 
 
-def test_events_that_expired_are_no_fault() -> None:
+def test_events_that_were_removed_or_erased_are_told_and_the_others_verify() -> None:
     state = replace(STATE, earliest=3)
     assert faults(written(ENTRIES[2:], state)) == []
     assert faults(written(ENTRIES[3:], state)) == ["offset 3: missing"]
+    assert erasures(written()) == ["offset 3: erased, and no event of an operator allows it"]
+    assert erasures(written(ENTRIES[2:], state)) == [
+        "offsets 1 … 2: removed, and no event of an operator allows it",
+        "offset 3: erased, and no event of an operator allows it",
+    ]
+
+
+def allowing(action: str, **details: Any) -> dict[str, Any]:
+    return {"t": "control_event", "action": action, "outcome": "done", "target": str(STREAM), "details": details}
+
+
+@pytest.mark.parametrize(
+    ("events", "told"),
+    [
+        ([allowing("events.erase", offsets=[[2, 3]])], ["offsets 1 … 2"]),
+        ([allowing("events.expire", earliest=3)], ["offset 3"]),
+        ([allowing("events.expire", earliest=9), allowing("events.erase", offsets=[[3, 3]])], []),
+        ([allowing("events.expire", earliest=2)], ["offsets 1 … 2", "offset 3"]),
+        ([allowing("events.erase", offsets=[[4, 9], "3", [3], ["3", "3"]])], ["offsets 1 … 2", "offset 3"]),
+        ([allowing("events.erase", offsets=3), allowing("events.expire")], ["offsets 1 … 2", "offset 3"]),
+        ([allowing("events.expire", earliest=3) | {"outcome": "refused"}], ["offsets 1 … 2", "offset 3"]),
+        ([allowing("events.expire", earliest=3) | {"target": str(UUID(int=1))}], ["offsets 1 … 2", "offset 3"]),
+    ],
+)
+def test_an_operators_event_allows_what_it_names(events: list[dict[str, Any]], told: list[str]) -> None:
+    allowed = Erasures()
+    for event in events:
+        allowed.take(event)
+    verifier, state = Verifier(STREAM, earliest=3), replace(STATE, earliest=3)
+    assert [fault for entry in ENTRIES[2:] for fault in verifier.check(entry)] == []
+    assert [fault.where for fault in verifier.finish(state, allowed)] == told
 
 
 @pytest.mark.parametrize(
@@ -251,3 +294,39 @@ def test_what_an_event_names() -> None:
         {"t": "session_event", "result": {"patch_digest": "a digest of its own kind"}},
     ):
         assert named_by(event) == []
+
+
+@pytest.mark.parametrize(
+    ("places", "told"),
+    [
+        ([(7, 5, 1), (7, 5, 2), (7, 9, 3), (7, 9, 40)], []),
+        ([(7, 9, 1), (7, 5, 2)], ["offset 2: epoch and transaction fall, from 7-9 to 7-5"]),
+        ([(7, 5, 2), (7, 6, 2)], ["offset 2: the position is 2, that of the event before is 2"]),
+        ([(7, 5, 2), (7, 5, 1)], ["offset 2: the position is 1, that of the event before is 2"]),
+        ([(7, 5, 1), (2, 6, 2)], ["offset 2: epoch and transaction fall, from 7-5 to 2-6", "offset 2: there is no"]),
+        ([(1, 5, 1)], ["offset 1: it is of 2026-11-03 12:30:01.000007+00:00, when the database was not in epoch 1"]),
+        ([(8, 5, 1)], ["offset 1: it is of 2026-11-03 12:30:01.000007+00:00, when the database was not in epoch 8"]),
+        ([(9, 5, 1)], ["offset 1: there is no epoch 9"]),
+    ],
+)
+def test_the_order_of_a_streams_events(places: list[tuple[int, int, int]], told: list[str]) -> None:
+    began = [(1, BEGIN - timedelta(days=9)), (7, BEGIN - timedelta(hours=1)), (8, BEGIN + timedelta(hours=1))]
+    order = Order()
+    found = [fault for n, place in enumerate(places, 1) for fault in order.check(n, FeedPlace(*place), BEGIN)]
+    said_of = [str(fault) for fault in [*found, *order.finish(began)]]
+    assert len(said_of) == len(told) and all(map(str.startswith, said_of, told)), said_of
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *[(name, value) for name in ("head", "earliest", "epoch") for value in ("1", 1.5, None, True, -1, 1 << 63)],
+        ("kind", "sessions"),
+        ("closed", "yes"),
+        ("status", 7),
+    ],
+)
+def test_a_header_of_another_shape_is_refused(name: str, value: object) -> None:
+    header = orjson.loads(written()[0]) | {name: value}
+    with pytest.raises(BadExport):
+        ExportVerifier(orjson.dumps(header) + b"\n")

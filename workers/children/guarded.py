@@ -65,6 +65,7 @@ async def guarded(
                 stderr=asyncio.subprocess.PIPE,
                 pass_fds=(reading,),
                 start_new_session=True,  # a Ctrl-C in our terminal is for us to pass on
+                umask=0o022,  # as a person's shell has it: ours is stricter, and a project's tests may look at modes
                 limit=LINE_LIMIT,
             )
         finally:

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 
+PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.01
 GIVE_UP_SECONDS = 10.0  # on what survives SIGKILL: a process that hangs in the kernel, or another account's
@@ -40,9 +41,14 @@ def main(arguments: list[str]) -> None:
 
 
 def _adopt_orphans() -> None:
-    """Makes whatever loses its parent ours, so that even a daemon stays findable. Linux only."""
+    """Makes whatever loses its parent ours, so that even a daemon stays findable; and lets none of them trace us.
+
+    Linux only.
+    """
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl = ctypes.CDLL(None).prctl
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def _wake_on_child_and_signals() -> int:

@@ -9,15 +9,18 @@ from base64 import b64decode, b64encode
 from functools import partial
 from typing import Any
 
+import orjson
 from pydantic_core import to_jsonable_python
 
 from app.errors import UnstorableValue
+from app.events import references
 from app.events.encoding import printable
 from workers.graph.places import located
 from workers.graph.serializer import ExactSerializer
 from workers.graph.writer import AROUND
 
 TAG = "$langgraph"
+TAGS = frozenset({TAG, references.TAG})
 _FORM = "msgpack"
 JSON_DEPTH = READABLE_DEPTH = 50
 """What is nested deeper is tagged as a whole, or text: the log takes 100 levels, with the event around it."""
@@ -37,6 +40,15 @@ class Codec:
         except UnstorableValue as refusal:
             raise located(refusal, value, partial(self._encoded, depth=0)) from None
 
+    def stored(self, value: Any) -> bytes:
+        """What `encode` gives as JSON, with names in the place of known secrets: for what goes into no event.
+
+        Raises UnstorableValue, and what orjson raises.
+        """
+        encoded, secrets = self.encode(value), self._serializer.secrets
+        data = orjson.dumps(encoded)
+        return orjson.dumps(references.with_names(encoded, secrets)) if secrets.may_be_in(data) else data
+
     def _encoded(self, value: Any, depth: int) -> Any:
         kind = type(value)
         if kind in (type(None), bool):
@@ -50,21 +62,32 @@ class Codec:
         if depth < JSON_DEPTH:
             if kind is list:
                 return [self._encoded(item, depth + 1) for item in value]
-            # A user's dict that holds the tag itself is tagged as a whole, so the tag is never ambiguous.
-            if kind is dict and TAG not in value and all(type(key) is str and _plain_text(key) for key in value):
+            # A user's dict that holds a tag itself is tagged as a whole, so tags are never ambiguous.
+            if kind is dict and TAGS.isdisjoint(value) and all(type(key) is str and _plain_text(key) for key in value):
                 return {key: self._encoded(item, depth + 1) for key, item in value.items()}
         return {TAG: [_FORM, b64encode(self._serializer.written(value, AROUND + depth)).decode()]}
 
     def decode(self, value: Any) -> Any:
-        """Takes what `encode` gave, after any number of trips through JSON."""
+        """Takes what `encode` gave, after any number of trips through JSON, with secrets by name.
+
+        Raises UnknownSecret.
+        """
         if isinstance(value, list):
             return [self.decode(item) for item in value]
         if not isinstance(value, dict):
             return value
+        if references.TAG in value and references.is_reference(value):
+            return self._of_reference(value)
         if TAG in value:
             _, data = value[TAG]
             return self._serializer.loads(b64decode(data))
         return {key: self.decode(item) for key, item in value.items()}
+
+    def _of_reference(self, value: dict[str, Any]) -> Any:
+        items = references.items_of(value)
+        if items is None:
+            return references.text_of(value, self._serializer.secrets)
+        return {self.decode(key): self.decode(item) for key, item in items}
 
 
 def _plain_text(text: str) -> bool:

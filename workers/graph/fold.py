@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Final
 
-import orjson
 from langgraph.types import PregelTask, StateSnapshot
 
 from app.errors import FoldFailed, FoldMismatch, WorkflowError
@@ -103,7 +102,7 @@ def _stored(workflow: LoadedWorkflow, folded: Fold, defaults: Defaults) -> Advan
         steps=[_new_step(workflow, pending, defaults) for pending in folded.pending],
         finished=folded.finished,
         result=readable(output) if folded.finished else {},
-        state=orjson.dumps(workflow.codec.encode(folded.final_state)) if folded.finished else None,
+        state=workflow.codec.stored(folded.final_state) if folded.finished else None,
     )
 
 
@@ -112,7 +111,7 @@ def _new_step(workflow: LoadedWorkflow, pending: PendingStep, defaults: Defaults
         task_path=pending.path,
         agent=pending.node,
         queue=workflow.node(pending.node).queue,
-        input=None if pending.input is NO_INPUT else orjson.dumps(workflow.codec.encode(pending.input)),
+        input=None if pending.input is NO_INPUT else workflow.codec.stored(pending.input),
         max_attempts=workflow.max_attempts(pending.node) or defaults.max_attempts,
         time_limit=workflow.time_limit(pending.node) or defaults.time_limit,
     )

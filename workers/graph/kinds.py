@@ -28,5 +28,7 @@ ARRAY: Final = 10
 """What numpy holds: [dtype, shape, order, bytes]."""
 DEEP: Final = 11
 """A value that is written by itself, since msgpack's writer takes a limited depth at once."""
+SECRET: Final = 12
+"""What holds a known secret, by the secret's name: see sealed."""
 
 SEND = (Send.__module__, Send.__qualname__)

@@ -17,6 +17,7 @@ from langgraph.store.base import BaseStore
 from langgraph.types import RetryPolicy
 
 from app.errors import BadWorkflow, describe, one_line
+from app.known_secrets import NO_SECRETS, Secrets
 from app.sessions.model import RefusedWorkflow
 from workers.graph.channels import untracked
 from workers.graph.codec import Codec
@@ -36,6 +37,8 @@ class LoadedWorkflow:
     name: str
     workflow: Workflow
     allowed_types: tuple[type, ...] = ()
+    secrets: Secrets = NO_SECRETS
+    """Those of the worker, which stand by their names in what is stored."""
 
     @cached_property
     def builder(self) -> Builder:
@@ -69,7 +72,7 @@ class LoadedWorkflow:
 
     @cached_property
     def serializer(self) -> ExactSerializer:
-        return ExactSerializer(self.state_types)
+        return ExactSerializer(self.state_types, self.secrets)
 
     @cached_property
     def codec(self) -> Codec:
@@ -137,7 +140,9 @@ class Workflows:
     refused: tuple[RefusedWorkflow, ...]
 
 
-def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = ()) -> Workflows:
+def load_workflows(
+    modules: Iterable[str], allowed_state_types: Iterable[str] = (), secrets: Secrets = NO_SECRETS
+) -> Workflows:
     """Imports the modules and checks their WORKFLOWS; what is wrong with one leaves the others served.
 
     `allowed_state_types` are further types that states may hold, as module:Name; raises BadWorkflow where one of these
@@ -156,7 +161,7 @@ def load_workflows(modules: Iterable[str], allowed_state_types: Iterable[str] = 
             try:
                 if name in served:
                     raise BadWorkflow(f"the module {served[name][0]} has one of this name, which is served; rename one")
-                served[name] = module, checked(name, workflow, allowed)
+                served[name] = module, checked(name, workflow, allowed, secrets)
             except BadWorkflow as error:
                 refused.append(RefusedWorkflow(one_line(str(name)), module, one_line(str(error))))
     return Workflows({name: loaded for name, (_, loaded) in served.items()}, tuple(refused))
@@ -179,7 +184,7 @@ def _line(error: BaseException) -> str:
     return f" ({Path(lines[0].filename).name}, line {lines[0].lineno})" if lines else ""
 
 
-def checked(name: Any, workflow: Any, allowed: tuple[type, ...]) -> LoadedWorkflow:
+def checked(name: Any, workflow: Any, allowed: tuple[type, ...], secrets: Secrets = NO_SECRETS) -> LoadedWorkflow:
     """Raises BadWorkflow."""
     if not isinstance(name, str) or not isinstance(workflow, Workflow):
         raise BadWorkflow(f"WORKFLOWS[{name!r}] is a {type(workflow).__name__}, not a Workflow")
@@ -190,7 +195,7 @@ def checked(name: Any, workflow: Any, allowed: tuple[type, ...]) -> LoadedWorkfl
         )
     if not isinstance(workflow.graph, StateGraph | CompiledStateGraph):
         raise BadWorkflow(f"its graph is a {type(workflow.graph).__name__}, not a StateGraph")
-    loaded = LoadedWorkflow(name, workflow, allowed)
+    loaded = LoadedWorkflow(name, workflow, allowed, secrets)
     try:
         _check(loaded)
     except BadWorkflow:

@@ -8,8 +8,9 @@ from typing import Any
 import ormsgpack
 from langgraph.types import Send
 
-from app.errors import UnstorableValue
-from workers.graph import arrays, bases, fields, kinds, leaves
+from app.errors import UnknownSecret, UnstorableValue
+from app.known_secrets import Secrets
+from workers.graph import arrays, bases, fields, kinds, leaves, sealed
 from workers.graph.classes import ClassName, StateClasses
 from workers.graph.writer import FACTORIES
 
@@ -27,9 +28,10 @@ _MAKERS: Mapping[str, Callable[[Any], Any]] = {
 class Reader:
     """One reading; ormsgpack drops an exception that is raised while it reads, so it is kept in `refusal`."""
 
-    def __init__(self, classes: StateClasses) -> None:
+    def __init__(self, classes: StateClasses, secrets: Secrets) -> None:
         self.classes = classes
-        self.refusal: UnstorableValue | None = None
+        self.secrets = secrets
+        self.refusal: UnstorableValue | UnknownSecret | None = None
 
     def unpacked(self, data: bytes) -> Any:
         return ormsgpack.unpackb(data, ext_hook=self.revived)
@@ -37,7 +39,7 @@ class Reader:
     def revived(self, kind: int, payload: bytes) -> Any:
         try:
             return self._revived(kind, payload)
-        except UnstorableValue as refusal:
+        except (UnstorableValue, UnknownSecret) as refusal:
             self.refusal = refusal
             raise
 
@@ -48,6 +50,8 @@ class Reader:
             return int(payload, 16)
         if kind == kinds.LEAF:
             return leaves.loads(payload)
+        if kind == kinds.SECRET:
+            return sealed.resolved(payload, self.secrets)
         content = self.unpacked(payload)
         if kind == kinds.TUPLE:
             return tuple(content)

@@ -13,6 +13,8 @@ from typing import Any
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from app.errors import UnstorableValue
+from app.known_secrets import NO_SECRETS, Secrets
+from workers.graph import sealed
 from workers.graph.classes import StateClasses
 from workers.graph.places import located
 from workers.graph.reader import Reader
@@ -22,8 +24,9 @@ from workers.graph.writer import Form, Writer, too_deep
 class ExactSerializer(SerializerProtocol):
     """Writes values of the built-in types, of LangGraph's, of `types` and of classes that all workers have."""
 
-    def __init__(self, types: Iterable[type] = ()) -> None:
+    def __init__(self, types: Iterable[type] = (), secrets: Secrets = NO_SECRETS) -> None:
         self._classes = StateClasses(types)
+        self.secrets = secrets
         self._forms: dict[type, Form] = {}
 
     def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
@@ -45,13 +48,13 @@ class ExactSerializer(SerializerProtocol):
     def written(self, value: Any, depth: int) -> bytes:
         """As `dumps`, but a refusal does not say where, for those who locate it in something larger."""
         try:
-            return Writer(self._classes, self._forms, depth).packed(value)
+            return sealed.with_names(Writer(self._classes, self._forms, depth).packed(value), self.secrets)
         except RecursionError as error:
             raise too_deep() from error
 
     def loads(self, data: bytes) -> Any:
-        """Raises UnstorableValue for a type that is not allowed, ValueError for damaged bytes."""
-        reader = Reader(self._classes)
+        """Raises UnstorableValue for a type that is not allowed, UnknownSecret, and ValueError for damaged bytes."""
+        reader = Reader(self._classes, self.secrets)
         try:
             return reader.unpacked(data)
         except ValueError:

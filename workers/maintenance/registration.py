@@ -9,10 +9,11 @@ from importlib.metadata import version
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.config import PROVIDER_KEYS
 from app.database import transaction
 from app.errors import describe
 from app.events.epochs import observe_cluster
-from app.redaction import Redactor
+from app.roles import warn_of_power
 from app.sessions import overdue, worker_repository
 from app.sessions.model import RefusedWorkflow, RegisteredWorkflow
 from app.unit_of_work import Backends
@@ -43,6 +44,7 @@ class Registration:
         while True:
             try:
                 await observe_cluster(self.backends.engine)
+                await warn_of_power(self.backends.engine)
                 await self._register(starts=True)
                 async with transaction(self.backends.engine) as db:
                     await overdue.wake_waiting(db, served=tuple(self.served))
@@ -63,7 +65,7 @@ class Registration:
 
     def _told(self) -> list[RefusedWorkflow]:
         """Without secrets: a reason may hold what a module's own error said."""
-        redactor = Redactor(self.backends.settings.secrets())
+        redactor = self.backends.secrecy.redactor
         return [replace(refused, reason=redactor.text(refused.reason)) for refused in self.refused]
 
     async def round(self) -> None:
@@ -86,5 +88,12 @@ class Registration:
         async with transaction(self.backends.engine) as db:
             await worker_repository.register_workflows(db, workflows)
             served = sorted({w.name for w in self.served.values()})
-            await worker_repository.register_worker(db, self.worker, starts=starts, served=served, refused=self._told())
+            await worker_repository.register_worker(
+                db,
+                self.worker,
+                starts=starts,
+                served=served,
+                refused=self._told(),
+                secrets=self.backends.secrecy.secrets.fingerprints(PROVIDER_KEYS),
+            )
             await worker_repository.prune_workers(db)

@@ -12,7 +12,9 @@ from types import FrameType
 from uuid import UUID
 
 from app.config import settings
+from app.known_secrets import Secrets
 from app.logging import configure_logging
+from app.privacy import NOT_FOR_WORKERS, be_private, without
 from app.progress import SessionId
 from workers.graph.loading import load_workflows
 from workers.process.runtime import Runtime
@@ -26,10 +28,11 @@ def _end(signum: int, frame: FrameType | None) -> None:
 def main() -> None:
     answers = os.dup(1)
     os.dup2(2, 1)  # what an agent prints is no answer
-    configured = settings()
+    be_private(forget=NOT_FOR_WORKERS)
+    configured = without(settings(), NOT_FOR_WORKERS)
     configure_logging(configured)
     signal.signal(signal.SIGTERM, _end)
-    workflows = load_workflows(configured.workflows, configured.allowed_state_types)
+    workflows = load_workflows(configured.workflows, configured.allowed_state_types, Secrets.of(configured))
     runtime = Runtime(configured, workflows, alone=True)
     runtime.start()
     # Each line in one write: the loop's thread says that it is alive, between the lines of this one.

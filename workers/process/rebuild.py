@@ -9,9 +9,10 @@ from typing import Literal
 
 from app.config import Settings
 from app.database import DriverPool, create_engine
-from app.errors import SnapshotVersionMismatch, WorkflowError
+from app.errors import SnapshotVersionMismatch, UnknownSecret, WorkflowError
 from app.events.push import Push
 from app.events.seals import SealKeys
+from app.known_secrets import Secrets
 from app.progress import SessionId
 from app.sessions import history
 from app.sessions.dispatch import Dispatch
@@ -38,7 +39,7 @@ async def rebuild(
 ) -> AsyncIterator[Rebuilt]:
     """All sessions where `session_ids` is None. With `check` nothing is written."""
     addresses = Addresses.of(settings)
-    workflows = load_workflows(settings.workflows, settings.allowed_state_types)
+    workflows = load_workflows(settings.workflows, settings.allowed_state_types, Secrets.of(settings))
     served = {(w.name, w.version): w for w in workflows.served.values()}
     database = create_engine(addresses.database, pool_size=2, limit=settings.statement_limit)
     push, dispatch = Push(addresses.redis, SealKeys(database)), Dispatch(addresses.broker)
@@ -82,6 +83,8 @@ class Rebuilder:
             return Rebuilt(session_id, "skipped", "; ".join([f"the workflow {version} is not served here", *why]))
         try:
             folded = await self.snapshots.rebuild(workflow, session)
+        except UnknownSecret as error:
+            return Rebuilt(session_id, "skipped", str(error))
         except WorkflowError as error:
             return Rebuilt(session_id, "different", f"the log cannot be folded: {error}")
         if not check:
@@ -96,7 +99,7 @@ class Rebuilder:
             return Rebuilt(session.session_id, "different", "there is no snapshot")
         try:
             kept = fold.read(workflow, session.snapshot)
-        except SnapshotVersionMismatch as error:
+        except (SnapshotVersionMismatch, UnknownSecret) as error:
             return Rebuilt(session.session_id, "skipped", str(error))
         # Not the bytes: checkpoint and interrupt ids hold a random part. Encoded, since NaN equals nothing.
         before, after = ({name: workflow.codec.encode(v) for name, v in f.values.items()} for f in (kept, folded))

@@ -30,6 +30,8 @@ from app.unit_of_work import Backends
 from workers.graph.loading import Workflows
 from workers.maintenance.admission import Admission
 from workers.maintenance.cache_pruner import CachePruner
+from workers.maintenance.cluster_watch import ClusterWatch
+from workers.maintenance.heads_recorder import HeadsRecorder
 from workers.maintenance.registration import Registration
 from workers.maintenance.rescuer import Rescuer
 from workers.maintenance.room import Room
@@ -202,7 +204,10 @@ class Runtime:
         ]
         if not self._alone:
             rescuer = Rescuer(self.backends, tuple(self._served))
-            maintainers = (self._registration, rescuer, Admission(self.backends), CachePruner(pool))
+            maintainers = (
+                *(self._registration, rescuer, Admission(self.backends), CachePruner(pool)),
+                *(HeadsRecorder(self.backends), ClusterWatch(self.backends.engine, seal_keys.expect)),
+            )
             room = Room(self.backends, maintainers)
             self._background.append(asyncio.create_task(room.run(), name="maintenance"))
 

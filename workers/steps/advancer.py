@@ -20,6 +20,7 @@ from workers.graph.fold import Defaults
 from workers.graph.loading import LoadedWorkflow
 from workers.steps.fold_threads import FoldThreads
 from workers.steps.snapshots import Snapshots, invocation_of
+from workers.steps.surroundings import credentials_of
 from workers.workspace.repository import Workspaces
 
 logger = structlog.get_logger(__name__)
@@ -60,6 +61,7 @@ class Advancer:
                 path=session.path,
                 repo=session.repo,
                 continues=session.continues,
+                credentials=await credentials_of(session, self.backends),
             )
             result = {**found.result, **merged.result}
             advance = replace(found, base_commit=merged.base, result=result, patch=merged.patch)
@@ -75,7 +77,7 @@ class Advancer:
         session, settings = owed.session, self.backends.settings
         if (session.folded_superstep or 0) >= settings.max_supersteps:
             raise TooManySupersteps
-        invocation = invocation_of(session)
+        invocation = invocation_of(session, self.backends.secrecy)
         defaults = Defaults(settings.max_attempts, settings.step_time_limit)
         if session.folded_superstep is not None:
             snapshot = await self.snapshots.foldable(workflow, session)
@@ -84,7 +86,7 @@ class Advancer:
         else:
             run = fold.begin(
                 workflow,
-                session.input,
+                self.backends.secrecy.resolved(session.input),
                 session_id=str(session.session_id),
                 start_state=owed.start_state,
                 invocation=invocation,

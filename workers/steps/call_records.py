@@ -1,4 +1,4 @@
-"""A call of a model or a tool as it is recorded: readable, without secrets, or only its digest. Pure."""
+"""A call of a model or a tool as it is recorded: readable, or only its digest. Pure."""
 
 import hashlib
 from dataclasses import replace
@@ -7,37 +7,33 @@ from typing import Any, Literal
 import orjson
 
 from app.progress import ModelCall, ToolCall
-from app.redaction import Redactor
 from workers.graph.codec import readable
 
 RecordModels = Literal["full", "digest", "off"]
 
 
-def kept_model_call(call: ModelCall, redactor: Redactor, how: RecordModels) -> ModelCall:
+def kept_model_call(call: ModelCall, how: RecordModels) -> ModelCall:
     """`off` is for calls that nothing but a setting asked to record; of one that an agent records the digest stays."""
     return replace(
         call,
-        request=_kept(call.request, redactor, how),
-        response=_kept(call.response, redactor, how),
-        error=redactor.value(call.error),
-        trace=redactor.value(dict(call.trace)),
+        request=_kept(call.request, how),
+        response=_kept(call.response, how),
     )
 
 
-def kept_tool_call(call: ToolCall, redactor: Redactor, how: RecordModels) -> ToolCall:
+def kept_tool_call(call: ToolCall, how: RecordModels) -> ToolCall:
     return replace(
         call,
-        arguments=_kept(call.arguments, redactor, how),
-        answer=_kept(call.answer, redactor, how),
-        error=redactor.value(call.error),
+        arguments=_kept(call.arguments, how),
+        answer=_kept(call.answer, how),
     )
 
 
-def _kept(value: Any, redactor: Redactor, how: RecordModels) -> Any:
+def _kept(value: Any, how: RecordModels) -> Any:
     if value is None:
         return None
     told = readable(value)
-    return redactor.value(told) if how == "full" else digest(told)
+    return told if how == "full" else digest(told)
 
 
 def digest(told: Any) -> dict[str, Any]:

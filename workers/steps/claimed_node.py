@@ -35,7 +35,8 @@ async def _run(
     row = claim.step
     run = partial(run_node, workflow, snapshot, row.task_path, world=world)
     try:
-        answer = NO_ANSWER if row.node_snapshot is None else row.answer  # plain JSON, from outside
+        answer = NO_ANSWER if row.node_snapshot is None else backends.secrecy.resolved(row.answer)
         return await run(stands=row.node_snapshot, answer=answer)
     except SnapshotVersionMismatch:
-        return await run(answers=await history.read_answers(backends, claim.session.session_id, row.step))
+        answers = await history.read_answers(backends, claim.session.session_id, row.step)
+        return await run(answers=backends.secrecy.resolved(answers))

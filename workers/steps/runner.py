@@ -18,7 +18,6 @@ from langchain_core.callbacks import BaseCallbackHandler
 from app.errors import LeaseLost, NotFound, NotNow, StreamClosed, describe
 from app.events.group_commit import GroupCommit
 from app.progress import SessionId, current_step
-from app.redaction import Redactor
 from app.sessions import attempts, supersteps
 from app.sessions.attempts import Claim
 from app.sessions.model import StepRow
@@ -165,14 +164,15 @@ class Runner:
 
     async def _attempt(self, claim: Claim) -> None:
         workflow = self.served[claim.session.workflow, claim.session.workflow_version]
-        redactor = self._redactor
-        reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop(), redactor)
-        workspace = AttemptWorkspace(claim, self.workspaces)
+        reporter = AttemptReporter(claim, self.backends, self.appends, asyncio.get_running_loop())
+        workspace = AttemptWorkspace(claim, self.workspaces, self.backends)
         try:
             with surrounded(claim, reporter, workspace, backends=self.backends, limits=self.limits):
                 async with (
                     reporter.streaming(),
-                    recording_calls(current_step(), self.backends.settings, redactor) as callbacks,
+                    recording_calls(
+                        current_step(), self.backends.settings, self.backends.secrecy.redactor
+                    ) as callbacks,
                 ):
                     world = self._world(workflow, claim, reporter, callbacks)
                     outcome = await run_claimed(self.backends, self.advancer.snapshots, workflow, claim, world)
@@ -201,7 +201,7 @@ class Runner:
         callbacks: Sequence[BaseCallbackHandler],
     ) -> World:
         return World(
-            invocation_of(claim.session),
+            invocation_of(claim.session, self.backends.secrecy),
             store_for(workflow, self.own_loop, claim.session.project),
             cache_for(workflow, self.own_loop, claim.session.project),
             callbacks,
@@ -224,20 +224,16 @@ class Runner:
             pass  # perhaps by ourselves: the connection died after the commit
         except Unrecordable as error:
             logger.warning("what the attempt returned cannot be recorded", error=self._told(error.cause))
-            await self._fail(claim, error.cause, error.next_try, returned=self._redactor.value(error.shown))
+            await self._fail(claim, error.cause, error.next_try, returned=error.shown)
             return None
         else:
             advance = partial(self.advancer.advance, owed)
         self.heartbeat.unwatch(claim.lease)  # there is no lease any more, and losing it must not stop the fold
         return advance
 
-    @property
-    def _redactor(self) -> Redactor:
-        return Redactor(self.backends.settings.secrets())
-
     def _told(self, error: BaseException) -> str:
         """For the log, where many may read what an agent's libraries say of their keys."""
-        return describe(error, self._redactor.text)
+        return describe(error, self.backends.secrecy.text)
 
     async def _postpone(self, claim: Claim, error: NotNow) -> None:
         await patiently(partial(attempts.postpone_step, self.backends, claim, self._told(error), error.delay))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import structlog
 
 from app.errors import SnapshotVersionMismatch
+from app.events.secrecy import Secrecy
 from app.sessions import history
 from app.sessions.history import History
 from app.sessions.model import SessionRow
@@ -37,10 +38,11 @@ class Snapshots:
     async def rebuild(self, workflow: LoadedWorkflow, session: SessionRow) -> Fold:
         """Folds the session from its log alone, as far as the session has been folded."""
         logged = await history.read_history(self.backends, session.session_id)
-        invocation = invocation_of(logged)
+        secrecy = self.backends.secrecy
+        invocation = invocation_of(logged, secrecy)
         started = fold.start(
             workflow,
-            logged.input,
+            secrecy.resolved(logged.input),
             session_id=str(session.session_id),
             start_state=workflow.codec.decode(logged.start_state),
             invocation=invocation,
@@ -52,6 +54,6 @@ class Snapshots:
         return folded
 
 
-def invocation_of(given: SessionRow | History) -> Invocation:
-    """What the session gives to its graph beside the state: by its row, or by its log."""
-    return Invocation(given.context, given.config)
+def invocation_of(given: SessionRow | History, secrecy: Secrecy) -> Invocation:
+    """What the session gives to its graph beside the state: by its row, or by its log. Raises UnknownSecret."""
+    return Invocation(secrecy.resolved(given.context), secrecy.resolved(given.config))

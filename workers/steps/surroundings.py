@@ -4,21 +4,21 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from app.errors import EventTooLarge, InvalidEvent
-from app.events import encoding
-from app.events.encoding import printable
+from app.events.encoding import Item, printable
 from app.events.group_commit import GroupCommit
-from app.progress import CurrentStep, ModelCall, Report, ToolCall, report_progress, running_step
-from app.redaction import Redactor
-from app.sessions import model_calls, tool_calls
+from app.progress import CurrentStep, ModelCall, Report, ToolCall, current_step, running_step
+from app.sessions import model_calls, service, tool_calls
 from app.sessions.attempts import Claim
+from app.sessions.credentials import Credentials, decrypted
 from app.sessions.facts import agent_event
+from app.sessions.model import SessionRow
 from app.unit_of_work import Backends
 from workers.models.gate import model_gate
 from workers.models.limits import ModelLimits
@@ -41,32 +41,36 @@ class AttemptReporter:
     backends: Backends
     appends: GroupCommit
     loop: asyncio.AbstractEventLoop
-    redactor: Redactor
     _in_flight: "set[asyncio.Task[int]]" = field(default_factory=set)
     _streamed: "deque[asyncio.Task[None]]" = field(default_factory=deque)
 
     async def report(self, step: CurrentStep, report: Report) -> int:
+        # What is large is looked through for secrets beside the loop; what is left for the door is quick then.
+        details = await self.backends.secrecy.kept(dict(report.details), "shown")
+        return await self._append_report(step, replace(report, details=details))
+
+    async def _append_report(self, step: CurrentStep, report: Report) -> int:
         event = agent_event(
             agent=report.agent,
             phase=report.phase,
-            msg=self.redactor.text(report.message),
+            msg=report.message,
             progress=report.progress,
             total=report.total,
-            details=self.redactor.value(dict(report.details)),
+            details=report.details,
             step=step.step,
             attempt=step.attempt,
         )
-        return await self._write(self._append(encoding.item(step.session_id, event, lease=self.claim.lease)))
+        return await self._write(self._append(self.backends.item(step.session_id, event, lease=self.claim.lease)))
 
     async def record_model_call(self, step: CurrentStep, call: ModelCall) -> int:
-        kept = kept_model_call(call, self.redactor, self.backends.settings.record_models)
+        kept = kept_model_call(call, self.backends.settings.record_models)
         return await self._write(self._record(partial(model_calls.record_call, self.backends, self.claim, kept)))
 
     async def record_tool_call(self, step: CurrentStep, call: ToolCall) -> int:
-        kept = kept_tool_call(call, self.redactor, self.backends.settings.record_models)
+        kept = kept_tool_call(call, self.backends.settings.record_models)
         return await self._write(self._record(partial(tool_calls.record_call, self.backends, self.claim, kept)))
 
-    async def _append(self, entry: encoding.Item) -> int:
+    async def _append(self, entry: Item) -> int:
         return (await self.appends.append(entry)).offset
 
     async def _record(self, recording: Callable[..., Awaitable[int]]) -> int:
@@ -117,6 +121,7 @@ class AttemptReporter:
         while self._streamed and (self._streamed[0].done() or len(self._streamed) >= STREAMED_AHEAD):
             await asyncio.shield(self._streamed[0])
             self._streamed.popleft()
+        value = await self.backends.secrecy.kept(value, "shown")
         self._streamed.append(asyncio.create_task(self._report_streamed(value)))
         await asyncio.sleep(0)  # a thousand that come at once must hold up neither the first of them nor other steps
 
@@ -131,11 +136,12 @@ class AttemptReporter:
                 message, details = "", value
             case _:
                 message, details = "", {"value": value}
+        step = current_step()
         try:
-            await report_progress(0.0, message, total=None, details=details)
+            await self._append_report(step, Report(step.agent, message, 0.0, None, details=details))
         except (InvalidEvent, EventTooLarge) as error:
             told = f"{printable(message[:200])} …: {error}"
-            await report_progress(0.0, told, total=None, details={"refused": True})
+            await self._append_report(step, Report(step.agent, told, 0.0, None, details={"refused": True}))
 
 
 @dataclass
@@ -144,6 +150,7 @@ class AttemptWorkspace:
 
     claim: Claim
     workspaces: Workspaces
+    backends: Backends
     workspace: Workspace | None = None
     worktree: Path | None = None
     _making: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -158,7 +165,10 @@ class AttemptWorkspace:
                     repo=session.repo,
                     continues=session.continues,
                     base=session.base_commit,
+                    credentials=await credentials_of(session, self.backends),
                 )
+                if session.repo_credentials is not None:
+                    await patiently(partial(service.forget_credentials, self.backends, session.session_id))
                 base = session.base_commit or self.workspace.initial
                 self.worktree = await self.workspace.checkout(base, step=step.step, attempt=step.attempt)
             return self.worktree
@@ -173,6 +183,13 @@ class AttemptWorkspace:
     async def discard(self) -> None:
         if self.workspace is not None and self.worktree is not None:
             await self.workspace.discard(self.worktree)
+
+
+async def credentials_of(session: SessionRow, backends: Backends) -> Credentials | None:
+    """What opens the session's repository, as long as it is not cloned. Raises UnknownSecret."""
+    if session.repo_credentials is None:
+        return None
+    return await asyncio.to_thread(decrypted, session.repo_credentials, backends.settings)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from workers.stores.item_repository import Id, Row, Write
 def encoded(value: Mapping[str, Any], codec: Codec) -> str:
     """JSON. Raises UnstorableValue."""
     try:
-        return orjson.dumps(codec.encode(dict(value))).decode()
+        return codec.stored(dict(value)).decode()
     except (orjson.JSONEncodeError, RecursionError) as error:
         raise UnstorableValue(f"the value cannot be stored: {error}") from error
 

@@ -30,6 +30,7 @@ MAX_SAID_CHARACTERS = 500
 """Of an error, which may quote the project at length."""
 MAX_OUTPUT_BYTES = 256 * MIB
 EXIT_CODES = (0, 1)  # 1: it found something; others: it could not do its work
+REFUSED = 2  # the configuration, say; with others it died
 _EXTENDED = re.compile(r"extended configuration `([^`\n]*)`")
 
 
@@ -58,7 +59,7 @@ async def ruff_on(worktree: Path, settings: Settings, *, isolated: bool | None =
 @dataclass(frozen=True, slots=True)
 class Ruff:
     """`isolated`: without the project's configuration, which ruff refused for the reason in `problem`. `left_out`:
-    files on which ruff cannot work."""
+    files on which ruff cannot work, and which the copy has no more."""
 
     room: ProjectRoom
     copy: ProjectCopy
@@ -101,7 +102,7 @@ class Ruff:
     async def _run_on_all(self, *command: str) -> Completed:
         """Takes files out of the copy of which ruff dies, or does not come to an end: very deep Python is enough."""
         done = await self._run(*command)
-        if done.returncode >= 0 and not done.timed_out and not done.truncated:
+        if not _died(done):
             return done
         shown = await self._run("check", "--show-files")
         files = await asyncio.to_thread(self._listed, shown.stdout.splitlines())
@@ -113,7 +114,7 @@ class Ruff:
 
     async def _is_survived(self, files: Sequence[str]) -> bool:
         selected = await self._selected(files)
-        return not _failed(await self._run("check", *ONLY_LOOK, "--quiet", *selected, time_limit=TRIAL_TIME_LIMIT))
+        return not _died(await self._run("check", *ONLY_LOOK, "--quiet", *selected, time_limit=TRIAL_TIME_LIMIT))
 
     def _listed(self, lines: Sequence[bytes]) -> list[str]:
         """A file whose name goes over two lines cannot be named to ruff, and is taken out."""
@@ -175,6 +176,10 @@ class Ruff:
 
 def findings_by_file(findings: Sequence[Finding]) -> Counter[str]:
     return Counter(finding.file for finding in findings)
+
+
+def _died(done: Completed) -> bool:
+    return done.returncode not in {*EXIT_CODES, REFUSED} or done.timed_out or done.truncated
 
 
 def _failed(done: Completed) -> bool:

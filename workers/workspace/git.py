@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from app.config import PROVIDER_KEYS
 from app.errors import GitFailed
 
 CONFIG_FILE = Path(__file__).with_name("gitconfig")
@@ -38,6 +37,20 @@ CONFIG = {
 # Bytes stay what they are on disk, whatever the project's .gitattributes say: this file has the last word.
 # Unset (!) rather than false where git refuses false.
 ATTRIBUTES = "* -text !eol -ident !filter !working-tree-encoding !diff !merge !export-subst !export-ignore\n"
+
+PASSED_ON = (
+    *("PATH", "LD_LIBRARY_PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG", "TZ", "SSH_AUTH_SOCK"),
+    *(
+        "SSL_CERT_FILE",
+        "SSL_CERT_DIR",
+        "HTTP_PROXY",
+        "HTTPS_PROXY",
+        "NO_PROXY",
+        "http_proxy",
+        "https_proxy",
+        "no_proxy",
+    ),
+)
 
 TIME_LIMIT = timedelta(minutes=15)
 """Of what git does in a workspace, whatever files it finds there."""
@@ -88,10 +101,8 @@ def split_paths(output: bytes) -> list[str]:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without GIT_… (a worker may run inside a hook) and without our own secrets."""
-    ours = ("GIT_", "STELLWERK_", "LC_")
-    environment = os.environ.items()
-    kept = {name: value for name, value in environment if not name.startswith(ours) and name not in PROVIDER_KEYS}
+    """What git and ssh need of ours: no GIT_… (a worker may run inside a hook), and no secret of any program."""
+    kept = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     return kept | {
         "GIT_CONFIG_GLOBAL": str(CONFIG_FILE),
         "GIT_CONFIG_NOSYSTEM": "1",
@@ -139,4 +150,5 @@ def command(arguments: Sequence[str | Path]) -> list[str]:
 
 
 def _verb(arguments: Sequence[str | Path]) -> str:
-    return next((str(argument) for argument in arguments if not str(argument).startswith("--")), "")
+    words = [str(argument) for argument in arguments]
+    return next((word for at, word in enumerate(words) if not word.startswith("-") and words[at - 1] != "-c"), "")

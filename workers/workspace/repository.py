@@ -4,16 +4,18 @@ import asyncio
 import fcntl
 import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 from app.config import Settings
-from app.errors import BadPath, WorkspaceConflict
+from app.errors import BadPath, GitFailed, WorkspaceConflict, WorkspaceLost
 from app.events.encoding import printable
+from app.sessions.credentials import Credentials
 from workers.children.removal import remove_tree
 from workers.reading.files import LeftOut, shown_name
 from workers.reading.listing import CONFIGURATION
@@ -23,6 +25,7 @@ from workers.workspace.importer import REF, import_entries
 from workers.workspace.origin import Origin, clone, set_attributes, take_over
 from workers.workspace.project import Limits, find_source, read_source
 
+Made = TypeVar("Made")
 REPOSITORY = "repository.git"
 PREFIX_FILE = "prefix"
 MAX_FILES = 200
@@ -74,13 +77,17 @@ class Workspaces:
         repo: str | None = None,
         continues: UUID | None = None,
         base: str | None = None,
+        credentials: Credentials | None = None,
     ) -> "Workspace":
         """The session's workspace, made from `path` or `repo` (or empty) when it is first opened.
 
         That of a session that `continues` another one is made from that one's, as of its commit `base` (null: as that
-        one was imported). Raises BadPath, which trying again does not help.
+        one was imported). Raises BadPath, which trying again does not help, and WorkspaceLost where the session has
+        commits already.
         """
-        return await asyncio.to_thread(self._open, str(session_id), Origin(path, repo, continues, base))
+        if base and continues is None and not (self.root / str(session_id)).exists():
+            raise _lost(session_id, base)  # made anew from the project it would be another one
+        return await asyncio.to_thread(self._open, str(session_id), Origin(path, repo, continues, base, credentials))
 
     async def merge_steps(
         self,
@@ -92,6 +99,7 @@ class Workspaces:
         path: str | None = None,
         repo: str | None = None,
         continues: UUID | None = None,
+        credentials: Credentials | None = None,
     ) -> Merged:
         """Merges a superstep's commits, which start at `base`; with the last one the session's result is made.
 
@@ -100,7 +108,11 @@ class Workspaces:
         has_result = is_last and (path or repo or base or commits)
         if not commits and not has_result:
             return Merged(base)
-        workspace = await self.open(session_id, path=path, repo=repo, continues=continues, base=base)
+        if commits and not (self.root / str(session_id)).exists():
+            raise _lost(session_id, commits[0])
+        workspace = await self.open(
+            session_id, path=path, repo=repo, continues=continues, base=base, credentials=credentials
+        )
         if commits:
             base = await workspace.merge(base or workspace.initial, commits)
         if not has_result:
@@ -135,7 +147,14 @@ class Workspaces:
                 prefix, left_out = parent.prefix, read_left_out(parent.home)
                 take_over(git, parent.gitdir, origin.base or parent.initial)
             elif origin.repo is not None:
-                clone(git, origin.repo, protocols=self.clone_protocols, limits=self.limits, left_out=left_out)
+                clone(
+                    git,
+                    origin.repo,
+                    protocols=self.clone_protocols,
+                    limits=self.limits,
+                    left_out=left_out,
+                    credentials=origin.credentials,
+                )
             else:
                 git.gitdir.mkdir()
                 git.run("init", "--quiet", "--bare", "--initial-branch=initial", "--template=")
@@ -195,8 +214,11 @@ class Workspace:
         return Git(self.gitdir)
 
     async def checkout(self, base: str, *, step: int, attempt: int) -> Path:
-        """A fresh directory with the project's files as of `base`; those of earlier attempts are removed."""
-        return await asyncio.to_thread(self._checkout, base, step, attempt)
+        """A fresh directory with the project's files as of `base`; those of earlier attempts are removed.
+
+        Raises WorkspaceLost.
+        """
+        return await asyncio.to_thread(self._needing, [base], partial(self._checkout, base, step, attempt))
 
     async def commit(self, worktree: Path, *, agent: str, message: str) -> str | None:
         """The SHA of a commit on top of the checkout's base; None when nothing changed."""
@@ -208,16 +230,26 @@ class Workspace:
     async def merge(self, base: str, commits: Sequence[str]) -> str:
         """One history, in the order given, out of commits that all start at `base`; always with the same SHA.
 
-        Raises WorkspaceConflict, which names the files.
+        Raises WorkspaceConflict, which names the files, and WorkspaceLost.
         """
-        return await asyncio.to_thread(self._merge, base, commits)
+        return await asyncio.to_thread(self._needing, [base, *commits], partial(self._merge, base, commits))
 
     async def finish(self, base: str, *, session: UUID | str) -> Finished:
         """Sets the branch `stellwerk/SESSION` to `base` and writes the patch, for `git apply` at the top."""
-        return await asyncio.to_thread(self._finish, base, str(session))
+        return await asyncio.to_thread(self._needing, [base], partial(self._finish, base, str(session)))
 
     async def remove(self) -> None:
         await asyncio.to_thread(remove_tree, self.home)
+
+    def _needing(self, commits: Sequence[str], work: Callable[[], Made]) -> Made:
+        """Raises WorkspaceLost where git fails for want of a commit: looking first would cost every step a process."""
+        try:
+            return work()
+        except GitFailed as error:
+            for commit in commits:
+                if self.git.run("cat-file", "-e", f"{commit}^{{commit}}", accept=(0, 1, 128)).returncode:
+                    raise _lost(self.home.name, commit) from error
+            raise
 
     def _checkout(self, base: str, step: int, attempt: int) -> Path:
         steps = self.home / "steps"
@@ -263,6 +295,13 @@ class Workspace:
         unfinished.write_bytes(patch)
         unfinished.replace(path)
         return Finished(branch, patch, path, tuple(files))
+
+
+def _lost(session_id: UUID | str, commit: str) -> WorkspaceLost:
+    return WorkspaceLost(
+        f"The workspace of session {session_id} lacks the commit {commit[:12]}, which its log names: the database was"
+        " restored without the workspaces of its time, or they are on another machine. Put them back, and retry."
+    )
 
 
 def _shield(root: Path) -> None:

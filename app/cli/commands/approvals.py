@@ -1,5 +1,6 @@
 """`stellwerk approvals` and `stellwerk answer`: what waits for a person, and the answer."""
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
@@ -10,7 +11,8 @@ from app.cli.client import GatewayClient, with_gateway
 from app.cli.console import examples, local_time, print_json, print_line, print_table, say
 from app.cli.support.lookup import Session, find_session
 from app.cli.support.request import parse_json
-from app.errors import BadInput, GatewayRefused
+from app.errors import BadInput, GatewayRefused, NotWaiting
+from app.terminal import clean
 
 commands = typer.Typer()
 
@@ -37,11 +39,12 @@ def approvals(
             print_json(approval)
     else:
         print_table(
-            ("session", "step", "agent", "asked", "question", "wants"),
+            ("session", "step", "id", "agent", "asked", "question", "wants"),
             [
                 (
                     a["session_id"],
                     a["step"],
+                    a["id"],
                     a["agent"],
                     local_time(a["requested_at"]),
                     _text(a["question"]),
@@ -54,8 +57,8 @@ def approvals(
 
 @commands.command(
     epilog=examples(
-        "stellwerk answer 019b5a3e 4 --verdict approved --comment 'looks right'",
-        """stellwerk answer 019b5a3e 4 --answer '{"budget": 100}'""",
+        "stellwerk answer 019b5a3e 4 --question 17 --verdict approved --comment 'looks right'",
+        """stellwerk answer 019b5a3e 4 --question 17 --answer '{"budget": 100}'""",
     )
 )
 @with_gateway
@@ -63,25 +66,51 @@ def answer(
     gateway: GatewayClient,
     session: Session,
     step: Annotated[int, typer.Argument(min=1, help="The step that asks.")],
+    question: Annotated[
+        str | None,
+        typer.Option(help="The question's id, as `approvals` and `tail` show it; left out, a terminal shows and asks."),
+    ] = None,
     verdict: Annotated[Verdict | None, typer.Option(help="Yes or no.")] = None,
     value: Annotated[str | None, typer.Option("--answer", help="What the step gets, as JSON.")] = None,
     comment: Annotated[str | None, typer.Option(help="Why; it is kept in the log.")] = None,
 ) -> None:
-    """Answers a step's question; the step goes on with it. An answer that is not what it asks for changes nothing."""
+    """Answers a step's question; the step goes on with it. An answer that is not what it asks for changes nothing.
+
+    The answer is to one question: if the step asks something else by now, it is refused.
+    """
     if verdict is None and value is None:
         raise BadInput("give --verdict, --answer or both")
+    session_id = find_session(gateway, session)
     body = {
         "verdict": verdict,
         "answer": None if value is None else parse_json(value, option="--answer"),
         "comment": comment,
+        "question": question or _shown_and_meant(gateway, session_id, step),
     }
     try:
-        appended = gateway.post(f"/sessions/{find_session(gateway, session)}/approvals/{step}", body)
+        appended = gateway.post(f"/sessions/{session_id}/approvals/{step}", body, once=True)
     except GatewayRefused as refused:
-        if wanted := refused.problem.get("answer_schema"):
-            say(f"allowed is what fits {_text(wanted)}; give it with --answer, as JSON")
+        match refused.problem:
+            case {"open_question": {"id": asked, "question": text}}:
+                say(f"it asks now, as {asked}: {_text(text)}")
+            case {"answer_schema": wanted}:
+                say(f"allowed is what fits {_text(wanted)}; give it with --answer, as JSON")
         raise
     print_line(f"answered, at offset {appended['offset']}")
+
+
+def _shown_and_meant(gateway: GatewayClient, session_id: str, step: int) -> str:
+    """The id of the question that waits, once a person has seen it and said that the answer is to it."""
+    waiting = gateway.get("/approvals", session_id=session_id)["approvals"]
+    asked = next((approval for approval in waiting if approval["step"] == step), None)
+    if asked is None:
+        raise NotWaiting(f"step {step} does not wait for an answer")
+    say(f"step {step} ({clean(asked['agent'])}) asks, as {asked['id']}: {clean(_text(asked['question']))}")
+    if not sys.stdin.isatty():
+        raise BadInput(f"which question is answered? If it is this one, add --question {asked['id']}")
+    if not typer.confirm("Is your answer to this question?", err=True):
+        raise typer.Exit(1)
+    return str(asked["id"])
 
 
 def _text(question: object) -> str:

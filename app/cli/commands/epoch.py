@@ -11,7 +11,8 @@ from app.cli.support.configured import read_settings, with_database
 
 commands = typer.Typer()
 epoch = typer.Typer(
-    help="The life of the database's offsets; a restored dump raises it by itself.", no_args_is_help=True
+    help="The life of the database's offsets; a restored dump and a promoted standby begin one by themselves.",
+    no_args_is_help=True,
 )
 commands.add_typer(epoch, name="epoch")
 
@@ -21,9 +22,16 @@ def bump(
     reason: Annotated[str, typer.Option("--reason", help="Kept with the epoch.")],
     home: Home = None,
 ) -> None:
-    """Raises the epoch after a failover that lost commits: clients' older cursors are answered with a reset."""
-    database_url = with_database(read_settings(home)).database_url or ""
-    print_line(f"epoch {asyncio.run(_bump(database_url, reason))}")
+    """Begins an epoch after a data directory or a volume was put back, which Postgres cannot know.
+
+    Readers of what is gone get a reset. Only the owner of the database may: for one that is not embedded, set
+    STELLWERK_MIGRATE_URL.
+    """
+    # Imported here: psycopg takes a while, and --help needs none of it.
+    from app.cli.support.database_roles import owner_url  # noqa: PLC0415
+
+    address = owner_url(with_database(read_settings(home)))
+    print_line(f"epoch {asyncio.run(_bump(address, reason))}")
 
 
 async def _bump(database_url: str, reason: str) -> int:

@@ -95,18 +95,16 @@ def _workspaces(root: Path) -> Iterator[Path]:
 
 def _to_be_taken_over(gateway: GatewayClient, root: Path) -> set[str]:
     """Sessions that open ones continue, which have no workspace of their own yet."""
-    needed = set[str]()
-    for status in ("created", "running", "waiting", "paused"):
-        before = None
-        while True:
-            page = gateway.get("/sessions", status=status, before=before, limit=1000)
-            for view in page["sessions"]:
-                if view.get("continues") and not (root / view["session_id"]).exists():
-                    needed.add(view["continues"])
-            before = page["next"]
-            if before is None:
-                break
-    return needed
+    needed, before = set[str](), None
+    while True:
+        # In one list: what goes from one status to another between two lists would be in neither.
+        page = gateway.get("/sessions", status=["created", "running", "waiting", "paused"], before=before, limit=1000)
+        for view in page["sessions"]:
+            if view.get("continues") and not (root / view["session_id"]).exists():
+                needed.add(view["continues"])
+        before = page["next"]
+        if before is None:
+            return needed
 
 
 def _has_ended(gateway: GatewayClient, session_id: str, before: datetime) -> bool:

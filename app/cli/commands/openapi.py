@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.console import examples, print_line
+from app.cli.console import examples, print_json_text
 from app.errors import BadPath
 
 commands = typer.Typer()
@@ -25,7 +25,7 @@ def openapi(
     nowhere = Settings.model_validate({"database_url": "postgresql://", "redis_url": "redis://", "token": "none"})
     text = text_of(create_app(nowhere))
     if into is None:
-        print_line(text.removesuffix("\n"))
+        print_json_text(text.removesuffix("\n"))
         return
     try:
         into.write_text(text, encoding="utf-8")

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from typing import Annotated, Any
-from uuid import uuid4
 
 import orjson
 import typer
@@ -25,7 +24,9 @@ def progress(
     message: Annotated[str, typer.Argument(help="What is being done.")],
     total: Annotated[float, typer.Option(help="How much there is to do.")] = 1.0,
     unknown: Annotated[bool, typer.Option("--no-total", help="It is not known how much there is to do.")] = False,
-    agent: Annotated[str | None, typer.Option(help="Whose report it is; else the step's agent.")] = None,
+    agent: Annotated[
+        str | None, typer.Option(help="The step's own agent, which is understood; no other may be named.")
+    ] = None,
     phase: Annotated[str | None, typer.Option(help="think, progress, decision or result.")] = None,
     detail: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Repeatable; a value that is JSON is taken as JSON.")
@@ -51,7 +52,7 @@ def progress(
     with GatewayClient(Address(url.rstrip("/"), step_token)) as gateway:
         path = f"/sessions/{session}/events"
         # The key lets it be sent again when an answer is lost, without a second event.
-        appended = gateway.post(path, report, idempotency_key=str(uuid4()), patient=True)
+        appended = gateway.post(path, report, once=True)
     print_line(str(appended["offset"]))
 
 

@@ -1,6 +1,7 @@
 """`stellwerk submit`, `sessions`, `show`, `cancel`, `retry`."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
@@ -74,11 +75,15 @@ def submit(
         print_line(created["session_id"])
 
 
-@commands.command(epilog=examples("stellwerk sessions --status running", "stellwerk sessions --all --json"))
+@commands.command(
+    epilog=examples("stellwerk sessions --status running --status waiting", "stellwerk sessions --all --json")
+)
 @with_gateway
 def sessions(
     gateway: GatewayClient,
-    status: Annotated[str | None, typer.Option(help="Only those that are running, waiting, failed …")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only those that are running, waiting, failed …; repeatable.")
+    ] = None,
     workflow: Annotated[str | None, typer.Option(help="Only those of this workflow.")] = None,
     project: Annotated[str | None, typer.Option(help="Only those of this project.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
@@ -86,7 +91,7 @@ def sessions(
     everything: Annotated[bool, typer.Option("--all", help="All of them, page by page.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
-    """Lists sessions, newest first."""
+    """Lists sessions, newest first, with the beginning of each task; `show` has all of it."""
     query = {"status": status, "workflow": workflow, "project": project, "limit": limit}
     page = gateway.get("/sessions", before=before, **query)
     while True:
@@ -97,7 +102,7 @@ def sessions(
             print_table(
                 ("session", "status", "workflow", "created", "task"),
                 [
-                    (v["session_id"], v["status"], v["workflow"], local_time(v["created_at"]), v["task"])
+                    (v["session_id"], v["status"], v["workflow"], local_time(v["created_at"]), _beginning(v))
                     for v in page["sessions"]
                 ],
             )
@@ -160,11 +165,15 @@ def retry(gateway: GatewayClient, session: Session, reason: Reason = None, as_js
 
 def _control(gateway: GatewayClient, session: str, verb: str, reason: str | None, as_json: bool) -> None:
     session_id = find_session(gateway, session)
-    view = gateway.post(f"/sessions/{session_id}/{verb}", {"reason": reason}, patient=True)
+    view = gateway.post(f"/sessions/{session_id}/{verb}", {"reason": reason}, once=True)
     if as_json:
         print_json(view)
     else:
         print_line(f"{session_id} {view['status']}")
+
+
+def _beginning(view: Mapping[str, Any]) -> str:
+    return f"{view['task']}…" if view["task_is_cut"] else str(view["task"])
 
 
 def _print_field(name: str, value: object) -> None:

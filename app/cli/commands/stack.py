@@ -11,7 +11,8 @@ from app.cli.console import examples
 from app.cli.support.background_stack import Home, stop_stack
 from app.cli.support.configured import read_settings
 from app.embedded.running import StackInfo
-from app.redaction import without_passwords
+from app.key_shapes import without_passwords
+from app.privacy import be_private
 from app.terminal import clean_lines
 
 commands = typer.Typer()
@@ -27,6 +28,7 @@ def up(
     # Imported here: it imports Alembic, which would slow down every other command.
     from app.embedded.supervisor import Stack  # noqa: PLC0415
 
+    be_private()
     settings = read_settings(home)
     if port is not None:
         settings = settings.model_copy(update={"port": port})
@@ -64,7 +66,7 @@ def _say(message: str) -> None:
 def _say_ready(info: StackInfo) -> None:
     _say("ready; Ctrl-C stops")
     for name, value in (
-        ("page", f"{info.url}/?token={info.token}"),
+        ("page", f"{info.url}/#token={info.token}"),
         ("gateway", info.url),
         # Not into the terminal's scrollback; stellwerk.json has the passwords.
         ("database", without_passwords(info.database_url)),

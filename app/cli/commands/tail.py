@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from app.cli.client import GatewayClient, with_gateway
-from app.cli.console import examples, print_line, print_text, say
+from app.cli.console import examples, print_json_text, print_text, say
 from app.cli.support.describe import describe
 from app.cli.support.event_reader import EventReader
 from app.cli.support.lookup import Session, find_session
@@ -28,6 +28,6 @@ def tail(
     reader = EventReader(gateway, find_session(gateway, session), after=after, notice=say)
     for event in reader.to_end() if follow else reader.to_head():
         if as_json:
-            print_line(event.line)
+            print_json_text(event.line)
         else:
-            print_text(describe(event.parsed()))
+            print_text(describe(event.parsed(), event.id))

@@ -22,9 +22,9 @@ STATUS_STYLES = {
 QUIET_STEPS = frozenset({"queued", "running", "succeeded"})
 
 
-def describe(event: Mapping[str, Any]) -> Text:
+def describe(event: Mapping[str, Any], event_id: str) -> Text:
     """Time, who, what; an event of a kind that is not known yet as it is."""
-    who, what, style = _who_what_style(event)
+    who, what, style = _who_what_style(event, event_id)
     moment = datetime.fromisoformat(event["ts"]).astimezone()
     line = Text(f"{moment:%H:%M:%S} ", style="dim")
     line.append(f"{clean(who):<{AGENT_WIDTH}} ", style="cyan")
@@ -45,7 +45,7 @@ def is_news(event: Mapping[str, Any]) -> bool:
             return True
 
 
-def _who_what_style(event: Mapping[str, Any]) -> tuple[str, str, str]:
+def _who_what_style(event: Mapping[str, Any], event_id: str) -> tuple[str, str, str]:
     match event["t"]:
         case "agent_event":
             return event["agent"], _report(event), PHASE_STYLES.get(event["phase"], "")
@@ -58,7 +58,7 @@ def _who_what_style(event: Mapping[str, Any]) -> tuple[str, str, str]:
             delta = event["delta"]
             return event["node"], f"updated {', '.join(delta) if isinstance(delta, dict) else 'the state'}", "dim"
         case "approval_event":
-            return f"step {event['step']}", _approval(event), STATUS_STYLES.get(event["status"], "bold")
+            return f"step {event['step']}", _approval(event, event_id), STATUS_STYLES.get(event["status"], "bold")
         case "model_event":
             took = f"{event['duration_ms'] / 1000:.1f} s"
             return event["agent"], _joined(f"{event['provider']} {event['model']} {took}", event["error"]), "dim"
@@ -89,9 +89,10 @@ def _step(event: Mapping[str, Any]) -> str:
     return _joined(f"step {event['step']}{attempt} {event['status']}", event.get("error"))
 
 
-def _approval(event: Mapping[str, Any]) -> str:
+def _approval(event: Mapping[str, Any], event_id: str) -> str:
     if event["status"] == "requested":
-        command = f"stellwerk answer {event['session_id']} {event['step']} --verdict approved"
+        place = f"{event['session_id']} {event['step']} --question {event_id}"
+        command = f"stellwerk answer {place} --verdict approved"
         return f"asks {_short(event.get('question'))}; answer with `{command}`"
     return _joined(f"{event['status']} by {event.get('principal', 'nobody')}", event.get("comment"))
 

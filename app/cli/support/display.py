@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from app.cli.console import err, out, print_line, print_text, say
+from app.cli.console import err, out, print_json_text, print_text, say
 from app.cli.support.describe import STATUS_STYLES, describe, is_news
 from app.cli.support.event_reader import Event
 from app.terminal import clean
@@ -47,7 +47,7 @@ class JsonLines(ExitStack):
     """The events themselves, and nothing else."""
 
     def show(self, event: Event, content: Mapping[str, Any]) -> None:
-        print_line(event.line)
+        print_json_text(event.line)
 
 
 class Lines(ExitStack):
@@ -55,7 +55,7 @@ class Lines(ExitStack):
 
     def show(self, event: Event, content: Mapping[str, Any]) -> None:
         if is_news(content):
-            print_text(describe(content))
+            print_text(describe(content, event.id))
 
 
 class Bars(ExitStack):
@@ -87,7 +87,7 @@ class Bars(ExitStack):
             case _:
                 pass
         if is_news(content) and content.get("phase") not in {"progress", "think"}:
-            print_text(describe(content))
+            print_text(describe(content, event.id))
 
     def _on_step(self, content: Mapping[str, Any]) -> None:
         agent, step, status = content["agent"], content["step"], content["status"]

@@ -21,6 +21,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 from sqlalchemy import create_engine
 
+from app.cli.support.database_roles import examine_role
 from app.cli.support.doctor_models import examine_models
 from app.cli.support.finding import FAIL, OK, WARN, Finding
 from app.config import MIB, Settings
@@ -103,12 +104,14 @@ def _database(url: str) -> Iterator[Finding]:
     try:
         with psycopg.connect(libpq_url(url), connect_timeout=PATIENCE) as db:
             number = db.info.server_version
+            role = examine_role(db)
     except (psycopg.Error, BadInput) as error:
         yield Finding(FAIL, "postgres", f"{error}; is STELLWERK_DATABASE_URL right?")
         return
     name = f"{number // 10_000}.{number % 10_000}"
     too_old = number < 140_000
     yield Finding(FAIL if too_old else OK, "postgres", f"{name}{'; 14 is the oldest that works' if too_old else ''}")
+    yield role
     migrations = _migrations(url)
     yield migrations
     if migrations.level == OK:

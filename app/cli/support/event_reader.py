@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 FIRST_DELAY = 0.5
 MAX_DELAY = 30.0
+EVENT = '{"offset":'
+"""So the data of every event begins, of whatever kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event as it came over the wire; `line` is the exact text."""
+    """An event as it came over the wire; `line` is the exact text, `id` what a cursor or an answer names."""
 
+    id: str
     offset: int
     line: str
 
@@ -76,7 +79,7 @@ class EventReader:
         return self.to_end()
 
     def _events_of(self, source: "EventSource") -> Iterator[Event]:
-        """One connection's, as long as they follow the cursor without a gap. Raises Unavailable at one."""
+        """One connection's. Raises Unavailable where they do not follow the cursor without a gap, and at `away`."""
         for frame in source.iter_sse():
             if frame.retry is not None:
                 self._first_delay = frame.retry / 1000
@@ -87,15 +90,19 @@ class EventReader:
                     self._on_reset(Cursor.parse(frame.id), orjson.loads(frame.data))
                 case "end":
                     self._is_done = True
-                case _ if not frame.data:
-                    pass  # only a cursor or a delay
+                case "away":
+                    raise Unavailable(str(orjson.loads(frame.data)["reason"]))
+                case "cursor":
+                    self.cursor = Cursor.parse(frame.id)
+                case _ if not frame.data.startswith(EVENT):
+                    pass  # a heartbeat, or a control frame of a later version
                 case _ if (cursor := Cursor.parse(frame.id)).offset <= self.cursor.offset:
                     pass  # a repetition
                 case _ if cursor.offset > self.cursor.offset + 1:
                     raise Unavailable(f"offset {self.cursor.offset + 1} is missing")
                 case _:
                     self.cursor = cursor
-                    yield Event(cursor.offset, frame.data)
+                    yield Event(frame.id, cursor.offset, frame.data)
             self._is_done |= self._until is not None and self.cursor.offset >= self._until
             if self._is_done:
                 return
@@ -104,6 +111,8 @@ class EventReader:
         if self._failures:
             self._notice("connected again")
         self._failures = 0
+        if resolved.offset == self.cursor.offset:
+            self.cursor = resolved  # perhaps of a new epoch, in which what was read has survived
         # Where the server starts elsewhere a reset comes next, which tells the head again.
         if self._stops_at_head and self._until is None and resolved.offset == self.cursor.offset:
             self._until = told["head"]

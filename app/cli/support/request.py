@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
-from uuid import uuid4
 
 import orjson
 import typer
@@ -147,4 +146,4 @@ def create_session(gateway: GatewayClient, request: NewSession, *, idempotency_k
     if request.continues is not None:
         request = replace(request, continues=find_session(gateway, request.continues))
     # A key in any case: an answer that got lost must not make two sessions.
-    return gateway.post("/sessions", request.body(), idempotency_key=idempotency_key or str(uuid4()), patient=True)
+    return gateway.post("/sessions", request.body(), idempotency_key=idempotency_key, once=True)

@@ -12,12 +12,30 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from app.config import GROUPS, Settings
+from app.config import Settings
 from app.errors import BadInput, BadPath
-from app.redaction import HIDDEN, Redactor, without_passwords
+from app.key_shapes import HIDDEN, without_passwords
+from app.known_secrets import Secrets
+from app.redaction import Redactor
 
 BEGIN, END = "<!-- settings: begin -->", "<!-- settings: end -->"
 """The table stands between these lines of a Markdown file."""
+
+
+GROUPS = {
+    "home": "Home and servers",
+    "url": "The gateway",
+    "trusted_proxies": "The gateway's door",
+    "metrics_token": "Metrics",
+    "project_sessions": "Projects",
+    "max_event_bytes": "The log",
+    "workflows": "Workflows, steps and leases",
+    "workspaces": "Workspaces",
+    "supervisor": "Who does an agent's work",
+    "openai_api_key": "Models",
+    "log_level": "Logging",
+}
+"""Each group's first setting, and its title; a group ends where the next one begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,7 @@ class Setting:
 
 def describe_settings(settings: Settings) -> Iterator[Setting]:
     """Describes them all, with the values that are in force."""
-    redactor = Redactor(settings.secrets())
+    redactor = Redactor(Secrets.of(settings))
     for group, name, field in _fields():
         default = field.get_default(call_default_factory=True)
         yield Setting(
@@ -108,10 +126,15 @@ def _shown(value: object, quote: Callable[[str], str] = str) -> str:
 
 
 def _fields() -> Iterator[tuple[str, str, FieldInfo]]:
+    """Group by group: the settings of a part of the class would come before all others."""
+    members = {group: list[tuple[str, FieldInfo]]() for group in GROUPS.values()}
     group = ""
     for name, field in Settings.model_fields.items():
         group = GROUPS.get(name, group)
-        yield group, name, field
+        members[group].append((name, field))
+    for group, fields in members.items():
+        for name, field in fields:
+            yield group, name, field
 
 
 def _default_text(field: FieldInfo, quote: Callable[[str], str]) -> str:

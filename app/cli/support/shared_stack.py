@@ -15,7 +15,7 @@ import psutil
 from app.cli.client import Address, stack_address
 from app.cli.support.background_stack import BackgroundStack, start_in_background, stop_stack
 from app.cli.support.display import busy
-from app.embedded.home import make_home
+from app.embedded.home import make_home, open_private
 from app.embedded.running import supervisor_pid
 from app.errors import EmbeddedServerError, Unavailable
 
@@ -90,7 +90,7 @@ class Share:
     def __init__(self, home: Path) -> None:
         """Waits while the last run of before stops its stack."""
         self._home = make_home(home)
-        self._file = (self._home / LOCK).open("a+")
+        self._file = open_private(self._home / LOCK)
         fcntl.flock(self._file, fcntl.LOCK_SH)
         self._own: BackgroundStack | None = None
 

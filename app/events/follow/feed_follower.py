@@ -8,7 +8,7 @@ import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.config import Settings
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import ALL_STREAMS, FeedFilter
 from app.events.follow.feed_ring import FeedPage
 from app.events.follow.feed_tail import FeedTail
@@ -16,7 +16,7 @@ from app.events.follow.live import Take
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.reader import ANYONE, Reader
 from app.events.follow.subscriptions import Subscriptions
-from app.events.follow.updates import Beat, FeedReset, Frames
+from app.events.follow.updates import GONE, LAPSED, STOPPING, Away, Beat, FeedReset, Frames
 
 logger = structlog.get_logger(__name__)
 
@@ -44,59 +44,64 @@ class FeedFollower:
 
     async def follow(
         self,
-        after: FeedCursor,
+        after: FeedPlace,
         only: FeedFilter = ALL_STREAMS,
         *,
         epoch: int,
         reader: Reader = ANYONE,
         take: Take | None = None,
-    ) -> AsyncGenerator[Frames | FeedReset | Beat, None]:
+    ) -> AsyncGenerator[Frames | FeedReset | Beat | Away, None]:
         """What comes after `after` and matches. `epoch` is the one that the client was told.
 
-        Ends when this process stops or the reader may not go on. `take` is not used: the feed hands all out as Frames.
+        The last is `Away`. `take` is not used: the feed hands all out as Frames.
         """
         tail = self._join()
         reader.came()
         try:
-            restarts, cursor, told = tail.restarts, after, after  # told: the last id that the client knows
+            losses, cursor, told = len(tail.lost), after, after  # told: the last id that the client knows
             ahead: asyncio.Task[FeedPage] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
-            while reader.may_go_on() and not (self._hung_up or tail.is_closed):
+            while (why := self._why_away(tail.is_closed, reader)) is None:
                 seen = tail.changes  # taken before looking: what happens meanwhile is not slept over
                 page = await tail.next_page(cursor, only, ahead)
+                if page is None or not reader.may_go_on():  # the database lets it wait
+                    if beats != self._beats:
+                        beats = self._beats
+                        yield Beat(max(tail.ring.reached, cursor))
+                    continue
                 ahead = None
-                if not reader.may_go_on():  # the database may have let it wait for long
-                    return
                 # The order of the branches is that of Follower.follow. A page says in which epoch it was read, so no
-                # frame of a new one goes out before its reset.
-                if tail.restarts != restarts or page.epoch > epoch:
-                    is_lost = tail.restarts != restarts
-                    restarts, epoch = tail.restarts, max(epoch, page.epoch)
-                    cursor = told = FeedCursor() if is_lost else cursor
-                    head = max(tail.ring.reached, FeedCursor(epoch))
-                    yield FeedReset(LOST if is_lost else NEW_EPOCH, epoch, head, cursor)
+                # frame of a new one goes out before its reset. What is told is what a reader that comes back is told.
+                if len(tail.lost) > losses or page.epoch > epoch:
+                    is_lost, has_begun = any(cursor >= place for place in tail.lost[losses:]), page.epoch > epoch
+                    losses, epoch = len(tail.lost), max(epoch, page.epoch)
+                    cursor = told = FeedPlace() if is_lost else told
+                    if is_lost or has_begun:
+                        head, goes_on = max(tail.ring.reached, FeedPlace(epoch)), FeedCursor(epoch, cursor)
+                        yield FeedReset(LOST if is_lost else NEW_EPOCH, epoch, head, goes_on)
                 elif page.frames:
                     assert page.last is not None
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
                     ahead = tail.read_ahead(cursor, only)
-                    yield Frames(told, page.frames)
+                    yield Frames(FeedCursor(epoch, told), page.frames)
                 elif told < page.reached and self._clock() >= tell_at:
                     cursor = told = page.reached
                     tell_at = self._clock() + self._id_every
-                    yield Frames(cursor, b"")
+                    yield Frames(FeedCursor(epoch, cursor), b"")
                 elif cursor < page.reached:
                     cursor = page.reached
                 elif beats != self._beats:
                     beats = self._beats
-                    yield Beat()
+                    yield Beat(max(tail.ring.reached, cursor))
                 elif told < cursor:
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(tell_at):
                             await tail.more(seen=seen)
                 else:
                     await tail.more(seen=seen)
+            yield Away(why, FeedCursor(epoch, told))
         finally:
             reader.left()
             self._leave(tail)
@@ -105,15 +110,19 @@ class FeedFollower:
         """A connection for one statement about the feed, within what catching up may take."""
         return self._budget.connection()
 
+    def _why_away(self, is_closed: bool, reader: Reader) -> str | None:
+        """Why a reader is to be sent away, if it is."""
+        return STOPPING if self._hung_up else GONE if is_closed else None if reader.may_go_on() else LAPSED
+
     def hang_up(self) -> None:
-        """Ends all readers' iterations, between two batches."""
+        """Sends all readers away, between two batches."""
         self._hung_up = True
         self.look_again()
 
     def look_again(self) -> None:
         """Wakes all readers, so that each asks whether it may go on."""
         if self._tail is not None:
-            self._tail.notify()
+            self._tail.wake()
 
     def beat(self) -> None:
         """Lets those that wait show that they live."""

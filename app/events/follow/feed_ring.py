@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.feed import FeedFilter, FeedFrame
 
 
@@ -19,8 +19,8 @@ class FeedPage:
 
     epoch: int
     frames: bytes
-    last: FeedCursor | None
-    reached: FeedCursor
+    last: FeedPlace | None
+    reached: FeedPlace
 
 
 class FeedRing:
@@ -31,20 +31,20 @@ class FeedRing:
         self._max_bytes = max_bytes
         self._frames: deque[FeedFrame] = deque()
         self._bytes = 0
-        self._begins: FeedCursor | None = None
-        self.reached = FeedCursor()
+        self._begins: FeedPlace | None = None
+        self.reached = FeedPlace()
 
     @property
     def has_begun(self) -> bool:
         return self._begins is not None
 
-    def restart(self, after: FeedCursor) -> None:
+    def restart(self, after: FeedPlace) -> None:
         """Forgets everything, and goes on after this place."""
         self._frames.clear()
         self._bytes = 0
         self._begins = self.reached = after
 
-    def offer(self, frames: Iterable[FeedFrame], *, reached: FeedCursor) -> None:
+    def offer(self, frames: Iterable[FeedFrame], *, reached: FeedPlace) -> None:
         """Takes the next frames; there are no others up to `reached`."""
         for frame in frames:
             self._frames.append(frame)
@@ -52,17 +52,17 @@ class FeedRing:
         self.reached = reached
         while len(self._frames) > self._max_frames or self._bytes > self._max_bytes:
             dropped = self._frames.popleft()
-            self._begins = dropped.cursor
+            self._begins = dropped.place
             self._bytes -= len(dropped.data)
 
-    def covers(self, after: FeedCursor) -> bool:
+    def covers(self, after: FeedPlace) -> bool:
         """Says whether the next frame after this place is here, or has yet to come here."""
         return self._begins is not None and after >= self._begins
 
-    def page(self, after: FeedCursor, only: FeedFilter, *, epoch: int, max_bytes: int) -> FeedPage:
+    def page(self, after: FeedPlace, only: FeedFilter, *, epoch: int, max_bytes: int) -> FeedPage:
         """The wanted frames after this place, at least one if there is any; only when it `covers` it."""
         wanted, size, last = list[bytes](), 0, None
-        first = bisect_right(self._frames, after, key=lambda frame: frame.cursor)
+        first = bisect_right(self._frames, after, key=lambda frame: frame.place)
         for frame in islice(self._frames, first, None):
             if not only.matches(frame):
                 continue
@@ -71,5 +71,5 @@ class FeedRing:
                 assert last is not None
                 return FeedPage(epoch, b"".join(wanted), last, last)
             wanted.append(frame.data)
-            last = frame.cursor
+            last = frame.place
         return FeedPage(epoch, b"".join(wanted), last, max(after, self.reached))

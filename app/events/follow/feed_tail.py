@@ -9,8 +9,7 @@ from contextlib import suppress
 
 from app.cancelling import asked_to_end
 from app.config import Settings
-from app.database import DATABASE_AWAY
-from app.events.cursors import FeedCursor
+from app.events.cursors import FeedPlace
 from app.events.feed import FeedFilter, FeedHead, News, feed_head, read_feed, read_news
 from app.events.follow.feed_ring import FeedPage, FeedRing
 from app.events.follow.read_budget import ReadBudget
@@ -23,11 +22,12 @@ LONGEST_WAIT_SECONDS = 1.0
 """How long to wait for events to become complete: a transaction is over in milliseconds, or stands still."""
 MAX_RECENT = 16
 
-Place = tuple[FeedCursor, FeedFilter]
+Place = tuple[FeedPlace, FeedFilter]
 
 
 class FeedTail:
-    """Shared by all readers of the feed in this process. `restarts` counts how often commits were found lost."""
+    """Shared by all readers of the feed in this process. `lost` has, for each time that commits were found lost, the
+    place that remained."""
 
     def __init__(self, budget: ReadBudget, settings: Settings) -> None:
         self._budget = budget
@@ -39,7 +39,7 @@ class FeedTail:
         self._changed = asyncio.Event()
         self.ring = FeedRing(max_frames=settings.ring_frames, max_bytes=settings.ring_bytes)
         self.epoch = 0
-        self.restarts = 0
+        self.lost = list[FeedPlace]()
         self.changes = 0
         self.readers = 0
         self.left_at = 0.0
@@ -50,7 +50,7 @@ class FeedTail:
         self._bell.set()
 
     def notify(self) -> None:
-        """Wakes all readers that wait."""
+        """Wakes all readers that wait for news."""
         self.changes += 1
         self._recent.clear()
         self._changed.set()
@@ -64,7 +64,7 @@ class FeedTail:
     def close(self) -> None:
         """Sends the readers away; if they come back they get a new tail."""
         self.is_closed = True
-        self.notify()
+        self.wake()
 
     async def keep_up(self) -> None:
         """Looks at each bell, and now and then without one. Until cancelled."""
@@ -90,7 +90,7 @@ class FeedTail:
                 news = await read_news(db, self.ring.reached, limit=limit)
                 if news.bound <= self.ring.reached:
                     # What was complete is so no more: Postgres has lost commits (a failover).
-                    self.restarts += 1
+                    self.lost.append(news.bound)
                     self._begin(await feed_head(db))
                     return True
             self._take(news, is_full=len(news.frames) == limit)
@@ -99,30 +99,36 @@ class FeedTail:
 
     def _begin(self, head: FeedHead) -> None:
         self.epoch = head.epoch
-        self.ring.restart(head.cursor)
+        self.ring.restart(head.place)
         self.notify()
 
     def _take(self, news: News, *, is_full: bool) -> None:
-        reached = news.frames[-1].cursor if news.frames else self.ring.reached
+        reached = news.frames[-1].place if news.frames else self.ring.reached
         if not is_full:
-            reached = max(reached, FeedCursor(news.epoch))
+            reached = max(reached, FeedPlace(news.epoch))
         if (reached, news.epoch) == (self.ring.reached, self.epoch):
             return
         self._size.saw([frame.data for frame in news.frames])
+        if news.epoch > self.epoch:
+            self.ring.restart(self.ring.reached)  # the ids of what it holds are those of the epoch before
         self.epoch = news.epoch
         self.ring.offer(news.frames, reached=reached)
         self.notify()
 
-    async def next_page(self, after: FeedCursor, only: FeedFilter, ahead: "asyncio.Task[FeedPage] | None") -> FeedPage:
-        """What a reader gets next: from the ring if it covers the place, else from Postgres."""
+    async def next_page(
+        self, after: FeedPlace, only: FeedFilter, ahead: "asyncio.Task[FeedPage] | None"
+    ) -> FeedPage | None:
+        """What a reader gets next, from the ring or from Postgres; None: it was woken while it waited."""
         if self.ring.covers(after):
             return self._from_ring((after, only))
-        if ahead is not None:
-            with suppress(*DATABASE_AWAY):
-                return await asyncio.shield(ahead)
-        return await self._shared.read((after, only))
+        return await self._shared.read((after, only), ahead)
 
-    def read_ahead(self, after: FeedCursor, only: FeedFilter) -> "asyncio.Task[FeedPage] | None":
+    def wake(self) -> None:
+        """Wakes all readers, those included that wait for the database."""
+        self._shared.wake()
+        self.notify()
+
+    def read_ahead(self, after: FeedPlace, only: FeedFilter) -> "asyncio.Task[FeedPage] | None":
         """Begins to read the page after this place, unless the ring covers it or others need the means more."""
         return None if self.ring.covers(after) else self._shared.read_ahead((after, only))
 

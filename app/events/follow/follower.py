@@ -20,6 +20,7 @@ from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
 from app.errors import NotFound
+from app.events.cursors import Cursor
 from app.events.follow.feed_follower import FeedFollower
 from app.events.follow.live import LiveStream, Take
 from app.events.follow.read_budget import ReadBudget
@@ -27,7 +28,7 @@ from app.events.follow.reader import ANYONE, Reader
 from app.events.follow.ring import Page
 from app.events.follow.states import StateReads
 from app.events.follow.subscriptions import Subscriptions
-from app.events.follow.updates import Beat, End, Frames, Reset
+from app.events.follow.updates import GONE, LAPSED, STOPPING, Away, Beat, End, Frames, Renewed, Reset
 from app.events.read import EVERYTHING, Filter, StreamState
 from app.events.seals import SealKeys
 from app.events.types import StreamId
@@ -98,69 +99,78 @@ class Follower:
         only: Filter = EVERYTHING,
         take: Take | None = None,
         reader: Reader = ANYONE,
-    ) -> AsyncGenerator[Frames | Reset | End | Beat, None]:
+        *,
+        stays: bool = False,
+    ) -> AsyncGenerator[Frames | Reset | Renewed | End | Beat | Away, None]:
         """What comes after the offset `after`, which `state` (read just before) can serve.
 
-        Ends after `End`; without it when this process stops, the stream is gone or the reader may not go on: the
-        client is to come back. While it waits, new frames are first offered to `take`, which costs no switch of
-        tasks; False: they come as Frames.
+        The last is `End`, after which a reader that `stays` gets what comes when the stream is reopened; or `Away`
+        when this process stops, the stream is gone or the reader may not go on: the client is to come back. While it
+        waits, new frames are first offered to `take`, which costs no switch of tasks; False: they come as Frames.
         """
         live = self._join(state)
         reader.came()
         try:
-            restarts, cursor, told = live.restarts, after, after  # told: the last id that the client knows
+            epoch, losses = state.epoch, len(live.lost)
+            cursor = told = after  # told: the last id that the client knows
+            ended: int | None = None  # the head with which the client was told the end
             ahead: asyncio.Task[Page] | None = None
             beats = self._beats
             tell_at = self._clock() + self._id_every
-            while not (self._hung_up or live.is_closed) and reader.may_go_on():
+            while (why := self._why_away(live.is_closed, reader)) is None:
                 seen = live.changes  # taken before looking: what happens meanwhile is not slept over
-                try:
-                    page = await _next_page(live, cursor, only, ahead)
-                except NotFound:  # a restore took the stream away; who comes back is told so
-                    return
+                page = await live.next_page(Cursor(epoch, told), losses, cursor, only, ahead)
+                if page is None or not reader.may_go_on():  # the database lets it wait
+                    if beats != self._beats:
+                        beats = self._beats
+                        yield Beat(live.ring.head)
+                    continue
                 ahead = None
-                if not reader.may_go_on():  # the database may have let it wait for long
-                    return
                 # The order of the branches is that of urgency. A reset comes first: of a stream that began anew, no
                 # frame may go out under the old cursor. Then what there is, and the moves of a cursor over what the
                 # filter dropped; only a reader that has everything up to the head is told the end, or a heartbeat,
                 # or sleeps.
-                if live.restarts != restarts or cursor < live.state.earliest - 1:
-                    reason = "other_epoch" if live.restarts != restarts else "expired"
-                    _RESETS[reason].inc()
-                    yield Reset(reason, live.state)
-                    restarts, cursor = live.restarts, live.state.earliest - 1
+                if isinstance(page, Reset | Renewed):
+                    losses, ended = len(live.lost), None
+                    epoch, cursor = page.cursor.epoch, page.cursor.offset
                     told = cursor
+                    yield _counted(page)
                 elif page.frames:
                     cursor, told = page.reached, page.last
                     tell_at = self._clock() + self._id_every
                     ahead = None if live.ring.covers(cursor) else live.pages.read_ahead(cursor, only)
-                    yield Frames(live.cursor(told), page.frames)
-                elif told < page.reached and self._clock() >= tell_at:
+                    yield Frames(Cursor(epoch, told), page.frames)
+                elif told < page.reached and (self._clock() >= tell_at or live.is_end(page.reached)):
                     cursor = told = page.reached
-                    yield Frames(live.cursor(cursor), b"")
+                    tell_at = self._clock() + self._id_every
+                    yield Frames(Cursor(epoch, cursor), b"")
                 elif cursor < page.reached:
                     cursor = page.reached
-                elif live.state.closed and cursor == live.state.head:
-                    if told < cursor:
-                        yield Frames(live.cursor(cursor), b"")
+                elif live.is_end(cursor) and cursor != ended:
+                    ended = cursor
                     yield End(live.state)
-                    return
+                    if not stays:
+                        return
                 elif beats != self._beats:
                     beats = self._beats
-                    yield Beat()
+                    yield Beat(live.ring.head)
                 elif told < cursor:
                     with suppress(TimeoutError):
                         async with asyncio.timeout_at(tell_at):
                             await live.more(cursor, seen=seen, take=None)
                 else:
                     cursor = told = await live.more(cursor, seen=seen, take=None if only else take)
+            yield Away(why, Cursor(epoch, told))
         finally:
             reader.left()
             self._leave(live)
 
+    def _why_away(self, is_closed: bool, reader: Reader) -> str | None:
+        """Why a reader is to be sent away, if it is."""
+        return STOPPING if self._hung_up else GONE if is_closed else None if reader.may_go_on() else LAPSED
+
     def hang_up(self) -> None:
-        """Ends all readers' iterations, between two batches."""
+        """Sends all readers away, between two batches."""
         self._hung_up = True
         self.feed.hang_up()
         self.look_again()
@@ -177,7 +187,11 @@ class Follower:
         return self.subscriptions.round_trip
 
     def _join(self, state: StreamState) -> LiveStream:
-        live = self._streams.get(state.stream_id) or self._open(state)
+        live = self._streams.get(state.stream_id)
+        if live is not None and live.is_closed:
+            self._close(state.stream_id)
+        if live is None or live.is_closed:
+            live = self._open(state)
         live.saw(state)
         live.readers += 1
         self._readers += 1
@@ -249,10 +263,7 @@ def _report(task: asyncio.Task[None]) -> None:
         logger.critical("following is broken; restart this process", task=task.get_name(), exc_info=error)
 
 
-async def _next_page(live: LiveStream, cursor: int, only: Filter, ahead: asyncio.Task[Page] | None) -> Page:
-    if live.ring.covers(cursor):
-        return live.recent(cursor, only)
-    if ahead is not None:
-        with suppress(*DATABASE_AWAY):
-            return await asyncio.shield(ahead)
-    return await live.pages.read(cursor, only)
+def _counted(news: Reset | Renewed) -> Reset | Renewed:
+    if isinstance(news, Reset):
+        _RESETS[news.reason].inc()
+    return news

@@ -3,19 +3,23 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from typing import NamedTuple
 
 import structlog
 
 from app.cancelling import asked_to_end
 from app.config import Settings
 from app.database import DATABASE_AWAY
+from app.errors import NotFound
 from app.events.cursors import FIRST_EPOCH, Cursor
 from app.events.encoding import Recorded
 from app.events.follow.pages import Pages
 from app.events.follow.read_budget import ReadBudget
 from app.events.follow.ring import Page, Ring
-from app.events.follow.shared_reads import PAGE_BYTES, until_it_answers
+from app.events.follow.shared_reads import PAGE_BYTES, SharedReads, until_it_answers
 from app.events.follow.states import StateReads
+from app.events.follow.updates import Renewed, Reset
+from app.events.honouring import doubtful_offset, epoch_of, why_not
 from app.events.push import Frame, decode_message
 from app.events.read import EVERYTHING, Filter, StreamState, read_page
 from app.events.seals import Published
@@ -44,8 +48,15 @@ class _Waiting:
             self.woken.set_result(None)
 
 
+class _Survival(NamedTuple):
+    """The epoch in which what stands at a reader's cursor was written, where that has to be known."""
+
+    written_in: int | None
+
+
 class LiveStream:
-    """Shared by all readers of a stream in this process. `restarts` counts how often its offsets began anew."""
+    """Shared by all readers of a stream in this process. `lost` has, for each time that commits were found lost, the
+    head that remained."""
 
     def __init__(self, budget: ReadBudget, states: StateReads, state: StreamState, settings: Settings) -> None:
         self._budget = budget
@@ -56,7 +67,8 @@ class LiveStream:
         self._waiting = set[_Waiting]()
         self._wake = asyncio.Event()
         self.state = state
-        self.restarts = 0
+        self.lost = list[int]()
+        self._survivals = SharedReads(budget, self._read_survival)
         self.readers = 0
         self.left_at = 0.0
         self.changes = 0
@@ -101,7 +113,6 @@ class LiveStream:
             return
         only_grew = replace(self.state, head=state.head, head_chain=state.head_chain) == state
         if state.epoch > self.state.epoch:
-            self.restarts += 1
             self._begin(state)
         self.state = state
         self.ring.heard(state.head)
@@ -110,12 +121,66 @@ class LiveStream:
         if not only_grew:
             self.notify()
 
-    def cursor(self, offset: int) -> Cursor:
-        """The offset as readers are told it."""
-        return Cursor(self.state.epoch, offset)
+    async def next_page(
+        self, known: Cursor, losses: int, after: int, only: Filter, ahead: "asyncio.Task[Page] | None"
+    ) -> Page | Reset | Renewed | None:
+        """What a reader gets next, from the ring or from Postgres; None: it was woken while it waited.
+
+        `known` is its last id, `losses` how many it knows of, and `after` how far it has come. Where this is not the
+        stream any more that it knows, it gets what it has to be told of that.
+        """
+        if self.ring.covers(after):
+            page: Page | None = self.recent(after, only)
+        else:
+            try:
+                page = await self.pages.read(after, only, ahead)
+            except NotFound:  # a restore took the stream away; who comes back is told so
+                self.close()
+                return None
+        if page is None or self._is_as_known(known.epoch, losses, after):
+            return page
+        return await self._look_back(known, losses, after)
+
+    def _is_as_known(self, epoch: int, losses: int, after: int) -> bool:
+        """Says whether it still is the stream that a reader knows, up to where that one has come."""
+        state = self.state
+        return state.epoch <= epoch and len(self.lost) == losses and after >= state.earliest - 1
+
+    async def _look_back(self, known: Cursor, losses: int, after: int) -> Reset | Renewed | None:
+        """What a reader is to be told whose last id is `known`: what it would learn if it came back with it.
+
+        What a filter dropped since `known` may be something else now. None: it was woken while it waited.
+        """
+        while True:
+            state, found_lost = self.state, len(self.lost)
+            if after < state.earliest - 1:
+                return Reset("expired", state)
+            if any(known.offset > head for head in self.lost[losses:]):
+                return Reset("other_epoch", state)
+            survival = await self._survivals.read(known)
+            if survival is None:
+                return None
+            if (state.epoch, found_lost) == (self.state.epoch, len(self.lost)):
+                break
+        if why_not(self.state, known, written_in=survival.written_in):
+            return Reset("other_epoch", self.state)
+        return Renewed(self.state, Cursor(self.state.epoch, known.offset))
+
+    async def _read_survival(self, known: Cursor) -> "_Survival":
+        offset = doubtful_offset(self.state, known)
+        if offset is None:
+            return _Survival(None)
+        async with self._budget.connection() as db:
+            return _Survival(await epoch_of(db, self.state.stream_id, offset, known=known.epoch))
+
+    def is_end(self, offset: int) -> bool:
+        """Says whether nothing follows this offset, as the stream is closed."""
+        return self.state.closed and offset == self.state.head
 
     def notify(self) -> None:
-        """Wakes all readers that wait."""
+        """Wakes all readers that wait, for news or for the database."""
+        self.pages.wake()
+        self._survivals.wake()
         self.changes += 1
         self._recent.clear()
         for waiting in self._waiting:
@@ -181,7 +246,7 @@ class LiveStream:
             raise
         if heard > state.head:
             # What is published was committed before, so Postgres has lost it since (a failover).
-            self.restarts += 1
+            self.lost.append(state.head)
             self._begin(state)
             self._doubtful = False
             self.notify()

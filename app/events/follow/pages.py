@@ -35,9 +35,13 @@ class Pages:
         """The number of events that a page has."""
         return self._size.limit
 
-    async def read(self, after: int, only: Filter) -> Page:
-        """The page after this offset."""
-        return await self._shared.read((after, only))
+    async def read(self, after: int, only: Filter, ahead: "asyncio.Task[Page] | None" = None) -> Page | None:
+        """The page after this offset, which may have been read `ahead`; None: `wake` was called meanwhile."""
+        return await self._shared.read((after, only), ahead)
+
+    def wake(self) -> None:
+        """Interrupts all that wait for a page."""
+        self._shared.wake()
 
     def read_ahead(self, after: int, only: Filter) -> "asyncio.Task[Page] | None":
         """Begins to read what a reader wants when it has sent what it got; None where others need the means more."""

@@ -1,7 +1,10 @@
 // The page: a list of sessions, and one session live. Whatever comes from a session is set as text, never as markup.
 
+import { ready, signOut } from "/dashboard/login.js";
+
 const KEPT = 2000; // rows in the page; the log keeps all
 const LIST_EVERY = 5000; // ms
+const RENEW_EVERY = 3600_000; // ms; a page that only follows a stream must ask for something, or its cookie ends
 const CLOSED = new Set(["succeeded", "failed", "cancelled"]);
 
 const $ = (id) => document.getElementById(id);
@@ -34,7 +37,7 @@ function drawSessions() {
       link.href = `#${session.session_id}`;
       link.append(
         element("span", `badge ${session.status}`, session.status),
-        element("span", "task", session.task),
+        element("span", "task", session.task_is_cut ? `${session.task}…` : session.task),
         element("time", "", new Date(session.created_at).toLocaleString()),
       );
       const item = element("li");
@@ -193,6 +196,9 @@ function showSession(id) {
     clearSession();
     problem(`The stream began anew: ${JSON.parse(message.data).reason}`);
   });
+  source.addEventListener("away", (message) => {
+    connection("lost", `${JSON.parse(message.data).reason}, coming back …`);
+  });
   source.addEventListener("end", (message) => {
     const state = JSON.parse(message.data);
     setStatus(state.status);
@@ -219,5 +225,8 @@ function route() {
 }
 
 $("more").addEventListener("click", () => refreshList($("more").dataset.before));
+$("sign-out").addEventListener("click", signOut);
 window.addEventListener("hashchange", route);
+setInterval(() => fetch("/sessions?limit=1").catch(() => {}), RENEW_EVERY);
+await ready;
 route();

@@ -16,10 +16,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.errors import AccessDenied, BadCursor, NotFound, TooMany, Unavailable
 from app.events.cursors import LATER_EPOCH
-from app.gateway.responses import MEDIA_TYPE
+from app.gateway.responses import MEDIA_TYPE, STREAM
 from app.gateway.streaming.endpoint import event_stream
+from app.gateway.streaming.manner import Manner, manner_of
 from app.gateway.streaming.start import LATEST, Start, start_of
-from app.gateway.streaming.uvicorn_response import STREAM
 from app.gateway.wiring import Gateway
 from app.progress import SessionId
 
@@ -32,9 +32,14 @@ _PARAMETERS = {
     "tail": re.compile("[0-9]{1,30}"),
     "epoch": re.compile("[0-9]{1,18}"),
     "ticket": re.compile(r"[\w-]{1,200}", re.ASCII),
+    "lastEventId": re.compile(_CURSOR),
+    "on_end": re.compile("20[04]"),
+    "follow": re.compile("reopened"),
+    "heartbeat": re.compile("comment|event"),
 }
 _ANY = re.compile(".*")
 _HEADERS = {"authorization": _ANY, "accept": _ANY, "last-event-id": re.compile(_CURSOR)}
+_HEADERS |= {"content-length": re.compile("0"), "transfer-encoding": re.compile("(?!)")}  # of no body
 _HEADER_NAMES = frozenset(name.encode() for name in _HEADERS)
 
 
@@ -61,8 +66,8 @@ class FastPath:
             scope[STREAM] = own[STREAM]
 
 
-def _asked(scope: Scope) -> tuple[SessionId, Start] | None:
-    """Which session's stream is plainly asked for, and from where. Raises BadCursor."""
+def _asked(scope: Scope) -> tuple[SessionId, Start, Manner] | None:
+    """Which session's stream is plainly asked for, from where, and how. Raises BadCursor."""
     if scope["type"] != "http" or scope["method"] != "GET" or not (path := _PATH.fullmatch(scope["path"])):
         return None
     query = _plain(_parameters(scope, path[1]), _PARAMETERS)
@@ -75,9 +80,10 @@ def _asked(scope: Scope) -> tuple[SessionId, Start] | None:
         after=query.get("after"),
         tail=query.get("tail"),
         epoch=int(query["epoch"]) if "epoch" in query else None,
-        last_event_id=headers.get("last-event-id"),
+        last_event_id=headers.get("last-event-id") or query.get("lastEventId"),
     )
-    return SessionId(UUID(query["session_id"])), start
+    manner = manner_of(on_end=query.get("on_end"), follow=query.get("follow"), heartbeat=query.get("heartbeat"))
+    return SessionId(UUID(query["session_id"])), start, manner
 
 
 Pairs = Sequence[tuple[str, str]]

@@ -8,13 +8,15 @@ from fastapi import Response
 
 from app import metrics
 from app.database import DATABASE_AWAY
-from app.events.cursors import FeedCursor
+from app.errors import CursorOutOfRange
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import FeedFilter, FeedHead, feed_head, read_feed
 from app.events.feed_places import Reading, before_first_since, before_last
 from app.gateway.access import KeyHolder
 from app.gateway.responses import come_back
-from app.gateway.streaming.feed_start import FeedOpening, FeedStart, out_of_range, place, visible
+from app.gateway.streaming.feed_start import FeedOpening, FeedStart, place, visible, why_not
 from app.gateway.streaming.frames import feed_reset_frame, feed_stream_frame
+from app.gateway.streaming.manner import Manner
 from app.gateway.wiring import Gateway
 from app.principals.model import Principal
 
@@ -27,24 +29,24 @@ AT_ONCE = 100
 _DATA = b"\ndata: "
 
 
-async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart) -> Response:
+async def feed_stream(gateway: Gateway, principal: Principal, start: FeedStart, manner: Manner) -> Response:
     """Raises NotFound, MissingScope and TooMany. It never says 204: something may always come."""
     only = visible(principal, start.only)
     if gateway.follower.readers >= gateway.settings.max_readers:
-        return come_back("too many readers")
+        return come_back(gateway.streams, "too many readers", start.after)
     try:
         opening = await _open(gateway.follower.feed.reading, start, only)
     except DATABASE_AWAY:
-        return come_back("the database does not answer")
+        return come_back(gateway.streams, "the database does not answer", start.after)
     gateway.access.limits.check_stream(principal)  # here, as in endpoint.py
     head, after = opening.head, opening.after
-    first = feed_stream_frame(head.cursor, head.epoch, after)
+    first = feed_stream_frame(head.place, head.epoch, opening.cursor)
     if opening.reset is not None:
         first += feed_reset_frame(opening.reset)
         _RESETS.inc()
     reader = KeyHolder(gateway.access, principal)
     updates = partial(gateway.follower.feed.follow, after, only, epoch=head.epoch, reader=reader)
-    return gateway.streams.response(first, updates, reader)
+    return gateway.streams.response(first, updates, reader, manner.encode)
 
 
 async def feed_page(gateway: Gateway, principal: Principal, start: FeedStart, limit: int) -> Response:
@@ -52,11 +54,11 @@ async def feed_page(gateway: Gateway, principal: Principal, start: FeedStart, li
     only = visible(principal, start.only)
     reading = gateway.follower.feed.reading
     opening = await _open(reading, start, only)
-    if start.after is not None and start.after >= opening.head.bound:
-        raise out_of_range(start.after, opening.head)
+    if start.after is not None and (reason := why_not(opening.head, start.after)):
+        raise CursorOutOfRange(reason, cursor=str(FeedPlace()))  # where a stream would say `reset`, and begin again
     frames, reached, epoch, is_all = await _read(reading, opening.after, only, limit)
-    head = reached if is_all else max(reached, (await _head(reading)).cursor)
-    about = {"epoch": epoch, "head": str(head), "next": str(reached)}
+    head = reached if is_all else max(reached, (await _head(reading)).place)
+    about = {"epoch": epoch, "head": str(head), "next": str(FeedCursor(epoch, reached))}
     events = b",".join(frame[frame.index(_DATA) + len(_DATA) : -2] for frame in frames)
     return Response(b'{"events":[%b],%b' % (events, orjson.dumps(about)[1:]), media_type="application/json")
 
@@ -68,19 +70,19 @@ async def _open(reading: Reading, start: FeedStart, only: FeedFilter) -> FeedOpe
     return FeedOpening(head, await _relative(reading, head, start, only))
 
 
-async def _relative(reading: Reading, head: FeedHead, start: FeedStart, only: FeedFilter) -> FeedCursor:
+async def _relative(reading: Reading, head: FeedHead, start: FeedStart, only: FeedFilter) -> FeedPlace:
     if start.latest:
-        return head.cursor
+        return head.place
     if start.tail is not None:
         return await before_last(reading, head, only, start.tail)
     if start.since is not None:
         return await before_first_since(reading, head, start.since)
-    return FeedCursor()
+    return FeedPlace()
 
 
 async def _read(
-    reading: Reading, after: FeedCursor, only: FeedFilter, limit: int
-) -> tuple[list[bytes], FeedCursor, int, bool]:
+    reading: Reading, after: FeedPlace, only: FeedFilter, limit: int
+) -> tuple[list[bytes], FeedPlace, int, bool]:
     """Returns frames, how far they reach, the epoch, and whether there is nothing more."""
     frames, ends = list[bytes](), time.monotonic() + PAGE_SECONDS
     while True:

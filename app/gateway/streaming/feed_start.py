@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from app.errors import BadCursor, CursorOutOfRange, MissingScope
-from app.events.cursors import FeedCursor
+from app.errors import BadCursor, MissingScope
+from app.events.cursors import FeedCursor, FeedPlace
 from app.events.feed import ALL_STREAMS, FeedFilter, FeedHead
 from app.events.follow.feed_follower import NEW_EPOCH
 from app.events.follow.updates import FeedReset
@@ -29,8 +29,12 @@ class FeedOpening:
     """The place where the client starts. With a `reset` streams may be shorter than the client saw them."""
 
     head: FeedHead
-    after: FeedCursor
+    after: FeedPlace
     reset: FeedReset | None = None
+
+    @property
+    def cursor(self) -> FeedCursor:
+        return FeedCursor(self.head.epoch if self.after.epoch else 0, self.after)
 
 
 def feed_start_of(
@@ -59,23 +63,26 @@ def visible(principal: Principal, asked: FeedFilter) -> FeedFilter:
 def place(head: FeedHead, cursor: FeedCursor) -> FeedOpening:
     """Honours a cursor, also one of an earlier epoch: what survived kept its place, and the client is told.
 
-    Where the database has not yet come to, the cursor is of a life that was lost: then all of it comes again.
+    Where the database has not yet come to, or in an epoch that it never had, the cursor is of a life that was lost, or
+    of another copy: then all of it comes again.
     """
-    if cursor >= head.bound:
-        return FeedOpening(head, FeedCursor(), _reset(head, FeedCursor(), _beyond(cursor, head)))
-    if FeedCursor() < cursor < FeedCursor(head.epoch):
-        return FeedOpening(head, cursor, _reset(head, cursor, NEW_EPOCH))
-    return FeedOpening(head, cursor)
+    if reason := why_not(head, cursor):
+        return FeedOpening(head, FeedPlace(), _reset(head, FeedPlace(), reason))
+    if FeedPlace() < cursor.place and cursor.epoch < head.epoch:
+        return FeedOpening(head, cursor.place, _reset(head, cursor.place, NEW_EPOCH))
+    return FeedOpening(head, cursor.place)
 
 
-def _beyond(cursor: FeedCursor, head: FeedHead) -> str:
-    return f"the cursor {cursor} is beyond {head.cursor}, the last event that there is"
+def why_not(head: FeedHead, cursor: FeedCursor) -> str | None:
+    """Says why the cursor cannot be served, if it cannot."""
+    if cursor.place == FeedPlace():
+        return None
+    if unknown := {cursor.epoch, cursor.place.epoch} - head.epochs:
+        return f"the cursor {cursor} is of the epoch {min(unknown)}, which this database never had"
+    if cursor.place >= head.bound:
+        return f"the cursor {cursor} is beyond {head.place}, the last event that there is"
+    return None
 
 
-def out_of_range(cursor: FeedCursor, head: FeedHead) -> CursorOutOfRange:
-    """What a page says where a stream would say `reset` and begin again."""
-    return CursorOutOfRange(_beyond(cursor, head), cursor=str(FeedCursor()))
-
-
-def _reset(head: FeedHead, cursor: FeedCursor, reason: str) -> FeedReset:
-    return FeedReset(reason, head.epoch, head.cursor, cursor)
+def _reset(head: FeedHead, place: FeedPlace, reason: str) -> FeedReset:
+    return FeedReset(reason, head.epoch, head.place, FeedCursor(head.epoch, place))

@@ -1,14 +1,18 @@
 """The start of a reader: what it asked for, and the place in the stream where that is. Pure."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from app.errors import BadCursor, CursorOutOfRange
 from app.events.cursors import Cursor
+from app.events.honouring import doubtful_offset, why_not
 from app.events.read import EVERYTHING, Filter, StreamState
+from app.gateway.streaming.filters import only_of
 
 LATEST = "latest"
+_COUNT = re.compile("-?[0-9]{1,30}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +27,7 @@ class Start:
 
     def wants_epoch_of(self, state: StreamState) -> int | None:
         """The offset whose event's epoch `place` has to know, if it has to know one."""
-        if self.after is None or self.after.epoch >= state.epoch:
-            return None
-        return self.after.offset if state.earliest <= self.after.offset <= state.head else None
+        return None if self.after is None else doubtful_offset(state, self.after)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +71,16 @@ def place(state: StreamState, start: Start, *, before_since: int = 0, written_in
     """Finds the place in the stream.
 
     `before_since` is the last offset before `start.since`; `written_in` the epoch of the event at
-    `start.wants_epoch_of(state)`. A cursor of an earlier epoch is honoured if its event was written in that epoch or
-    before: then the reader has seen what stands there.
+    `start.wants_epoch_of(state)`.
     """
     earliest = state.earliest - 1
     match start:
         case Start(after=Cursor() as cursor):
-            return _after(state, start, cursor, written_in)
+            if reason := why_not(state, cursor, written_in=written_in):
+                again = str(Cursor(state.epoch, earliest))
+                error = CursorOutOfRange(reason, cursor=again, earliest=state.earliest, head=state.head)
+                return Opening(state, earliest, start.only, error)
+            offset = cursor.offset
         case Start(latest=True):
             offset = state.head
         case Start(tail=int(count)):
@@ -87,37 +92,8 @@ def place(state: StreamState, start: Start, *, before_since: int = 0, written_in
     return Opening(state, offset, start.only)
 
 
-def _after(state: StreamState, start: Start, cursor: Cursor, written_in: int | None) -> Opening:
-    earliest = state.earliest - 1
-    reason = None
-    if cursor.offset != 0 and (cursor.epoch > state.epoch or (written_in or 0) > cursor.epoch):
-        reason = f"the offset {cursor.offset} of epoch {cursor.epoch} is another event in epoch {state.epoch}"
-    if reason is None and earliest <= cursor.offset <= state.head:
-        return Opening(state, cursor.offset, start.only)
-    reason = reason or f"offset {cursor.offset} is outside {earliest} … {state.head}"
-    again = str(Cursor(state.epoch, earliest))
-    error = CursorOutOfRange(reason, cursor=again, earliest=state.earliest, head=state.head)
-    return Opening(state, earliest, start.only, error)
-
-
-def only_of(*, t: Iterable[str], agent: Iterable[str], phase: Iterable[str]) -> Filter:
-    """The filter that a request asks for."""
-    return Filter(frozenset(map(_kind, names_of(t))), names_of(agent), names_of(phase)) or EVERYTHING
-
-
 def count_of(text: str) -> int:
     """How many events `tail` asks for. Raises BadCursor."""
-    try:
-        return max(0, int(text))
-    except ValueError:
-        raise BadCursor(f"tail is {text!r}, which is no integer; give a number of events") from None
-
-
-def names_of(names: Iterable[str]) -> frozenset[str]:
-    """Names as a parameter gives them: repeated, or separated by commas."""
-    return frozenset(part.strip() for name in names for part in name.split(",") if part.strip())
-
-
-def _kind(name: str) -> str:
-    """`agent` and `agent_event` are the same to a filter."""
-    return f"{name.removesuffix('_event')}_event"
+    if not _COUNT.fullmatch(text):  # int() would take spaces, underscores and other scripts' digits
+        raise BadCursor(f"tail is {text!r}, which is no integer; give a number of events")
+    return max(0, int(text))

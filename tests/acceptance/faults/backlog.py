@@ -154,5 +154,5 @@ async def _order(deployment: Deployment, at_once: set[str]) -> tuple[int, int]:
 
 
 async def _rows(deployment: Deployment, query: LiteralString) -> list[tuple[Any, ...]]:
-    async with await psycopg.AsyncConnection.connect(deployment.postgres.url) as db:
+    async with await psycopg.AsyncConnection.connect(deployment.postgres.superuser_url) as db:
         return await (await db.execute(query)).fetchall()

@@ -169,11 +169,11 @@ def _fenced(history: History) -> Verdict:
 def _fed(history: History, feed: Feed) -> Verdict:
     """What came is each stream, byte for byte; gaps and repeats were noted while it read."""
     violations = list(feed.faults)
-    for stream in history.streams.values():
+    for stream in history.fed.values():
         prints = [fingerprint(row.wire(stream.kind)) for row in history.rows.get(stream.stream_id, [])]
         if (seen := feed.seen.get(stream.stream_id, [])) != prints:
             violations.append(f"{stream.stream_id}: the feed had {len(seen)} of {len(prints)} events, or other bytes")
-    looked_at = f"{feed.events} events of {len(history.streams)} streams, {feed.reconnections} connections"
+    looked_at = f"{feed.events} events of {len(history.fed)} streams, {feed.reconnections} connections"
     return Verdict(
         "the feed of all streams skips and repeats nothing, and keeps their order", looked_at, tuple(violations)
     )

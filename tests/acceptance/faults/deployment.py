@@ -197,7 +197,7 @@ async def deployed(*, workers: int, gateways: int, **gateway_environment: str) -
         try:
             postgres.start()
             valkey.start()
-            migrate(postgres.url)
+            migrate(postgres.superuser_url)
             async with AsyncExitStack() as stack:
                 postgres_proxy = await stack.enter_async_context(Proxy(_port_of(postgres.url)))
                 valkey_proxy = await stack.enter_async_context(Proxy(_port_of(valkey.url)))

@@ -60,8 +60,10 @@ class Feed:
                     self.faults.append(f"{self._cursor} was understood as {frame.id}")
             case "reset" | "end":
                 self.faults.append(f"{frame.event} at {self._cursor}: {frame.data.decode()}")
-            case "":
+            case "cursor":
                 self._move(frame.id)
+            case "heartbeat" | "away":
+                pass
             case _:
                 self._move(frame.id)
                 self._take_event(frame.data)

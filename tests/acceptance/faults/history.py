@@ -64,6 +64,15 @@ class History:
     def events(self) -> int:
         return sum(len(rows) for rows in self.rows.values())
 
+    @property
+    def fed(self) -> dict[str, Stream]:
+        """The streams whose events the feed has: all but that of heads."""
+        return {stream_id: stream for stream_id, stream in self.streams.items() if stream.kind != "heads"}
+
+    @property
+    def fed_events(self) -> int:
+        return sum(len(self.rows.get(stream_id, [])) for stream_id in self.fed)
+
 
 def read_history(address: str) -> History:
     rows: dict[str, list[Row]] = defaultdict(list)

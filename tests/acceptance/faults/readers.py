@@ -83,7 +83,7 @@ class Reader:
 
     def _take(self, frame: Frame) -> None:
         match frame.event:
-            case "stream":
+            case "stream" | "cursor" | "heartbeat" | "away":
                 pass
             case "end":
                 self.view.ended = json.loads(frame.data)

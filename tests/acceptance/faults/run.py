@@ -58,7 +58,7 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         await schedule.run(seconds)
         say("everything is mended; what is open comes to its end")
         verdicts = [await _drain(load, working, schedule)]
-        history = await asyncio.to_thread(read_history, deployment.postgres.url)
+        history = await asyncio.to_thread(read_history, deployment.postgres.superuser_url)
         await _fed(feed, history)
         reading.cancel()
         await asyncio.wait({reading})
@@ -79,7 +79,7 @@ def possible(deployment: Deployment) -> list[str]:
 async def _served(deployment: Deployment) -> None:
     async with asyncio.timeout(60):
         while True:
-            async with await psycopg.AsyncConnection.connect(deployment.postgres.url) as db:
+            async with await psycopg.AsyncConnection.connect(deployment.postgres.superuser_url) as db:
                 cursor = await db.execute("SELECT count(*) FROM workflows")
                 if await cursor.fetchone() == (len(WORKFLOWS),):
                     return
@@ -104,7 +104,7 @@ async def _fed(feed: Feed, history: History) -> None:
     """The feed may be a moment behind."""
     with suppress(TimeoutError):
         async with asyncio.timeout(10):
-            while feed.events < history.events:
+            while feed.events < history.fed_events:
                 await asyncio.sleep(0.05)
 
 

@@ -105,7 +105,7 @@ class Stage:
 @asynccontextmanager
 async def staged(size: Size) -> AsyncIterator[Stage]:
     async with deployed(workers=0, gateways=2) as deployment:
-        engine = create_engine(deployment.postgres.url)
+        engine = create_engine(deployment.postgres.superuser_url)
         push = Push(deployment.valkey.url, SealKeys(engine))
         stage = Stage(deployment, engine, push, size)
         for _ in range(size.streams):
@@ -219,7 +219,7 @@ async def reconnect_storm(size: Size) -> list[str]:
 
 
 async def _transactions(stage: Stage) -> int:
-    async with await psycopg.AsyncConnection.connect(stage.deployment.postgres.url) as db:
+    async with await psycopg.AsyncConnection.connect(stage.deployment.postgres.superuser_url) as db:
         await db.execute("SELECT pg_stat_force_next_flush()")
         cursor = await db.execute(
             "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"

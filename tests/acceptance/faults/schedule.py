@@ -84,7 +84,7 @@ class Schedule:
 
     def _open_heads(self, session_ids: set[str]) -> dict[str, int]:
         query = "SELECT stream_id::text, head FROM streams WHERE stream_id = ANY(%s::uuid[]) AND NOT closed"
-        with psycopg.connect(self.deployment.postgres.url) as db:
+        with psycopg.connect(self.deployment.postgres.superuser_url) as db:
             return dict(db.execute(query, (list(session_ids),)).fetchall())
 
 

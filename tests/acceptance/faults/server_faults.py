@@ -153,7 +153,7 @@ async def postgres_killed(deployment: Deployment, chance: random.Random) -> None
 async def postgres_connections_terminated(deployment: Deployment, chance: random.Random) -> None:
     for _ in range(5):
         with suppress(psycopg.OperationalError):
-            async with await psycopg.AsyncConnection.connect(deployment.postgres.url, autocommit=True) as db:
+            async with await psycopg.AsyncConnection.connect(deployment.postgres.superuser_url, autocommit=True) as db:
                 await db.execute(
                     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
                     " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -198,7 +198,7 @@ async def postgres_out_of_connections(deployment: Deployment, chance: random.Ran
     async with AsyncExitStack() as stack:
         with suppress(psycopg.OperationalError):
             while True:
-                address = deployment.postgres.url
+                address = deployment.postgres.superuser_url
                 connection = await psycopg.AsyncConnection.connect(address, application_name="a crowd")
                 await stack.enter_async_context(connection)
                 await connection.rollback()
@@ -209,7 +209,7 @@ async def postgres_out_of_connections(deployment: Deployment, chance: random.Ran
 @FAULTS.add("postgres")
 async def transaction_stalled(deployment: Deployment, chance: random.Random) -> None:
     """Between taking its position and its commit; what others commit meanwhile has later positions."""
-    async with await psycopg.AsyncConnection.connect(deployment.postgres.url) as db:
+    async with await psycopg.AsyncConnection.connect(deployment.postgres.superuser_url) as db:
         await db.execute("SELECT pg_current_xact_id(), nextval(pg_get_serial_sequence('events', 'position'))")
         await _append_to_own_stream(db)
         await asyncio.sleep(chance.uniform(2, 5))

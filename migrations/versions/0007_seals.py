@@ -4,14 +4,14 @@ from pathlib import Path
 
 from alembic import op
 
-revision = "0011"
+revision = "0007"
 down_revision = "0006"
 
 _SQL = Path(__file__).parent.parent / "sql"
 
 
 def upgrade() -> None:
-    op.execute((_SQL / "0011_seal_key.sql").read_text())
+    op.execute((_SQL / "0007_seal_key.sql").read_text())
 
 
 def downgrade() -> None:
