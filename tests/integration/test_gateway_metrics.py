@@ -118,7 +118,7 @@ async def test_readers_resets_and_appends_are_counted(served: Served) -> None:
         lines = answer.aiter_lines()  # kept: what is collected closes the connection
         await anext(lines)
         found = await until(served, "stellwerk_readers", is_=1)
-        async with transaction(served.gateway.engine) as db:  # as after a failover: other events at these offsets
+        async with tampering(served.gateway.engine) as db:  # as after a failover: other events at these offsets
             await db.execute(text("UPDATE events SET epoch = 2"))
         await bump_epoch(served.gateway.engine, "a failover")
         risen = before.total("stellwerk_resets_total", reason="other_epoch") + 1
