@@ -4,8 +4,12 @@ import ctypes
 import os
 import sys
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-from app.config import PREFIX, Settings
+if TYPE_CHECKING:  # `stellwerk --help` need not wait for what settings are made of
+    from app.config import Settings
+
+PREFIX = "STELLWERK_"
 
 NOT_FOR_WORKERS = ("token", "migrate_url")
 NOT_FOR_GATEWAYS = ("migrate_url",)
@@ -32,6 +36,6 @@ def be_private(*, forget: Collection[str] = ()) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
-def without(settings: Settings, forget: Collection[str]) -> Settings:
+def without(settings: "Settings", forget: Collection[str]) -> "Settings":
     """The settings that are left, wherever they come from: every process reads a `.env` file that lies about."""
     return settings.model_copy(update=dict.fromkeys(forget))

@@ -38,7 +38,7 @@ def test_any_text_in_any_encoding(encoding: str) -> None:
     assert len(lines) == 3
     for line in lines:
         assert ("\\U0001f4e1" in line.decode(encoding)) == (encoding != "utf-8")
-        assert "caf\\udce9" in line.decode(encoding)
+        assert b"caf\\udce9" in line or "caf\ufffd".encode(encoding, "backslashreplace") in line
     assert b"Traceback" not in done.stderr
 
 
