@@ -92,7 +92,7 @@ async def open_asset(request: Request) -> Response:
 
 
 @router.get("/dashboard/{name}")
-async def asset(principal: ByPrincipal, name: Literal["app.js"]) -> Response:
+async def asset(principal: ByPrincipal, name: Literal["app.js", "lines.js"]) -> Response:
     return FileResponse(DASHBOARD / name, headers=_PAGE)
 
 

@@ -38,8 +38,8 @@ def client(running: StackInfo) -> Iterator[httpx.Client]:
         yield made
 
 
-def start(client: httpx.Client, gate: Path, *, reports: int = 0) -> str:
-    body = {"task": "talk", "workflow": "chatty", "input": {"gate": str(gate), "reports": reports}}
+def start(client: httpx.Client, gate: Path, *, reports: int = 0, **more: float) -> str:
+    body = {"task": "talk", "workflow": "chatty", "input": {"gate": str(gate), "reports": reports, **more}}
     answer: list[httpx.Response] = []
 
     def accepted() -> bool:  # a fresh stack's worker registers its workflows a moment after the gateway is ready
@@ -225,6 +225,25 @@ def test_a_browsers_event_source_with_a_filter_and_from_latest(
     assert [offset for offset, _ in received] == sorted(expected)
     assert {offset: behind_envelope(data) for offset, data in received} == expected
     page.wait_for_function("source.readyState === EventSource.CLOSED", timeout=60_000)
+
+
+@pytest.mark.browser
+def test_tabs_share_their_lines(client: httpx.Client, running: StackInfo, browser: Browser, tmp_path: Path) -> None:
+    """Over HTTP/1.1 the seventh would hang, and with it every other request of the browser."""
+    session_id = start(client, tmp_path / "gate", pause=0.5)
+    with browser.new_context() as context:
+        tabs = [context.new_page() for _ in range(8)]
+        tabs[0].goto(f"{running.url}/#token={running.token}")
+        tabs[0].wait_for_selector("text=Sessions")
+        for tab in tabs:
+            tab.goto(f"{running.url}/#{session_id}")
+            tab.reload()
+            tab.wait_for_selector("text=report 3", state="attached")
+        assert tabs[7].evaluate("fetch('/sessions?limit=1').then((answer) => answer.status)") == 200
+        (tmp_path / "gate").touch()
+        for tab in tabs:
+            tab.wait_for_selector("#status.succeeded", state="attached", timeout=60_000)
+            tab.wait_for_selector("text=complete, ", state="attached", timeout=60_000)
 
 
 @pytest.mark.browser

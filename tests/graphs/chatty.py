@@ -13,17 +13,18 @@ from workers.workflow import Workflow
 class State(TypedDict, total=False):
     gate: str
     reports: int
+    pause: float
 
 
 async def chatter(state: State) -> State:
-    """At least `reports` events, and more until the file exists."""
+    """At least `reports` events, and more until the file exists; `pause` seconds lie between bursts."""
     count = 0
     while count < state["reports"] or not await asyncio.to_thread(Path(state["gate"]).exists):
         phase: Phase = "think" if count % 3 else "progress"
         burst = (report_progress(n, f"report {n} ✓", total=None, phase=phase) for n in range(count, count + 5))
         await asyncio.gather(*burst)
         count += 5
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(state.get("pause", 0.02))
     return {"reports": count}
 
 

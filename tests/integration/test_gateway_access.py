@@ -80,7 +80,7 @@ async def test_the_page_and_its_cookie(served: Served, stranger: httpx.AsyncClie
     assert page.status_code == 200 and "Sessions" in page.text
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert page.headers["referrer-policy"] == "no-referrer"
-    for name in ("app.js", "login.js", "style.css"):
+    for name in ("app.js", "lines.js", "login.js", "style.css"):
         assert (await stranger.get(f"/dashboard/{name}")).status_code == 200
     assert (await stranger.get("/dashboard/locked.html")).status_code == 422
     assert (await stranger.get("/sessions")).status_code == 200

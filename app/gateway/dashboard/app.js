@@ -1,5 +1,6 @@
 // The page: a list of sessions, and one session live. Whatever comes from a session is set as text, never as markup.
 
+import { follow } from "/dashboard/lines.js";
 import { ready, signOut } from "/dashboard/login.js";
 
 const KEPT = 2000; // rows in the page; the log keeps all
@@ -9,7 +10,7 @@ const CLOSED = new Set(["succeeded", "failed", "cancelled"]);
 
 const $ = (id) => document.getElementById(id);
 
-let source = null;
+let stop = () => {};
 let listing = null;
 let sessions = new Map();
 
@@ -156,8 +157,7 @@ function addEvent(event) {
   if (atEnd) row.scrollIntoView({ block: "nearest" });
 }
 
-function take(message) {
-  const event = JSON.parse(message.data);
+function take(event) {
   if (event.t === "agent_event") setBar(event.agent, event.pct, event.msg);
   if (event.t === "step_event" && event.status === "running") setBar(event.agent, null, "");
   if (event.t === "step_event" && event.status === "succeeded") setBar(event.agent, 1, "");
@@ -183,40 +183,38 @@ function showSession(id) {
   document.title = `Stellwerk · ${id.slice(-6)}`;
   connection("waiting", "connecting …");
 
-  source = new EventSource(`/events?session_id=${encodeURIComponent(id)}`);
-  for (const kind of ["agent", "workflow", "step", "session", "approval", "model", "tool", "erased"]) {
-    source.addEventListener(kind, take);
-  }
-  source.addEventListener("stream", (message) => {
-    const state = JSON.parse(message.data);
-    setStatus(state.status);
-    connection("live", CLOSED.has(state.status) ? "replay" : "live");
-  });
-  source.addEventListener("reset", (message) => {
-    clearSession();
-    problem(`The stream began anew: ${JSON.parse(message.data).reason}`);
-  });
-  source.addEventListener("away", (message) => {
-    connection("lost", `${JSON.parse(message.data).reason}, coming back …`);
-  });
-  source.addEventListener("end", (message) => {
-    const state = JSON.parse(message.data);
-    setStatus(state.status);
-    connection("ended", `complete, ${state.head} events`);
-    source.close();
-  });
-  source.onerror = () => {
-    if (source.readyState === EventSource.CONNECTING) connection("lost", "line lost, coming back …");
-    else {
-      connection("lost", "closed");
-      problem("The gateway refused the stream: is the session's address right?");
-    }
-  };
+  stop = follow(id, (what, data) => HEARD[what](data));
 }
 
+const HEARD = {
+  event: take,
+  stream(state) {
+    setStatus(state.status);
+    connection("live", CLOSED.has(state.status) ? "replay" : "live");
+  },
+  reset(state) {
+    clearSession();
+    problem(`The stream began anew: ${state.reason}`);
+  },
+  away(state) {
+    connection("lost", `${state.reason}, coming back …`);
+  },
+  end(state) {
+    setStatus(state.status);
+    connection("ended", `complete, ${state.head} events`);
+  },
+  lost() {
+    connection("lost", "line lost, coming back …");
+  },
+  refused() {
+    connection("lost", "closed");
+    problem("The gateway refused the stream: is the session's address right?");
+  },
+};
+
 function route() {
-  source?.close();
-  source = null;
+  stop();
+  stop = () => {};
   clearInterval(listing);
   connection("", "");
   const id = decodeURIComponent(location.hash.slice(1));
