@@ -36,7 +36,7 @@ TALK = "📡 half way\r\n\r\ndata: {}\n\nid: 999\n\n \u2028 \u0085 ✓"
 OVERLOAD_SECONDS = 3.2
 """More than what the clients wait before anything was said."""
 OVERLOAD = Say(200, b'event: away\nretry: 3200\ndata: {"reason":"too many readers","cursor":null}\n\n')
-LARGE = "✓" * 50_000
+LARGE = "✓" * 20_000
 """Comes in many parts, cut within characters."""
 REPORTS = 20
 LAST = 3 + 2 + 2 * REPORTS + 3

@@ -113,7 +113,7 @@ async def frames(served: Served, session_id: SessionId, last: str) -> list[Serve
 
 
 async def page(served: Served, path: str, **query: str) -> httpx.Response:
-    return await served.client.get(path, params={"limit": "1000", **query})
+    return await served.client.get(path, params=query)
 
 
 async def offset_of(cluster: Cluster, session_id: SessionId) -> int:

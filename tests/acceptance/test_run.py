@@ -28,7 +28,7 @@ def test_without_arguments_it_repairs_a_sample_and_leaves_nothing_running(home: 
     decisions = [e["details"]["next_agent"] for e in events if e["t"] == "agent_event" and e["phase"] == "decision"]
     assert {"research", "architect", "codesmith", "reviewfix"} <= set(decisions)
 
-    assert re.search(r"^page +http://127\.0\.0\.1:\d+/\?token=\S+$", done.stderr, re.MULTILINE)
+    assert re.search(r"^page +http://127\.0\.0\.1:\d+/#token=\S+$", done.stderr, re.MULTILINE)
     assert supervisor_pid(home) is None
     (sample,) = re.findall(r"^sample +(.+)$", done.stderr, re.MULTILINE)
     subprocess.run(["git", "-C", sample, "apply", result["patch"]], check=True)

@@ -1,5 +1,6 @@
 """`stellwerk up` and `stellwerk down` as people run them: with the real worker and the real gateway."""
 
+import json
 import os
 import signal
 import stat
@@ -14,6 +15,7 @@ import psutil
 import psycopg
 import pytest
 
+from app.embedded.postgres import FILE
 from app.embedded.running import StackInfo, running_stack
 from tests.processes import is_alive, wait_until
 
@@ -97,9 +99,13 @@ def test_a_killed_child_comes_back(home: Path, command: str) -> None:
         wait_until(lambda: is_ready(info), what="the gateway answers", retry_on=httpx.TransportError)
 
 
+def owner_url(home: Path) -> str:
+    return str(json.loads((home / FILE).read_text())["owner_url"])
+
+
 def test_after_a_kill_of_everything_up_recovers_with_data_port_and_token(home: Path) -> None:
     with up(home) as (process, info):
-        with psycopg.connect(info.database_url) as db:
+        with psycopg.connect(owner_url(home)) as db:
             db.execute("CREATE TABLE kept AS SELECT 7 AS n")
         everything = [process, *process.children(recursive=True)]
         for victim in everything:
@@ -111,7 +117,7 @@ def test_after_a_kill_of_everything_up_recovers_with_data_port_and_token(home: P
     with up(home) as (process, again):
         assert (again.url, again.token) == (info.url, info.token)
         assert again.pid == process.pid
-        with psycopg.connect(again.database_url) as db:
+        with psycopg.connect(owner_url(home)) as db:
             assert db.execute("TABLE kept").fetchone() == (7,)
 
 

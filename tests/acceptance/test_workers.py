@@ -29,6 +29,7 @@ from tests.answering import answer
 from tests.cluster import OF_TOMORROW, Cluster, cluster_on, processes_naming
 from tests.graphs import everything
 from tests.graphs.driving import plain
+from tests.roles import tampering
 from workers.graph import fold
 from workers.graph.codec import readable
 from workers.graph.loading import load_workflows
@@ -309,7 +310,7 @@ async def test_what_a_newer_version_stores_and_sends_breaks_nobody(
 ) -> None:
     """Columns, a kind of event and arguments of messages that this version does not know."""
     async with cluster_on(database_url, own_valkey.url, tmp_path) as cluster:
-        async with cluster.backends.engine.begin() as db:
+        async with tampering(cluster.backends.engine) as db:
             tables = await db.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
             for (table,) in tables.all():
                 await db.exec_driver_sql(f'ALTER TABLE "{table}" ADD of_tomorrow text')

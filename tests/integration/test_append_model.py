@@ -166,7 +166,8 @@ class Real:
             async with transaction(self.engine) as db:
                 state = await read.stream_state(db, stream_id)
                 page = await read.read_page(db, state, after=0, limit=1000)
-            assert [fault async for fault in entries.verify_stream(self.engine, stream_id)] == []
+            faults = [fault async for fault in entries.verify_stream(self.engine, stream_id)]
+            assert [fault for fault in faults if fault.where != "kind"] == []  # any type goes to any stream here
             found.append([event.data for event in page])
         return found
 

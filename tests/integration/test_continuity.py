@@ -62,7 +62,7 @@ def seen(home: Path, *statements: str) -> Continuity:
     server = EmbeddedPostgres(home)
     server.start()
     try:
-        with psycopg.connect(server.url, autocommit=True) as db:
+        with psycopg.connect(server.superuser_url, autocommit=True) as db:
             for statement in statements:
                 db.execute(statement)
         return server.continuity()

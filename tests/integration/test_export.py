@@ -229,7 +229,7 @@ async def test_a_head_that_was_kept_of_a_session_or_of_all(
     assert whole.returncode == 0 and of_all in whole.stderr, whole
     assert verified(str(population.failed), "--head-chain", of_one).returncode == 0
     assert verified(str(population.failed), "--head-chain", of_all).returncode == 1
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         for statement in (
             "DELETE FROM steps WHERE session_id = :id",
             "DELETE FROM sessions WHERE session_id = :id",

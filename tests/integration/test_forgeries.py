@@ -16,7 +16,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from app.database import transaction
 from app.embedded.postgres import EmbeddedPostgres
 from app.embedded.valkey import EmbeddedValkey
-from app.events.epochs import bump_epoch
 from app.events.proof.fault import Check, Fault
 from app.events.proof.heads import record_heads
 from app.events.read import stream_state
@@ -32,6 +31,7 @@ from tests.answering import answer
 from tests.conftest import execute, url_of
 from tests.following import engine_of
 from tests.populating import created, ended, waiting
+from tests.roles import bump_epoch
 from tests.serving import serving
 
 TESTS = Path(__file__).parents[1]
@@ -82,7 +82,7 @@ async def populated(
     postgres: EmbeddedPostgres, migrated_template: str, valkey: EmbeddedValkey
 ) -> AsyncIterator[Populated]:
     url = url_of(postgres, "populated")
-    execute(postgres.url, f"CREATE DATABASE populated TEMPLATE {migrated_template}")
+    execute(postgres.superuser_url, f"CREATE DATABASE populated TEMPLATE {migrated_template}")
     async with serving(url, valkey.url, max_event_bytes=MAX_EVENT_BYTES) as served:
         ids = await _populate(served.gateway.backends)
     async with engine_of(url) as engine:
@@ -91,7 +91,7 @@ async def populated(
         with psycopg.connect(url, autocommit=True, options="-c synchronous_commit=off") as forger:
             forger.execute((TESTS / "forging.sql").read_bytes())
             yield Populated(engine, forger, ids | {"heads": str(HEADS_STREAM)}, kept)
-    execute(postgres.url, "DROP DATABASE populated WITH (FORCE)")
+    execute(postgres.superuser_url, "DROP DATABASE populated WITH (FORCE)")
 
 
 async def _populate(backends: Backends) -> dict[str, str]:

@@ -17,7 +17,7 @@ import pytest
 from sqlalchemy import text
 
 from app.database import transaction
-from app.errors import NoWorkerYet, TooMany, Unavailable
+from app.errors import Altered, DiskFull, NoWorkerYet, TooMany, Unavailable
 from app.gateway.door.bodies import MAX_BODY_BYTES
 from app.principals.secrets import new_key
 from app.sessions import approvals, worker_repository
@@ -243,7 +243,7 @@ async def test_every_type_of_problem_is_named(
         await ask("POST", "/sessions", json={"task": "y"}, headers=key),
         await ask("POST", "/sessions/{}/events", json=report | {"message": "y"}, headers=by_step | key),
     ]
-    for error in (TooMany("too many"), RuntimeError, Unavailable, NoWorkerYet):
+    for error in (TooMany("too many"), Altered, RuntimeError, Unavailable, NoWorkerYet, DiskFull):
         with monkeypatch.context() as patch:
             patch.setattr(approvals, "list_approvals", AsyncMock(side_effect=error))
             found.append(await ask("GET", "/approvals"))

@@ -7,12 +7,11 @@ from uuid import uuid4
 
 import pytest
 
-from app.database import transaction
 from app.events import read
-from app.events.epochs import bump_epoch
 from app.events.types import AnyStreamId
 from tests.following import append, close, new_stream
 from tests.populating import created, ended
+from tests.roles import bump_epoch, tampering
 from tests.serving import Served, serving
 
 SSE = {"Accept": "text/event-stream"}
@@ -133,7 +132,7 @@ async def test_an_expired_event_is_gone(served: Served) -> None:
     engine = served.gateway.engine
     stream_id = await new_stream(engine)
     await append(engine, stream_id, range(4))
-    async with transaction(engine) as db:
+    async with tampering(engine) as db:
         await db.exec_driver_sql('DELETE FROM events WHERE "offset" < 3')
         await db.exec_driver_sql("UPDATE streams SET earliest = 3")
     gone = await served.client.get(f"/sessions/{stream_id}/events/2")

@@ -45,7 +45,10 @@ async def test_every_endpoint_refuses_what_it_does_not_take(served: Served) -> N
 @pytest.mark.parametrize(
     ("address", "told"),
     [
-        ("/sessions/{}/events?from=9", "what there is: after, agent, before, epoch, lastEventId, limit, phase, since"),
+        (
+            "/sessions/{}/events?from=9",
+            "what there is: after, agent, before, epoch, follow, heartbeat, lastEventId, limit",
+        ),
         ("/events?session_id={}&t=bogus", "there is no kind of event (t) 'bogus'; there is agent, approval"),
         ("/events?session_id={}&t=agent,agents", "'agents'"),
         ("/events?session_id={}&phase=done", "there is no phase 'done'; there is decision, progress, result, think"),

@@ -251,8 +251,8 @@ async def test_a_gateway_that_cannot_read_the_keys_lets_no_key_in(
 async def test_an_export_ends_with_its_key(served: Served) -> None:
     """However slowly its reader takes it. It has no seal then, so nobody takes it for the whole."""
     claim = await running(served.gateway.backends, project="web")
-    for _ in range(100):
-        await report(served.gateway.backends, claim, 0.5, "x" * 90_000)
+    for _ in range(150):
+        await report(served.gateway.backends, claim, 0.5, "x" * 60_000)
     key = await make_key(served, "read")
     reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(served.url).port, limit=1024)
     head = f"GET /sessions/{claim.session.session_id}/export HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"

@@ -11,11 +11,11 @@ from sqlalchemy import text
 
 from app.database import transaction
 from app.events.append import lock_streams
-from app.events.epochs import bump_epoch
 from app.progress import SessionId
 from app.sessions import attempts
 from tests.answering import question_of
 from tests.populating import SERVED, ended, waiting
+from tests.roles import bump_epoch
 from tests.serving import Served, another, serving
 
 APPROVED = {"verdict": "approved"}

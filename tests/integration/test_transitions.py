@@ -33,10 +33,10 @@ async def backends(
     postgres: EmbeddedPostgres, migrated_template: str, valkey: EmbeddedValkey
 ) -> AsyncIterator[Backends]:
     """One gateway for all: each case has a session of its own."""
-    execute(postgres.url, f"CREATE DATABASE transitions TEMPLATE {migrated_template}")
+    execute(postgres.superuser_url, f"CREATE DATABASE transitions TEMPLATE {migrated_template}")
     async with serving(url_of(postgres, "transitions"), valkey.url) as served:
         yield served.gateway.backends
-    execute(postgres.url, "DROP DATABASE transitions WITH (FORCE)")
+    execute(postgres.superuser_url, "DROP DATABASE transitions WITH (FORCE)")
 
 
 def session_told(move: SessionMove, status: SessionStatus) -> list[str]:
