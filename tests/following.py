@@ -99,6 +99,13 @@ async def stored_frames(engine: AsyncEngine, stream_id: StreamId, after: int = 0
     ).encode()
 
 
+async def logged(engine: AsyncEngine, stream_id: AnyStreamId, *, until: int | None = None) -> list[str]:
+    """The events as they must arrive, each as the `data` of its frame."""
+    async with engine.connect() as db:
+        state = await read.stream_state(db, stream_id)
+        return [event.wire() for event in await read.read_page(db, state, after=0, limit=1000, until=until)]
+
+
 class Reader:
     """Follows a stream and keeps what came."""
 

@@ -88,7 +88,7 @@ _STAMP = text("UPDATE epochs SET timeline = :timeline WHERE epoch = (SELECT max(
 # They connect again, as after its restart. While the tables are locked: so none prepares another such statement.
 _SEND_AWAY = text("""
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+WHERE datname = current_database() AND usename = session_user AND pid <> pg_backend_pid()
   AND application_name LIKE 'stellwerk%'
 """)
 
@@ -110,7 +110,16 @@ def upgrade() -> None:
     op.execute((_SQL / "0008_tables.sql").read_text())
     _replace_append_events("0008")
     op.get_bind().execute(_STAMP, {"timeline": timeline})
-    op.execute(_SEND_AWAY)
+    _send_away()
+
+
+def _send_away() -> None:
+    """As who connected: migrations run as the owner, who may not end the connections of a superuser."""
+    connection = op.get_bind()
+    role = connection.scalar(text("SELECT current_setting('role')"))
+    connection.execute(text("SET LOCAL ROLE NONE"))
+    connection.execute(_SEND_AWAY)
+    connection.execute(text("SELECT set_config('role', :role, true)"), {"role": role})
 
 
 def _tell() -> int:
@@ -157,4 +166,4 @@ def downgrade() -> None:
     op.execute("ALTER TABLE epochs ALTER COLUMN epoch TYPE integer, DROP COLUMN timeline, DROP COLUMN xid")
     op.execute("ALTER TABLE events ALTER COLUMN epoch TYPE integer")  # a rewrite; it fails from the year 2038 on
     _replace_append_events("0003")
-    op.execute(_SEND_AWAY)
+    _send_away()

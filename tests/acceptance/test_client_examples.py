@@ -12,17 +12,14 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from app.embedded.postgres import EmbeddedPostgres
-from app.events.read import read_page, stream_state
-from app.events.types import AnyStreamId
 from app.gateway.streaming import frames
 from app.progress import SessionId
 from app.sessions import attempts
 from tests.conftest import execute, url_of
 from tests.cutting import Cut, CuttingProxy, Lose, Say, cutting_proxy
-from tests.following import append, close, engine_of, new_stream, quick
+from tests.following import append, close, engine_of, logged, new_stream, quick
 from tests.guide import clients
 from tests.populating import advance, begun, report
 from tests.roles import bump_epoch
@@ -98,12 +95,6 @@ async def printed(process: asyncio.subprocess.Process, *, status: int = 0) -> tu
     *lines, rest = out.decode().split("\n")
     assert rest == ""
     return lines, err.decode()
-
-
-async def logged(engine: AsyncEngine, stream_id: AnyStreamId, *, until: int | None = None) -> list[str]:
-    async with engine.connect() as db:
-        state = await stream_state(db, stream_id)
-        return [event.wire() for event in await read_page(db, state, after=0, limit=1000, until=until)]
 
 
 async def wait_for(condition: Callable[[], object]) -> None:

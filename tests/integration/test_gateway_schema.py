@@ -102,8 +102,8 @@ def configuration(
                 chosen(
                     "POST /sessions/{session_id}/approvals/{step}",
                     parameters={
-                        session: often("waiting"),
-                        "path.step": often("asking"),
+                        session: {"dictionary": "waiting"},
+                        "path.step": {"dictionary": "asking"},
                         "body.verdict": often("verdicts"),
                         "body.question": often("questions"),
                     },

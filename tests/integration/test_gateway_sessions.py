@@ -354,8 +354,13 @@ async def test_postgres_away_is_told(home: Path, redis_url: str) -> None:
             away = await served.client.get("/sessions")
             assert (away.status_code, away.headers["retry-after"]) == (503, "2")
             assert away.headers["content-type"] == "application/problem+json"
-            stream = await served.client.get(f"/events?session_id={session_id}")
-            assert stream.status_code == 200 and "retry: " in stream.text  # EventSource tries again
+            taken = b""
+            with pytest.raises(httpx.RemoteProtocolError):  # it is not over: EventSource tries again
+                async with served.client.stream("GET", f"/events?session_id={session_id}") as stream:
+                    assert stream.status_code == 200
+                    async for part in stream.aiter_bytes():
+                        taken += part
+            assert b"retry: " in taken
             await asyncio.to_thread(server.start)
             assert (await served.client.get("/sessions")).status_code == 200
     finally:

@@ -22,6 +22,7 @@ from app.events.encoding import Recorded
 from app.events.group_commit import GroupCommit
 from app.events.types import StreamKind
 from app.progress import SessionId
+from app.roles import OWNER
 from app.schema import check_schema, downgrade, migrate
 from app.sessions.facts import agent_event
 from app.sessions.model import new_session_id
@@ -392,7 +393,9 @@ def test_epochs_are_widened_also_after_a_try_that_broke_off(empty_database_url: 
         db.execute("INSERT INTO epochs (epoch, reason) VALUES (2, 'restored'), (3, 'restored again')")
         for epoch, first, last in ((1, 1, 9), (2, 10, 15), (3, 16, 17)):
             db.execute(written, (epoch, first, last))
+        db.execute(f"SET ROLE {OWNER}")
         db.execute(widening._WIDEN.format(most=1))
+        db.execute("RESET ROLE")
         db.execute(written, (3, 18, 20))  # by a neighbour of the version before, meanwhile
     with psycopg.connect(libpq_url(empty_database_url), application_name="stellwerk") as neighbour:
         migrate(empty_database_url)

@@ -18,6 +18,7 @@ from app.database import create_engine
 from app.embedded.installation import postgres_binary, runner
 from app.embedded.postgres import EmbeddedPostgres
 from app.errors import MissingRight
+from app.events.epochs import observe_cluster
 from app.grants import undeclared
 from app.rights import FUNCTIONS, TABLES
 from app.roles import APP, OWNER, warn_of_power
@@ -206,6 +207,8 @@ async def test_a_dump_is_restored_in_a_cluster_without_the_roles(
     app = login(bare, APP)
     assert migrate(bare, app=app) == []
     assert value(bare, _OWNERS) == [OWNER]
+    async with engine_of(app) as engine:
+        await observe_cluster(engine)  # as every process does that starts
     await works(app)
     assert value(app, f"SELECT head FROM streams WHERE stream_id = '{stream_id}'") == [3]
     with psycopg.connect(bare) as db:

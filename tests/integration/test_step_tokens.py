@@ -12,6 +12,7 @@ from sqlalchemy import text
 from app.database import transaction
 from app.progress import SessionId
 from app.sessions.model import StepToken
+from tests.roles import tampering
 from tests.serving import Served, serving
 
 
@@ -26,7 +27,7 @@ async def running(served: Served) -> StepToken:
     """The token of a step that a worker holds."""
     session_id = SessionId(UUID((await served.create_session())["session_id"]))
     token = StepToken(session_id, 1, 1, "codesmith", uuid4())
-    async with transaction(served.gateway.engine) as db:
+    async with tampering(served.gateway.engine) as db:
         await db.execute(
             text(
                 "INSERT INTO steps (session_id, step, superstep, task_path, agent, queue, status, lease_token,"

@@ -205,5 +205,5 @@ async def test_an_epoch_that_rose_before_the_first_read_is_told(database_url: st
         async with aclosing(follower.follow(await state_of(engine, stream_id), 0)) as of_now:
             assert isinstance(await anext(of_now), Frames)
             async with aclosing(follower.follow(before, 3)) as late:
-                reset = await anext(late)
-                assert (type(reset).__name__, reset.state.epoch) == ("Reset", risen)  # type: ignore[union-attr]
+                told = await anext(late)
+                assert (type(told).__name__, told.state.epoch) == ("Renewed", risen)  # type: ignore[union-attr]

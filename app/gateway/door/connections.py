@@ -16,7 +16,7 @@ MAX_BACKLOG = 2048
 """After a restart all readers come at once; more than uvicorn's own would not be accepted in one round anyway."""
 _ROUNDS = 3
 """So many times the backlog may be accepted before the first of these connections is counted."""
-_SEND_TIMEOUTS = 2
+_SEND_TIMEOUTS = 3
 """Streams, which look after themselves, are to be the first who notice."""
 _OTHER_FILES = 128
 """Sockets to Postgres and Redis, logs, what is imported late."""

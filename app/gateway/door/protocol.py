@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from app.config import MIB, Settings
 from app.gateway.door.connections import Connections, refuse
 from app.gateway.door.lingering import DRAINED_BYTES, LINGER_BYTES, LINGER_SECONDS, LingeringTransport
+from app.gateway.streaming.untaken import untaken
 
 MAX_RAW_BODY = 16 * MIB
 """With all that stands around its chunks; bodies.py counts what is in them."""
@@ -234,7 +235,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return now > self._body_since + allowed
 
     def pause_writing(self) -> None:
-        self._waiting_bytes = self.transport.get_write_buffer_size()
+        self._waiting_bytes = untaken(self.transport)
         self._all.full[self] = self.loop.time()
         super().pause_writing()
 
@@ -243,7 +244,7 @@ class BoundedProtocol(HttpToolsProtocol):
         super().resume_writing()
 
     def has_taken_some(self) -> bool:
-        before, self._waiting_bytes = self._waiting_bytes, self.transport.get_write_buffer_size()
+        before, self._waiting_bytes = self._waiting_bytes, untaken(self.transport)
         return self._waiting_bytes < before
 
     def give_up(self) -> None:

@@ -7,9 +7,7 @@ asgi_response.py.
 
 import asyncio
 import sys
-import termios
-from contextlib import aclosing, suppress
-from fcntl import ioctl
+from contextlib import aclosing
 
 import structlog
 from fastapi import Response
@@ -25,6 +23,7 @@ from app.events.follow.updates import LAPSED, STOPPING, Away, End, Update
 from app.gateway.responses import CACHE_CONTROL, STREAM, Encode, RawHeaders, Updates, no_updates
 from app.gateway.streaming.frames import PART_BYTES, away_frame, frames_of, last_id_in, parts_of
 from app.gateway.streaming.parting import part
+from app.gateway.streaming.untaken import untaken
 
 logger = structlog.get_logger(__name__)
 
@@ -180,8 +179,8 @@ class EventStream(Response):
             self._has_lapsed = True
         elif self._sending_since is None:
             pass
-        elif self._untaken != (untaken := _untaken(self._transport)):
-            self._untaken, self._sending_since = untaken, self._streams.clock()
+        elif self._untaken != (waiting := untaken(self._transport)):
+            self._untaken, self._sending_since = waiting, self._streams.clock()
         elif self._sending_since < stuck_since:
             logger.info("a stuck reader was cut")
             _STUCK.inc()
@@ -192,14 +191,6 @@ class EventStream(Response):
         if self._away is None and self._task is not None:
             self._away = reason
             self._task.cancel()
-
-
-def _untaken(transport: asyncio.WriteTransport) -> int:
-    """How many bytes the client has not taken: ours, and those that the kernel has of them."""
-    kernels = bytearray(4)
-    with suppress(OSError):  # it is gone, or this is not Linux
-        ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, kernels)
-    return transport.get_write_buffer_size() + int.from_bytes(kernels, sys.byteorder)
 
 
 def chunk(frames: bytes) -> bytes:
