@@ -18,10 +18,13 @@ FRESH_SECONDS = 2.0
 EVERY_SECONDS = 10.0
 
 
-async def learn_secrets(backends: Backends, db: AsyncConnection) -> None:
-    """Call it before something is recorded that a client sent in more than a sentence."""
+async def learn_secrets(backends: Backends, db: AsyncConnection, *, fresh_seconds: float = 0.0) -> None:
+    """Call it before something is recorded that a client sent in more than a sentence.
+
+    What comes often may do with what was learned `fresh_seconds` before; a worker may have registered since.
+    """
     now = time.monotonic()
-    if now - backends.secrecy.learned_at > FRESH_SECONDS:
+    if now - backends.secrecy.learned_at > fresh_seconds:
         backends.secrecy.learn(await worker_repository.fingerprints(db), now)
 
 

@@ -4,7 +4,7 @@ from app.errors import BadInput, EventTooLarge, LeaseLost, TooMuchReported
 from app.events import append
 from app.progress import Report
 from app.sessions import facts, report_repository
-from app.sessions.knowing import learn_secrets
+from app.sessions.knowing import FRESH_SECONDS, learn_secrets
 from app.sessions.model import StepToken
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
 
@@ -20,7 +20,7 @@ async def append_report(backends: Backends, token: StepToken, report: Report, *,
             raise LeaseLost
         if report.agent != token.agent:
             raise BadInput(f"a step token speaks for its own agent, {token.agent!r}; leave `agent` out")
-        await learn_secrets(backends, work.db)
+        await learn_secrets(backends, work.db, fresh_seconds=FRESH_SECONDS)
         event = facts.agent_event(
             agent=token.agent,
             phase=report.phase,
