@@ -98,12 +98,16 @@ SELECT rechain('{cancelled}');
 
 -- an event past the head
 -- offsets: stands outside of 1 …
-INSERT INTO events SELECT stream_id, "offset" + 100, position + 5000, xid, epoch, ts, t, agent, phase, step,
+INSERT INTO events (stream_id, "offset", position, xid, epoch, ts, t, agent, phase, step, attempt,
+    dedupe_key, data, salt, digest, chain)
+    SELECT stream_id, "offset" + 100, position + 5000, xid, epoch, ts, t, agent, phase, step,
     attempt, NULL, data, salt, digest, chain FROM events WHERE stream_id = '{failed}' AND "offset" = 5;
 
 -- an event before the first
 -- offsets: offset 0: stands outside
-INSERT INTO events SELECT stream_id, 0, position + 5000, xid, epoch, ts, t, agent, phase, step, attempt, NULL,
+INSERT INTO events (stream_id, "offset", position, xid, epoch, ts, t, agent, phase, step, attempt,
+    dedupe_key, data, salt, digest, chain)
+    SELECT stream_id, 0, position + 5000, xid, epoch, ts, t, agent, phase, step, attempt, NULL,
     data, salt, digest, chain FROM events WHERE stream_id = '{failed}' AND "offset" = 5;
 
 -- an event moved far away
@@ -118,7 +122,9 @@ UPDATE events SET "offset" = -"offset" WHERE "offset" < 0;
 
 -- another session's event appended
 -- chain: the chain breaks
-INSERT INTO events SELECT s.stream_id, head + 1, position + 5000, xid, epoch, last_ts, t, agent, phase, step,
+INSERT INTO events (stream_id, "offset", position, xid, epoch, ts, t, agent, phase, step, attempt,
+    dedupe_key, data, salt, digest, chain)
+    SELECT s.stream_id, head + 1, position + 5000, xid, epoch, last_ts, t, agent, phase, step,
     attempt, NULL, data, salt, digest, chain
     FROM events e, streams s WHERE e.stream_id = '{failed}' AND "offset" = 5 AND s.stream_id = '{created}';
 UPDATE streams SET head = head + 1 WHERE stream_id = '{created}';
@@ -141,8 +147,8 @@ SELECT reword('{succeeded}', 'half way', 'all the way'), rechain('{succeeded}');
 UPDATE events SET epoch = 2 WHERE stream_id = '{failed}';
 
 -- an epoch that began later
--- order: when the database was not in epoch 2
-UPDATE epochs SET began_at = began_at + interval '1 day' WHERE epoch = 2;
+-- order: when the database was not in epoch 1
+UPDATE epochs SET began_at = began_at + interval '1 day' WHERE epoch = (SELECT max(epoch) FROM epochs);
 
 -- an epoch that there is not
 -- order: there is no epoch 9
@@ -153,8 +159,8 @@ UPDATE events SET epoch = 9 WHERE "offset" = 5;
 UPDATE events SET epoch = 2 WHERE NOT "offset" = (SELECT head FROM streams WHERE stream_id = events.stream_id);
 
 -- an epoch's row deleted
--- order: there is no epoch 2
-DELETE FROM epochs WHERE epoch = 2;
+-- order: there is no epoch 1
+DELETE FROM epochs WHERE epoch = (SELECT max(epoch) FROM epochs);
 
 -- an epoch before which there were events
 -- order: when the database was not in epoch 1
@@ -496,7 +502,9 @@ SELECT vanish(operators());
 -- control: no event of the operators' stream says that it was submitted
 INSERT INTO streams SELECT '01890a5d-ac96-774b-bcce-b302099a8057', kind, head, head_chain, earliest, last_ts,
     closed, status, project, workflow_name FROM streams WHERE stream_id = '{created}';
-INSERT INTO events SELECT '01890a5d-ac96-774b-bcce-b302099a8057', "offset", position + 5000, (xid::text::bigint +
+INSERT INTO events (stream_id, "offset", position, xid, epoch, ts, t, agent, phase, step, attempt,
+    dedupe_key, data, salt, digest, chain)
+    SELECT '01890a5d-ac96-774b-bcce-b302099a8057', "offset", position + 5000, (xid::text::bigint +
     5000)::text::xid8, epoch, ts, t, agent, phase, step, attempt, NULL, data, salt, digest, chain
     FROM events WHERE stream_id = '{created}';
 INSERT INTO sessions SELECT (json_populate_record(x, '{"session_id":"01890a5d-ac96-774b-bcce-b302099a8057"}')).*
