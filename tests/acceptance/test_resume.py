@@ -38,8 +38,8 @@ def client(running: StackInfo) -> Iterator[httpx.Client]:
         yield made
 
 
-def start(client: httpx.Client, gate: Path, *, reports: int = 0, **more: float) -> str:
-    body = {"task": "talk", "workflow": "chatty", "input": {"gate": str(gate), "reports": reports, **more}}
+def start(client: httpx.Client, gate: Path, *, workflow: str = "chatty", reports: int = 0, **more: float) -> str:
+    body = {"task": "talk", "workflow": workflow, "input": {"gate": str(gate), "reports": reports, **more}}
     answer: list[httpx.Response] = []
 
     def accepted() -> bool:  # a fresh stack's worker registers its workflows a moment after the gateway is ready
@@ -230,7 +230,7 @@ def test_a_browsers_event_source_with_a_filter_and_from_latest(
 @pytest.mark.browser
 def test_tabs_share_their_lines(client: httpx.Client, running: StackInfo, browser: Browser, tmp_path: Path) -> None:
     """Over HTTP/1.1 the seventh would hang, and with it every other request of the browser."""
-    session_id = start(client, tmp_path / "gate", pause=0.5)
+    session_id = start(client, tmp_path / "gate", workflow="paced", pause=0.5)
     with browser.new_context() as context:
         tabs = [context.new_page() for _ in range(8)]
         tabs[0].goto(f"{running.url}/#token={running.token}")

@@ -13,18 +13,32 @@ from workers.workflow import Workflow
 class State(TypedDict, total=False):
     gate: str
     reports: int
+
+
+class PacedState(State, total=False):
+    """As a schema of its own: the databases of before hold sessions of the graph without it."""
+
     pause: float
 
 
 async def chatter(state: State) -> State:
-    """At least `reports` events, and more until the file exists; `pause` seconds lie between bursts."""
+    """At least `reports` events, and more until the file exists."""
+    return await talk(state, pause=0.02)
+
+
+async def paced_chatter(state: PacedState) -> State:
+    """As `chatter`, with `pause` seconds between bursts."""
+    return await talk(state, pause=state["pause"])
+
+
+async def talk(state: State, *, pause: float) -> State:
     count = 0
     while count < state["reports"] or not await asyncio.to_thread(Path(state["gate"]).exists):
         phase: Phase = "think" if count % 3 else "progress"
         burst = (report_progress(n, f"report {n} ✓", total=None, phase=phase) for n in range(count, count + 5))
         await asyncio.gather(*burst)
         count += 5
-        await asyncio.sleep(state.get("pause", 0.02))
+        await asyncio.sleep(pause)
     return {"reports": count}
 
 
@@ -32,4 +46,8 @@ graph = StateGraph(State)
 graph.add_node(chatter)
 graph.add_edge(START, "chatter")
 
-WORKFLOWS = {"chatty": Workflow(graph)}
+paced = StateGraph(PacedState)
+paced.add_node(paced_chatter)
+paced.add_edge(START, "paced_chatter")
+
+WORKFLOWS = {"chatty": Workflow(graph), "paced": Workflow(paced)}
