@@ -32,7 +32,9 @@ _database_numbers = count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--plain", action="store_true", help="as if no optional program were installed here")
-    parser.addoption("--long", action="store_true", help="10,000 random graphs, 2,000 made-up projects")
+    parser.addoption(
+        "--long", action="store_true", help="10,000 random graphs, 2,000 made-up projects, 60 s of silence"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
