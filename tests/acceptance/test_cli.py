@@ -129,7 +129,7 @@ def test_submit_twice_with_a_key_is_one_session(home: Path, running: StackInfo, 
     assert "Idempotency-Key" in other.stderr
     unknown = stellwerk(home, "submit", "--workflow", "no-such")
     assert unknown.returncode == 2
-    assert "gated, repair" in unknown.stderr
+    assert "known: chatty, gated, paced, repair" in unknown.stderr
 
 
 def test_tail_gives_what_lies_behind_the_cursor(home: Path, repaired: str) -> None:

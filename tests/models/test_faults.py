@@ -13,7 +13,7 @@ from tests.models.servers import Reply
 
 IMPATIENT = {
     "STELLWERK_MODEL_TIME_LIMIT": "2",
-    "STELLWERK_CLAUDE_SILENCE": "5",
+    "STELLWERK_CLAUDE_SILENCE": "12",
     "STELLWERK_CLAUDE_MAX_RETRIES": "0",
     "STELLWERK_MAX_ATTEMPTS": "5",
 }
@@ -77,7 +77,7 @@ async def test_faults_that_pass(house: House) -> None:
         "supervisor": ["NotNow: openai answered 429", "no whole answer", "peer closed", "longer than 0:00:02"],
         "research": ["NotNow: perplexity answered 429", "no whole answer", "peer closed", "longer than 0:00:02"],
         "architect": ["NotNow: openai answered 429", "no whole answer", "broke off", "longer than 0:00:02"],
-        "codesmith": ["status 429", "malformed response", "silent for 0:00:05"],
+        "codesmith": ["status 429", "malformed response", "silent for 0:00:12"],
     }
     for agent, wanted in expected.items():
         *failed, last = errors(events, agent)

@@ -89,6 +89,8 @@ class EventStream(Response):
     _untaken = 0
     _sent = b""
     """What went out last of what is being sent."""
+    _last_id: str | None = None
+    """What went out before it: where a client stands that is sent away, if nothing passed its sleeping task."""
 
     def __init__(self, first: bytes, updates: Updates, reader: Reader, encode: Encode, streams: UvicornStreams) -> None:
         self.status_code = 200
@@ -126,7 +128,7 @@ class EventStream(Response):
             last = await self._send_updates(send, None if is_old else self._take)
         except asyncio.CancelledError:
             if self._away is not None:
-                last = Away(self._away, last_id_in(self._sent))
+                last = Away(self._away, last_id_in(self._sent) or self._last_id)
             elif not self._transport.is_closing():
                 raise
         finally:
@@ -143,17 +145,19 @@ class EventStream(Response):
         """Returns the last one, which says how the stream ends, where that is known; `Away` is not sent here."""
         encode = self._encode
         following = self._updates(take=take)
+        self._last_id = last_id_in(self._first)
         del self._first, self._updates  # a stream lives long
         update: Update | None = None
         async with aclosing(following) as updates:
             async for update in updates:
                 if isinstance(update, Away) or self._transport.is_closing():
                     break
-                self._sending_since, self._sent = self._streams.clock(), b""
+                self._sending_since = self._streams.clock()
                 for part_ in parts_of(encode(update)):
                     await send({"type": "http.response.body", "body": part_, "more_body": True})
                     self._sent = part_
-                self._sending_since, self._sent = None, b""
+                self._sending_since = None
+                self._last_id, self._sent = last_id_in(self._sent) or self._last_id, b""
         return update if isinstance(update, Away | End) else None
 
     def _take(self, frames: bytes) -> bool:
@@ -161,6 +165,7 @@ class EventStream(Response):
         if self._transport.get_write_buffer_size() or self._transport.is_closing():
             return False
         self._transport.write(self._streams.chunk_of(frames))
+        self._last_id = None
         return True
 
     @property
