@@ -134,6 +134,12 @@ async def test_python_that_is_too_deep_and_names_that_deceive(project: Path) -> 
     assert "3 file(s) were left out, since ruff cannot work on them: deep.py; new\\nline.py; torn.py" in remarks
 
 
+async def test_python_that_is_too_deep_where_it_cannot_be_named(project: Path) -> None:
+    write(project, dict.fromkeys(("a\nb/deep.py", "c\rd.py", "e\r/f.py"), "x = " + "-" * 100_000 + "1\n"))
+    remarks = await remarks_on(project)
+    assert "3 file(s) were left out, since ruff cannot work on them: a\\nb/deep.py; c\\rd.py; e\\r/f.py" in remarks
+
+
 async def test_directories_in_a_row_and_long_paths(project: Path) -> None:
     here = os.open(project, os.O_RDONLY)
     for _ in range(1500):

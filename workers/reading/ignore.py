@@ -73,7 +73,7 @@ class IgnoreRules:
         except (NotRead, OSError):  # git does not follow a link here either
             self.left_out.add(below + name, "its rules do not count: it is no file, or too large")
             return self
-        lines = os.fsdecode(content).removeprefix("\ufeff").splitlines()
+        lines = [line.removesuffix("\r") for line in os.fsdecode(content).removeprefix("\ufeff").split("\n")]
         kept = [_collapsed(line) for line in lines if _is_simple(line)]
         if len(kept) < len(lines):
             left = len(lines) - len(kept)

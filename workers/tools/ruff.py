@@ -95,7 +95,7 @@ class Ruff:
 
     async def format(self, files: Sequence[str], options: Sequence[str] = ()) -> None:
         """Formats these files; one that does not parse, is excluded or is named over two lines stays as it is."""
-        if any("\n" not in file for file in files):
+        if any(_can_be_named(file) for file in files):
             await self._run("format", "--quiet", *options, *await self._selected(files))
             await asyncio.to_thread(self.copy.bring_back)
 
@@ -105,7 +105,7 @@ class Ruff:
         if not _died(done):
             return done
         shown = await self._run("check", "--show-files")
-        files = await asyncio.to_thread(self._listed, shown.stdout.splitlines())
+        files = await asyncio.to_thread(self._listed, shown.stdout.split(b"\n"))
         kept = set(await sift(files, self._is_survived, trials=MAX_TRIALS))
         for file in files:
             if file not in kept:
@@ -117,9 +117,9 @@ class Ruff:
         return not _died(await self._run("check", *ONLY_LOOK, "--quiet", *selected, time_limit=TRIAL_TIME_LIMIT))
 
     def _listed(self, lines: Sequence[bytes]) -> list[str]:
-        """A file whose name goes over two lines cannot be named to ruff, and is taken out."""
+        """A file whose path goes over two lines cannot be named to ruff, and is taken out."""
         for found in Walk(str(self.copy.worktree)):
-            if "\n" in found.name and found.is_regular:
+            if found.is_regular and not _can_be_named(found.path):
                 self._leave_out(found.path)
         files = (Path(os.fsdecode(line)) for line in lines)
         inside = [file for file in files if file.is_relative_to(self.copy.worktree) and os.path.lexists(file)]
@@ -132,7 +132,7 @@ class Ruff:
     async def _selected(self, files: Sequence[str]) -> list[str]:
         """Options that name these files, in a file, since a command line holds only so many."""
         listed = self.room.directory / "files"
-        named = [b"./%s\n" % os.fsencode(file) for file in files if "\n" not in file]
+        named = [b"./%s\n" % os.fsencode(file) for file in files if _can_be_named(file)]
         await asyncio.to_thread(listed.write_bytes, b"".join(named))
         return ["--force-exclude", f"@{listed}"]
 
@@ -176,6 +176,11 @@ class Ruff:
 
 def findings_by_file(findings: Sequence[Finding]) -> Counter[str]:
     return Counter(finding.file for finding in findings)
+
+
+def _can_be_named(file: str) -> bool:
+    """In a file of names, one on each line."""
+    return "\n" not in file and "\r" not in file
 
 
 def _died(done: Completed) -> bool:
