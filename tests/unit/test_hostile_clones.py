@@ -65,11 +65,14 @@ async def test_names_that_git_does_not_check_out(tmp_path: Path, repository: Pat
     commit = f"commit refs/heads/deep\ncommitter x <x@example.org> now\ndata 0\nM 100644 {blob} {path}\ndone\n"
     git(repository, "fast-import", "--quiet", "--done", "--date-format=now", stdin=commit.encode())
     deep = ("40000", git(repository, "rev-parse", "refs/heads/deep:d"))
-    names = {".GIT": ("40000", hooks), ".gitmodules": ("120000", link), "d": deep}
+    below = ("40000", tree_of(repository, link=("120000", link), file=file))
+    names = {".GIT": ("40000", hooks), ".gitmodules": ("120000", link), ".gitModules": below, "d": deep}
     address = publish(repository, tree_of(repository, **{"a.py": file, "-rf": file, **names}))
     worktree = await cloned(tmp_path, address, Limits(1000, 10**6))
-    assert sorted(place.name for place in worktree.iterdir()) == ["-rf", "a.py"]
+    assert sorted(place.name for place in worktree.iterdir()) == ["-rf", ".gitModules", "a.py"]
+    assert [place.name for place in (worktree / ".gitModules").iterdir()] == ["file"]
     assert list(Checkout.at(worktree).left_out().named.values()) == [
+        "git does not check out such a name",
         "git does not check out such a name",
         "git does not check out such a name",
         "its path is too long",

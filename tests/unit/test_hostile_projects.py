@@ -140,6 +140,19 @@ async def test_python_that_is_too_deep_where_it_cannot_be_named(project: Path) -
     assert "3 file(s) were left out, since ruff cannot work on them: a\\nb/deep.py; c\\rd.py; e\\r/f.py" in remarks
 
 
+async def test_links_that_git_refuses(project: Path) -> None:
+    """It takes none by the name of `.gitmodules`, in whatever case, and none below such a name."""
+    write(project, {"sub/.GitModules/a.py": "", ".gitmodules/sub/a.py": ""})
+    for link in ("sub/.GitModules/to", ".gitmodules/sub/to", "link"):
+        (project / link).symlink_to("a.py")
+    worktree = await taken_in(project)
+    taken = {str(file.relative_to(worktree)) for file in worktree.rglob("*") if not file.is_dir() or file.is_symlink()}
+    assert taken == {"a.py", "link", "sub/.GitModules/a.py", ".gitmodules/sub/a.py"}
+    (worktree / ".gitmodules/to").symlink_to("sub/a.py")  # as an agent may
+    (worktree / "b.py").touch()
+    assert Checkout.at(worktree).changed() == ["b.py"]
+
+
 async def test_directories_in_a_row_and_long_paths(project: Path) -> None:
     here = os.open(project, os.O_RDONLY)
     for _ in range(1500):

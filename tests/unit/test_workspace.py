@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from app.errors import BadPath, WorkspaceConflict
-from workers.reading.files import LeftOut
+from workers.reading.files import LeftOut, Tree
 from workers.reading.listing import FILE
 from workers.workspace.checkout import Checkout
 from workers.workspace.git import Git
@@ -314,6 +314,29 @@ def test_files_that_change_while_they_are_imported(project: Path, tmp_path: Path
         "pipe.py": "it is no regular file",
         "grown.py": "it grew while it was read",
     }
+
+
+def test_files_that_become_shorter_while_they_are_imported(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(tree: Tree, path: str) -> int:
+        descriptor = whole(tree, path)
+        if path.startswith("short"):
+            os.lseek(descriptor, 4, os.SEEK_SET)  # so it ends early, as after a truncation
+        return descriptor
+
+    whole = Tree.open
+    monkeypatch.setattr(Tree, "open", opened)
+    ours = Git(tmp_path / "ours.git")
+    git(tmp_path, "init", "-q", "--bare", str(ours.gitdir))
+    contents = {"a.py": "a = 1\n", "short 1.py": "s = 1\n", "short\n2.py": "s = 2\n", "there.py": "t = 1\n"}
+    write(project, contents)
+    left_out = LeftOut()
+    entries = [Entry(name, FILE, 6) for name in contents]
+    import_entries(ours, project, entries, left_out, max_bytes=50)
+    assert ours.paths("ls-tree", "-r", "-z", "--name-only", REF) == ["a.py", "there.py"]
+    assert ours.text("show", f"{REF}:there.py") == "t = 1"
+    assert set(left_out.named.values()) == {"it became shorter while it was read"} and left_out.count == 2
 
 
 async def test_opening_at_once_from_several_processes_imports_once(project: Path, tmp_path: Path) -> None:

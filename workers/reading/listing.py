@@ -14,9 +14,17 @@ CONFIGURATION = ("pyproject.toml", "ruff.toml", ".ruff.toml")
 """What a project below the top of its repository inherits from the directories above it."""
 
 NOT_NAMES = frozenset({"", ".", "..", ".git"})
-"""What is no name of a file of git's, in whatever case, but can stand in a made-up index."""
 
 FILE, EXECUTABLE, LINK = "100644", "100755", "120000"  # git's modes
+
+
+def is_no_name(path: str, *, is_link: bool = False) -> bool:
+    """Whether git checks out no such path, in whatever case, though it can stand in a made-up index or tree.
+
+    The rules are those of verify_path in git's read-cache.c: of `.gitmodules` it refuses links, and those below it.
+    """
+    parts = frozenset(path.lower().split("/"))
+    return not NOT_NAMES.isdisjoint(parts) or (is_link and ".gitmodules" in parts)
 
 
 def answer(request: Mapping[str, Any]) -> Iterator[Any]:
@@ -98,7 +106,7 @@ class Listing:
         """Ignored or not."""
         for raw in self.tracked.split(b"\0"):
             path = os.fsdecode(raw)
-            if not path.startswith(self.prefix) or not NOT_NAMES.isdisjoint(path.lower().split("/")):
+            if not path.startswith(self.prefix) or is_no_name(path):
                 continue
             if len(raw) > MAX_PATH_BYTES or path.count("/") > MAX_DEPTH:
                 self.left_out.add(path, "its path is too long")
@@ -144,8 +152,7 @@ class Listing:
     def _mode(self, path: str, facts: os.stat_result) -> str | None:
         """None for what git cannot hold (sockets, devices, pipes)."""
         if stat.S_ISLNK(facts.st_mode):
-            # git refuses a .gitmodules that is a link
-            return None if path.rpartition("/")[2].lower() == ".gitmodules" else LINK
+            return None if is_no_name(path, is_link=True) else LINK
         if not stat.S_ISREG(facts.st_mode):
             return None
         return EXECUTABLE if facts.st_mode & stat.S_IXUSR else FILE

@@ -12,6 +12,7 @@ from pathlib import Path
 from app.errors import GitFailed
 from workers.children.removal import remove_tree
 from workers.reading.files import LeftOut, Walk
+from workers.reading.listing import is_no_name
 from workers.workspace.git import TIME_LIMIT, Git, split_paths
 
 IGNORING_TIME_LIMIT = timedelta(minutes=2)
@@ -112,7 +113,7 @@ class Checkout:
         remove_tree(self.home)
 
     def _stage(self) -> None:
-        self._drop_nested_repositories()
+        self._drop_what_is_not_added()
         try:
             self._git("add", "--all", ".", time_limit=IGNORING_TIME_LIMIT)
         except GitFailed:
@@ -120,8 +121,10 @@ class Checkout:
             (self.home / "index.lock").unlink(missing_ok=True)
             self._git("add", "--all", "--force", ".")
 
-    def _drop_nested_repositories(self) -> None:
-        """git would look into them, configuration included, and commit a reference instead of their files."""
+    def _drop_what_is_not_added(self) -> None:
+        """Of nested repositories git would look at the configuration, and commit a reference instead of their files; at
+        some links it gives up.
+        """
         walk = Walk(str(self.home / TREE))
         for found in walk:
             if found.name.lower() == ".git":
@@ -131,6 +134,8 @@ class Checkout:
                     remove_tree(nested)
                 else:
                     nested.unlink(missing_ok=True)
+            elif found.is_link and is_no_name(found.path, is_link=True):
+                (self.home / TREE / found.path).unlink(missing_ok=True)
 
     def _git(
         self,

@@ -9,7 +9,7 @@ from app.config import MIB
 from app.errors import BadPath, GitFailed
 from workers.children.guarded import guarded
 from workers.reading.files import MAX_DEPTH, MAX_PATH_BYTES, LeftOut
-from workers.reading.listing import LINK, NOT_NAMES
+from workers.reading.listing import LINK, is_no_name
 from workers.reading.process import LIMITS
 from workers.workspace.git import Git, clean_environment, command
 from workers.workspace.importer import REF, quoted
@@ -56,10 +56,10 @@ async def _list(git: Git, max_files: int) -> bytes | None:
 
 
 def _why_not(mode: str, name: bytes) -> str | None:
-    parts = os.fsdecode(name).lower().split("/")
-    if len(name) > MAX_PATH_BYTES or len(parts) > MAX_DEPTH:
+    path = os.fsdecode(name)
+    if len(name) > MAX_PATH_BYTES or path.count("/") > MAX_DEPTH:
         return "its path is too long"
-    if not NOT_NAMES.isdisjoint(parts) or (mode == LINK and parts[-1] == ".gitmodules"):
+    if is_no_name(path, is_link=mode == LINK):
         return "git does not check out such a name"
     return None
 

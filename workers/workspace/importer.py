@@ -97,9 +97,9 @@ class _Commit:
             finally:
                 if left:
                     self._take_out(entry, left)
-            self.stream.write(b"\n")
             if left:
                 raise NotRead("it became shorter while it was read")
+            self.stream.write(b"\n")
 
     def _take_out(self, entry: Entry, missing: int) -> None:
         """git was promised so many bytes more."""
