@@ -52,6 +52,7 @@ SETTINGS = MappingProxyType(
         "CONCURRENCY": "8",
         "MIN_FREE_BYTES": str(32 * MIB),
         "STATEMENT_LIMIT": "6",
+        "RESEARCH": "rules",
         "TOKEN": TOKEN,
         "WORKFLOWS": WORKFLOWS,
     }

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import uuid4
 
 import httpx
@@ -15,6 +16,8 @@ REQUEST_SECONDS = 5.0
 READERS_EACH = 2
 FILES_EACH = 0.2
 """How many of the sessions work on files."""
+HOSTILE_EACH = 0.1
+"""How many read a hostile project."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Load:
     token: str
     readers: Readers
     chance: random.Random
+    projects: list[Path]
+    """Hostile ones."""
     asked: dict[str, Asked] = field(default_factory=dict)
     open: set[str] = field(default_factory=set)
     requests: int = 0
@@ -49,15 +54,18 @@ class Load:
 
     async def _client(self) -> None:
         while not self._stopping:
-            if self.chance.random() < FILES_EACH:
+            drawn = self.chance.random()
+            if drawn < FILES_EACH:
                 await self.one("files", {})
+            elif drawn < FILES_EACH + HOSTILE_EACH:
+                await self.one("hostile", {}, path=self.chance.choice(self.projects))
             else:
                 await self.one("mixed", some_input(self.chance))
 
-    async def one(self, workflow: str, given: State) -> float:
+    async def one(self, workflow: str, given: State, *, path: Path | None = None) -> float:
         """A session from its request to its readers' ends; returns its seconds."""
         started = time.monotonic()
-        session_id = await self._create(workflow, given)
+        session_id = await self._create(workflow, given, path)
         self.open.add(session_id)
         async with asyncio.TaskGroup() as readers:
             if workflow == "probe":
@@ -68,11 +76,11 @@ class Load:
         self.open.discard(session_id)
         return time.monotonic() - started
 
-    async def _create(self, workflow: str, given: State) -> str:
+    async def _create(self, workflow: str, given: State, path: Path | None) -> str:
         """Asks again, with the same key, until somebody says yes."""
         key = str(uuid4())
         self.asked[key] = Asked(key, workflow, given)
-        body = {"task": key, "workflow": workflow, "input": given}
+        body = {"task": key, "workflow": workflow, "input": given} | ({"path": str(path)} if path else {})
         headers = {"Authorization": f"Bearer {self.token}", "Idempotency-Key": key}
         while True:
             self.requests += 1

@@ -4,7 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from tests.acceptance.faults.load import Load
 from tests.acceptance.faults.readers import Readers
 from tests.acceptance.faults.schedule import Recovery, Schedule, recoveries
 from tests.acceptance.faults.verdict import Verdict
-from tests.acceptance.faults.workload import WORKFLOWS
+from tests.acceptance.faults.workload import WORKFLOWS, hostile_projects
 
 SESSIONS = 6
 """Kept open at the same time; two cores are busy with them."""
@@ -46,13 +46,15 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
     """Breaks things for about `seconds`, then lets everything come to its end and checks it."""
     started = time.monotonic()
     chance = random.Random(seed)
-    async with deployed(workers=2, gateways=2) as deployment:
+    async with AsyncExitStack() as stack:
+        deployment = await stack.enter_async_context(deployed(workers=2, gateways=2))
+        projects = stack.enter_context(hostile_projects(deployment.directory / "hostile"))
         await _served(deployment)
         ports = [door.port for door in deployment.doors]
         readers = Readers(ports, TOKEN, random.Random(chance.random()))
-        load = Load(ports, TOKEN, readers, random.Random(chance.random()))
+        load = Load(ports, TOKEN, readers, random.Random(chance.random()), projects)
         feed = Feed(ports, TOKEN, random.Random(chance.random()))
-        schedule = Schedule(deployment, load, chance, only or possible(deployment), say)
+        schedule = Schedule(deployment, load, chance, possible(deployment, only or list(FAULTS)), say)
         reading = asyncio.create_task(feed.run())
         working = asyncio.create_task(load.run(sessions=SESSIONS))
         await schedule.run(seconds)
@@ -72,8 +74,8 @@ async def run(seconds: float, seed: int, only: list[str], say: Callable[[str], N
         return outcome
 
 
-def possible(deployment: Deployment) -> list[str]:
-    return [name for name, fault in FAULTS.items() if fault.part != "disk" or deployment.has_small_disk]
+def possible(deployment: Deployment, names: list[str]) -> list[str]:
+    return [name for name in names if FAULTS[name].part != "disk" or deployment.has_small_disk]
 
 
 async def _served(deployment: Deployment) -> None:

@@ -16,6 +16,7 @@ FAULTS = [
     "messages_dropped",
     "publishes_forged",
     "queues_littered",
+    "disk_full",
     "readers_cut",
 ]
 

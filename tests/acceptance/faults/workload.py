@@ -2,6 +2,7 @@
 
 `mixed` has quick steps, a fan-out with `Send`, bursts of concurrent reports, a step that fails once with what
 is worth another attempt, one that starts a child process, one that outlives its first lease, and may be doomed.
+`hostile` reads a project whose content is an attacker.
 """
 
 import asyncio
@@ -9,6 +10,8 @@ import operator
 import os
 import random
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict
 from uuid import uuid4
@@ -19,11 +22,15 @@ from langgraph.types import Command, Send
 from app.progress import current_step, report_progress
 from tests.acceptance.faults import ledger
 from tests.acceptance.faults.ledger import Entry, note
+from tests.fuzz.trees.planting import plant
+from workers.agents.research import research
 from workers.children.guarded import run_guarded
+from workers.children.removal import remove_tree
 from workers.workflow import Workflow
 from workers.workspace.current import current_worktree
 
 DOOM = "doomed by its input"
+HOSTILE_PROJECTS = 12
 TEXTS = ("plain", "📡 Ünïcödé", "two\nlines", "a\u2028separator", '"quoted\\"', "data: injected\n\nid: 99\n\n")
 
 
@@ -122,6 +129,13 @@ async def write_on(state: State) -> State:
     return {"passed": ["write_on"], "total": len(text)}
 
 
+async def survey(state: State) -> State:
+    await say("surveying")
+    found = await research({})
+    await say(f"{found['survey']['python_files']} Python files")
+    return {"passed": ["survey"]}
+
+
 async def ping(state: State) -> State:
     await say("ping")
     return {"passed": ["ping"]}
@@ -155,9 +169,27 @@ def files() -> StateGraph[Any, Any, Any, Any]:
     return graph
 
 
+def hostile() -> StateGraph[Any, Any, Any, Any]:
+    graph: StateGraph[Any, Any, Any, Any] = StateGraph(State)
+    graph.add_node("survey", survey)
+    graph.add_edge(START, "survey")
+    return graph
+
+
+@contextmanager
+def hostile_projects(directory: Path) -> Iterator[list[Path]]:
+    """Some for a while. What could hold sessions up for seconds is the fuzzer's: these are small."""
+    directory.mkdir()
+    try:
+        yield [plant(directory / str(seed), seed, large=False).directory for seed in range(HOSTILE_PROJECTS)]
+    finally:
+        remove_tree(directory)
+
+
 WORKFLOWS = {
     "mixed": Workflow(graph=mixed()),
     "files": Workflow(graph=files()),
+    "hostile": Workflow(graph=hostile()),
     "probe": Workflow(graph=probe()),
 }
 
@@ -187,6 +219,8 @@ def expected(workflow: str, given: State) -> tuple[str, int | None, list[str]]:
     """The final status, total and sorted `passed` of a session with this input, worked out without LangGraph."""
     if workflow == "probe":
         return "succeeded", None, ["ping"]
+    if workflow == "hostile":
+        return "succeeded", None, ["survey"]
     if workflow == "files":
         return "succeeded", 200_000, ["write", "write_on"]
     if given["doomed"]:
