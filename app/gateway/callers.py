@@ -6,6 +6,7 @@ from fastapi import Depends, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from app.errors import AccessDenied, MissingScope
+from app.gateway.access import REFUSAL
 from app.gateway.query import check_request
 from app.gateway.wiring import Wired
 from app.principals.model import OPERATORS, Principal, Scope
@@ -61,6 +62,9 @@ async def _step_token(request: Request, credentials: Credentials) -> StepToken:
     """Raises AccessDenied."""
     if credentials is None:
         raise AccessDenied("send the step's token (STELLWERK_STEP_TOKEN) as 'Authorization: Bearer TOKEN'")
+    refusal: Exception | None = request.scope.get(REFUSAL)
+    if refusal is not None:
+        raise refusal
     token = StepToken.parse(credentials.credentials)
     check_request(request)
     return token

@@ -6,14 +6,17 @@ is half a day old, all were signed out or its key ended. What changes something 
 
 import hashlib
 import hmac
+import re
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from app.gateway.responses import RawHeaders
 from app.principals.model import SignOuts
 
 LIFE_SECONDS = 12 * 3600
+_PAIR = re.compile(rb"(?<![^; ])stellwerk_\d+=[\w.-]*(?=;|$)")
 RENEW_AFTER_SECONDS = 3600
 """A cookie that is older is answered with a new one."""
 
@@ -47,6 +50,15 @@ class Cookie:
 def cookie_name(request: HTTPConnection) -> str:
     # Cookies do not know ports: two gateways on one machine would take each other's away.
     return f"stellwerk_{request.url.port or 0}"
+
+
+def without_strange_cookies(headers: RawHeaders) -> RawHeaders:
+    """Leaves of the cookies those that may be the page's: Python unquotes all, which for one head may take seconds."""
+    kept = [header for header in headers if header[0] != b"cookie"]
+    if len(kept) == len(headers):
+        return headers
+    own = [pair for name, value in headers if name == b"cookie" for pair in _PAIR.findall(value)]
+    return [*kept, (b"cookie", b"; ".join(own))]
 
 
 def set_cookie(response: Response, request: HTTPConnection, value: str) -> None:

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.config import Settings
 from app.gateway.access import PRINCIPAL, RENEWED
+from app.gateway.cookies import without_strange_cookies
 from app.gateway.door.admission import Failures
 from app.gateway.door.bodies import announced, is_for_reports
 from app.gateway.door.connections import Connections
@@ -28,6 +29,8 @@ _TICKET = re.compile(rb"(?:^|&)ticket=[^&]")
 _FIT = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 _PORTS = {"http": 80, "https": 443}
 _LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_OF_STRANGERS = frozenset({401, 403, 404, 405, 421})
+MAX_LOGGED_PATH = 300
 _ANY_HOST = frozenset({"/healthz", "/readyz", "/metrics"})
 """Machines find these at an address; for a browser that another name was led here there is nothing without a token."""
 _HEADERS = (
@@ -53,6 +56,7 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope["headers"] = without_strange_cookies(scope["headers"])
         # A proxy has many clients, so what it has open is counted by theirs.
         through_proxy = self._addresses.see_through(scope)
         address = self._addresses.limited(scope["client"][0]) if through_proxy else None
@@ -72,11 +76,12 @@ class Guard:
                 self._connections.leave(address)
             status = scope.get(STATUS, 0)
             # Without the query: it may hold a token. Strangers who are too many do not fill the log, either.
-            write = logger.debug if status == 429 and PRINCIPAL not in scope else logger.info
+            is_strange = PRINCIPAL not in scope and (status == 429 or self._failures.are_too_many(scope))
+            write = logger.debug if is_strange else logger.info
             write(
                 "request",
                 method=scope["method"],
-                path=scope["path"],
+                path=scope["path"][:MAX_LOGGED_PATH],
                 request_id=request_id,
                 status=status,
                 ms=round((time.monotonic() - started) * 1000),
@@ -92,7 +97,7 @@ class Guard:
                 message["headers"] = _with_ours(message["headers"], scope)
                 if body is not None and not body.is_complete:
                     message["headers"].append((b"connection", b"close"))
-                if message["status"] == 401 or (message["status"] == 409 and is_for_reports(scope["path"])):
+                if _shows_nothing_that_holds(scope, message["status"]):
                     self._failures.count(scope)
             await send(message)
 
@@ -111,6 +116,12 @@ class Guard:
             detail = f"pages of {origin!r} may not use this gateway at {own!r}; STELLWERK_TRUSTED_PROXIES names proxies"
             return problem(403, f"{detail} that speak TLS for it", path=path, kind="ForeignOrigin")
         return None
+
+
+def _shows_nothing_that_holds(scope: Scope, status: int) -> bool:
+    if status == 409:
+        return is_for_reports(scope["path"])
+    return status in _OF_STRANGERS and PRINCIPAL not in scope
 
 
 class _Body:

@@ -1,5 +1,6 @@
 """Reports from outside of a worker, by an attempt's step token. One function is one transaction."""
 
+from app.database import transaction
 from app.errors import BadInput, EventTooLarge, LeaseLost, TooMuchReported
 from app.events import append
 from app.progress import Report
@@ -7,6 +8,12 @@ from app.sessions import facts, report_repository
 from app.sessions.knowing import FRESH_SECONDS, learn_secrets
 from app.sessions.model import StepToken
 from app.unit_of_work import Backends, UnitOfWork, unit_of_work
+
+
+async def may_report(backends: Backends, token: StepToken) -> bool:
+    """Says whether the token holds its step now."""
+    async with transaction(backends.engine) as db:
+        return await report_repository.agent_of(db, token) == token.agent
 
 
 async def append_report(backends: Backends, token: StepToken, report: Report, *, dedupe_key: str | None = None) -> int:

@@ -12,6 +12,8 @@ import pytest
 from app.embedded.valkey import EmbeddedValkey
 from app.gateway.door.bodies import MAX_BODY_BYTES, MAX_VALUES
 from app.principals.secrets import new_key
+from app.progress import SessionId
+from app.sessions.model import StepToken
 from tests.keyed import make_key, revoke, showing
 from tests.raw import Raw, connected
 from tests.serving import TOKEN, Served, serving
@@ -49,6 +51,16 @@ async def test_a_stranger_is_answered_before_a_byte_of_the_body_is_sent(
     answer = await raw.rest()  # the gateway ends it: there is nothing to wait for
     assert answer.startswith(b"HTTP/1.1 401 ") and b"connection: close" in answer
     assert json.loads(answer.partition(b"\r\n\r\n")[2])["type"].startswith("urn:stellwerk:problem:")
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 300000", "Transfer-Encoding: chunked"])
+async def test_a_made_up_step_token_is_a_strangers(raw: Raw, length: str) -> None:
+    session_id = uuid4()
+    token = StepToken(SessionId(session_id), 1, 1, "agent", uuid4())
+    await raw.send(raw.head("POST", f"/sessions/{session_id}/events", JSON, length, token=str(token)))
+    answer = await raw.rest()
+    assert answer.startswith(b"HTTP/1.1 409 ") and b"connection: close" in answer
+    assert b"urn:stellwerk:problem:lease-lost" in answer
 
 
 async def test_a_key_that_was_revoked_is_a_strangers(served: Served, raw: Raw) -> None:

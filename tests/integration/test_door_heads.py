@@ -16,6 +16,7 @@ from tests.serving import TOKEN, Served, another, serving
 HEAD_SECONDS = 0.5
 ENDLESS_BYTES = 64 * 1024 * 1024
 PART = 64 * 1024
+LONGEST_PAUSE_SECONDS = 0.7
 MOST_TAKEN = 20 * 1024 * 1024
 """What a client can get rid of after it was refused, system buffers included."""
 
@@ -181,3 +182,43 @@ async def test_a_request_within_a_request_is_none(raw: Raw, lines: list[str]) ->
     await raw.send(raw.head("POST", "/sessions", *lines) + b"0\r\n\r\n" + within)
     answer = await raw.rest()
     assert answer.startswith(b"HTTP/1.1 400 ") and answer.count(b"HTTP/1.1 ") == 1
+
+
+UPGRADES = {
+    "h2c": ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"],
+    "anything": ["upgrade: foo", "connection: keep-alive, UPGRADE"],
+    "websocket": ["Connection: upgrade", "Upgrade: websocket"],
+}
+
+
+@pytest.mark.parametrize("lines", UPGRADES.values(), ids=list(UPGRADES))
+@pytest.mark.parametrize("parted", [False, True])
+async def test_an_upgrade_is_ignored_and_its_body_is_a_body(raw: Raw, lines: list[str], parted: bool) -> None:
+    """The parser would take the body for the next request, or drop it."""
+    body = raw.head("GET", "/sessions?limit=7")
+    head = raw.head("POST", "/sessions", "Content-Type: application/json", f"Content-Length: {len(body)}", *lines)
+    for part in (head[:60], head[60:], body[:9], body[9:]) if parted else (head + body,):
+        await raw.send(part)
+        await asyncio.sleep(0.01 if parted else 0)  # so that each comes by itself
+    assert await raw.status() == 422  # it is no JSON
+    chunked = raw.head("POST", "/sessions", "Content-Type: application/json", "Transfer-Encoding: chunked", *lines)
+    await raw.send(
+        chunked + b"2\r\n{}\r\n0\r\n\r\n" + raw.head("GET", "/healthz", *lines) + raw.head("GET", "/healthz")
+    )
+    assert [await raw.status() for _ in range(3)] == [422, 200, 200]
+
+
+COOKIES = {"quoted": '"%s"' % ("\\\\" * 15_000), "one": "a" * 31_000, "many": "a=b; " * 6_000, "equals": "=" * 31_000}
+
+
+@pytest.mark.parametrize("cookie", COOKIES.values(), ids=list(COOKIES))
+async def test_a_strangers_cookie_holds_nobody_up(raw: Raw, cookie: str) -> None:
+    """Python's own parser of cookies took 8 s for such a head, and all others waited."""
+    longest, asked = 0.0, asyncio.get_running_loop().time()
+    await raw.send(raw.head("GET", "/sessions", f"Cookie: a={cookie}", token=None))
+    answering = asyncio.create_task(raw.status())
+    while not answering.done():
+        await asyncio.sleep(0.01)
+        longest, asked = max(longest, asyncio.get_running_loop().time() - asked), asyncio.get_running_loop().time()
+    assert await answering == 401
+    assert longest < LONGEST_PAUSE_SECONDS

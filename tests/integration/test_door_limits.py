@@ -81,6 +81,29 @@ async def test_requests_of_one_address_through_a_trusted_proxy(served: Served) -
             await stack.enter_async_context(stream(gateway.client, address, by("203.0.113.7")))
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "status"),
+    [
+        ("GET", "/nothing/here", {}, 404),
+        ("PUT", "/sessions", {}, 405),
+        ("GET", "/sessions", {"Host": "evil.example"}, 421),
+        ("GET", "/sessions", {"Origin": "https://evil.example"}, 403),
+        ("GET", "/?token=wrong", {}, 401),
+    ],
+)
+async def test_all_that_strangers_ask_counts(
+    served: Served, method: str, path: str, headers: dict[str, str], status: int
+) -> None:
+    async with another(served, address_failures=5, **PROXIED) as gateway, showing(gateway, None) as nothing:
+        stranger = by("203.0.113.9")
+        assert (await nothing.get("/sessions", headers=stranger)).status_code == 401
+        statuses = {(await nothing.request(method, path, headers=stranger | headers)).status_code for _ in range(20)}
+        assert statuses <= {status, 429}
+        assert (await nothing.get("/sessions", headers=stranger)).status_code == 429
+        allowed = await gateway.client.get("/sessions", headers=BEARER | by("203.0.113.9"))
+        assert allowed.status_code == 200
+
+
 async def test_wrong_tokens_of_one_address(served: Served) -> None:
     """Whoever shows one that holds is served all the same, and so is every other address."""
     key, session_id = await make_key(served, "read"), (await served.create_session(project="web"))["session_id"]

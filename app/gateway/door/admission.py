@@ -12,16 +12,18 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.database import DATABASE_AWAY
 from app.door_settings import DoorSettings
-from app.errors import AccessDenied, TooMany, Unavailable
+from app.errors import AccessDenied, LeaseLost, TooMany, Unavailable
 from app.gateway.access import REFUSAL, Access, bearer_of
 from app.gateway.door.addresses import Addresses
 from app.gateway.door.bodies import announced, bounded, is_for_reports, largest, no_body, too_large
 from app.gateway.door.connections import refuse
 from app.gateway.problems import problem
 from app.sessions.model import StepToken
+from app.sessions.reports import may_report
 
 PUBLIC = frozenset({"/", "/login", "/logout", "/healthz", "/readyz", "/dashboard/login.js", "/dashboard/style.css"})
 """What stands here looks at what a request shows by itself, if at all."""
+SMALL_REPORT_BYTES = 16 * 1024
 _RETRY_AFTER = {"Retry-After": "1", "Connection": "close"}
 _OVER_SECONDS = 1.0
 
@@ -79,9 +81,10 @@ class Admission:
             return
         size = announced(scope)
         if size:
-            if await self._is_refused(scope):
+            is_too_large = largest(path) < size < float("inf")
+            if await self._is_refused(scope, 0 if is_too_large else size):
                 receive = no_body
-            elif largest(path) < size < float("inf"):
+            elif is_too_large:
                 answer = problem(413, too_large(largest(path)), path=path, headers={"Connection": "close"})
                 await answer(scope, receive, send)
                 return
@@ -98,7 +101,7 @@ class Admission:
         """Says whether what is shown may open something; what would take a query to find out does not count."""
         path: str = scope["path"]
         if path in PUBLIC:
-            return path != "/login"
+            return path != "/login" and b"token=" not in scope["query_string"]
         request = HTTPConnection(scope)
         token = bearer_of(request) or ""
         try:
@@ -109,25 +112,22 @@ class Admission:
             pass
         return True
 
-    async def _is_refused(self, scope: Scope) -> bool:
+    async def _is_refused(self, scope: Scope, size: float) -> bool:
         """Says whether it will be answered without its body; it is kept why, for where it is said."""
         if scope["path"] in PUBLIC:
             return False
         request = HTTPConnection(scope)
-        if is_for_reports(scope["path"]) and scope["method"] == "POST":
-            return not _is_step_token(bearer_of(request) or "")
         try:
-            await self._access.admit_after_reading(request)
-        except (AccessDenied, TooMany, Unavailable, *DATABASE_AWAY) as error:
+            if is_for_reports(scope["path"]) and scope["method"] == "POST":
+                await self._check_step_token(StepToken.parse(bearer_of(request) or ""), size)
+            else:
+                await self._access.admit_after_reading(request)
+        except (AccessDenied, LeaseLost, TooMany, Unavailable, *DATABASE_AWAY) as error:
             scope[REFUSAL] = error
             return True
         return False
 
-
-def _is_step_token(token: str) -> bool:
-    """By its form; whether its step still runs only the database knows."""
-    try:
-        StepToken.parse(token)
-    except AccessDenied:
-        return False
-    return True
+    async def _check_step_token(self, token: StepToken, size: float) -> None:
+        """Raises LeaseLost for a made-up one. Whether it holds costs a query, so that of a small report waits."""
+        if size > SMALL_REPORT_BYTES and not await may_report(self._app.state.gateway.backends, token):
+            raise LeaseLost

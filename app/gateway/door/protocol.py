@@ -8,6 +8,7 @@ import asyncio
 import math
 from typing import Any, cast
 
+import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
@@ -42,7 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
     # More than thirty names in a __dict__, and every idle client would cost 2 KB more.
     __slots__ = (
         *("_address", "_all", "_body_bytes", "_body_since", "_empty", "_head_bytes", "_held", "_in_head"),
-        *("_is_deaf", "_lingers_until", "_received", "_settings", "_waiting_bytes"),
+        *("_is_deaf", "_is_upgrade", "_lingers_until", "_received", "_settings", "_waiting_bytes"),
     )
 
     def __init__(
@@ -69,6 +70,8 @@ class BoundedProtocol(HttpToolsProtocol):
         """What has come and is not parsed yet."""
         self._is_deaf = False
         """What still comes is thrown away."""
+        self._is_upgrade = False
+        """Whether the head that was read last asks for another protocol, of which there is none here."""
         self._lingers_until: float | None = None
         self._waiting_bytes = 0
         """Those of an answer that the client had not taken when that was looked at last."""
@@ -122,7 +125,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def _parse_part(self, data: bytes) -> None:
         self._received += len(data)
         self._empty += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        self._feed(data)
         if self._is_deaf or self.transport.is_closing():
             return
         if not self._in_head:
@@ -133,6 +137,27 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_head()
         elif self._is_idle:
             self._all.heads.setdefault(self, self.loop.time())
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._is_upgrade:
+                (parsed,) = upgrade.args
+                self._feed_as_no_upgrade(data[parsed:])
+
+    def _feed_as_no_upgrade(self, rest: bytes) -> None:
+        """Begins the request again without its `Upgrade`, as RFC 9110 (7.8) has it for a server that takes none.
+
+        The parser takes what follows such a head for the other protocol's, and would read a body as a request.
+        """
+        lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
+        lines += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._feed(b"\r\n".join([*lines, b"", rest]))
 
     def _parse_held(self) -> None:
         held, self._held = self._held, b""
@@ -173,6 +198,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
+        is_connect = self.parser.get_method() == b"CONNECT"  # which the parser takes for one, too
+        self._is_upgrade = self.parser.should_upgrade() and not is_connect and not self._should_upgrade()
+        if self._is_upgrade:
+            return
         self._all.heads.pop(self, None)
         self._in_head = False
         self._received = self._empty = 0
@@ -188,6 +217,8 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._is_upgrade:
+            return
         self._in_head = True
         self._received = 0
         self._all.bodies.pop(self, None)
