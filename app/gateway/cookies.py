@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from app.gateway.responses import RawHeaders
 from app.principals.model import SignOuts
 
 LIFE_SECONDS = 12 * 3600
@@ -52,7 +51,7 @@ def cookie_name(request: HTTPConnection) -> str:
     return f"stellwerk_{request.url.port or 0}"
 
 
-def without_strange_cookies(headers: RawHeaders) -> RawHeaders:
+def without_strange_cookies(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """Leaves of the cookies those that may be the page's: Python unquotes all, which for one head may take seconds."""
     kept = [header for header in headers if header[0] != b"cookie"]
     if len(kept) == len(headers):
