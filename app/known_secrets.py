@@ -3,6 +3,8 @@
 import base64
 import hashlib
 import hmac
+import html
+import json
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -55,6 +57,9 @@ FORMS: Mapping[str, Callable[[str], str]] = {
     "percent, lower case": lambda secret: _ESCAPES.sub(lambda found: found[0].lower(), _percent(secret)),
     "path": partial(quote, errors="replace"),
     "form": partial(quote_plus, errors="replace"),
+    "json, ascii": lambda secret: json.dumps(secret)[1:-1],
+    "json in json": lambda secret: _in_json(_in_json(secret)),
+    "html": html.escape,
     **{f"base64 at {offset}": _base64(offset, base64.b64encode) for offset in range(3)},
     **{f"base64url at {offset}": _base64(offset, base64.urlsafe_b64encode) for offset in range(3)},
 }

@@ -584,3 +584,23 @@ UPDATE streams SET earliest = -5 WHERE stream_id = '{failed}';
 -- heads that are no heads
 -- heads: is not what records heads
 SELECT reword(stream_id, '"until"', '"untli"'), rechain(stream_id) FROM streams WHERE kind = 'heads';
+
+-- a sign-out of browsers that is forgotten: cookies from before it hold again
+-- keys: browsers were signed out 1 time(s), and 0 are counted
+DELETE FROM sign_outs;
+
+-- a sign-out that nobody asked for
+-- keys: browsers were signed out 1 time(s), and 2 are counted
+UPDATE sign_outs SET count = count + 1;
+
+-- another path than one that looks like a key
+-- session: the column path
+UPDATE sessions SET path = '/another' WHERE session_id = '{named}';
+
+-- another repository, of whose name the event hides a part
+-- session: the column repo
+UPDATE sessions SET repo = 'https://example.com/sk-learn-experiments-2024.git' WHERE session_id = '{hidden}';
+
+-- another name of a key, of which the event hides a part
+-- keys: the column name
+UPDATE keys SET name = name || ' or another' WHERE name LIKE 'sk-learn%';

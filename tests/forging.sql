@@ -47,7 +47,7 @@ DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['epochs', 'streams', 'events', 'sessions', 'steps', 'artifacts', 'keys'] LOOP
+    FOREACH name IN ARRAY ARRAY['epochs', 'streams', 'events', 'sessions', 'steps', 'artifacts', 'keys', 'sign_outs'] LOOP
         EXECUTE format('CREATE TABLE before.%I AS TABLE public.%I', name, name);
     END LOOP;
 END $$;

@@ -46,6 +46,9 @@ LOOK_EVERY = 0.1
 WORKER = "import sys; from workers.main import app; app.start(sys.argv[1:])"
 """What `celery -A workers.main` does, but for looking for the application in the current directory first."""
 
+OPTIONS_OF_CELERY = frozenset({"APP", "BROKER_URL", "RESULT_BACKEND", "LOADER", "CONFIG_MODULE"})
+"""What its command line takes for options. Hosting platforms set some of these for something else."""
+
 
 class Commands(NamedTuple):
     """What runs as worker and gateway; -P, for a stack is often started in a project that has an `app` of its own."""
@@ -199,7 +202,7 @@ class Stack:
 
     def _worker_environment(self) -> dict[str, str]:
         """It asks nothing of the gateway, and what it starts has a token for its step."""
-        return self._environment(without=variables(NOT_FOR_WORKERS))
+        return self._environment(without=variables(NOT_FOR_WORKERS) | OPTIONS_OF_CELERY)
 
     def _start_all(self) -> None:
         """Returns when the gateway is ready and a worker has registered, or when it was asked to stop meanwhile."""

@@ -25,7 +25,7 @@ EXACT: Mapping[str, frozenset[str]] = {
     "workflow_event": frozenset({"delta"}),
     "approval_event": frozenset({"answer", "answer_schema"}),
 }
-RESULTS = frozenset({"result"})
+RESULTS = frozenset({"result", "path", "worker"})
 NAMES = frozenset(
     {"t", "node", "phase", "status", "queue", "task_path", "commit", "workflow", "version", "langgraph", "project"}
     | {"principal", "key_id", "target", "action", "outcome", "continues", "usage"}

@@ -13,6 +13,8 @@ from app.events.proof.fault import Fault
 from app.events.proof.order import MARGIN
 from app.events.proof.verify import Entry
 from app.events.read import StreamState
+from app.key_shapes import is_shown_as
+from app.principals import repository
 
 PAGE = 1000
 _KEYS = """
@@ -46,6 +48,7 @@ class OperatorsCheck:
 
     def __init__(self) -> None:
         self._keys: dict[str, ToldKey] = {}
+        self._sign_outs = 0
         self._targets = bytearray()
         """The sessions that were submitted, 16 bytes each: there may be millions."""
         self._odd: list[Fault] = []
@@ -64,6 +67,8 @@ class OperatorsCheck:
         match event["action"], event["outcome"]:
             case "session.create", _:
                 self._targets += UUID(event["target"]).bytes
+            case "login.revoke", "done":
+                self._sign_outs += 1
             case "key.create", "done":
                 self._keys[event["target"]] = _made(ts, event, details, details["scopes"])
             case "key.revoke", "done":
@@ -84,6 +89,10 @@ class OperatorsCheck:
             yield fault
         if state.earliest > 1:
             return  # keys may be older than what is there
+        counted = (await repository.sign_outs(db)).get(state.project, 0)
+        if counted != self._sign_outs:
+            what = f"browsers were signed out {self._sign_outs} time(s), and {counted} are counted"
+            yield Fault(f"project {state.project}", what, "keys")
         rows = {row["key_id"]: row for row in (await db.execute(text(_KEYS), {"project": state.project})).mappings()}
         for key_id, row in rows.items():
             told = self._keys.get(key_id)
@@ -121,7 +130,6 @@ def _made(ts: datetime, event: Mapping[str, Any], details: Mapping[str, Any], sc
 
 def _differing(told: ToldKey, row: Mapping[Any, Any]) -> Iterator[str]:
     for name, should in (
-        ("name", told.name),
         ("scopes", told.scopes),
         ("created_by", told.created_by),
         ("successor", told.successor),
@@ -129,6 +137,8 @@ def _differing(told: ToldKey, row: Mapping[Any, Any]) -> Iterator[str]:
     ):
         if row[name] != should:
             yield f"the column {name} is {row[name]!r}, its events say {should!r}"
+    if not is_shown_as(row["name"], told.name):  # it may look like a key
+        yield f"the column name is {row['name']!r}, its events say {told.name!r}"
     if not _is_near(row["created_at"], told.created):
         yield f"the column created_at is {row['created_at']}, its event is of {told.created}"
     if told.is_expiry_told and not _is_near(row["expires_at"], told.expires_at):

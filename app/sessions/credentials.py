@@ -21,6 +21,8 @@ from app.known_secrets import passwords_in
 _ADDRESS = re.compile(
     r"(?P<scheme>https?|ssh)://(?:(?P<user>[^:@/?#]*)(?P<colon>:)?(?P<password>[^/?#]*)@)?(?P<rest>.*)"
 )
+_ELSEWHERE = re.compile(r"^/|[?#]")
+"""Where an address may hide a token that nothing takes out."""
 _SALT = b"stellwerk: credentials of repositories"
 
 
@@ -44,7 +46,14 @@ def without_credentials(repo: str) -> tuple[str, Credentials | None]:
     Raises BadInput for a password that ssh would not take.
     """
     found = _ADDRESS.fullmatch(repo)
-    if found is None or found["user"] is None:
+    if found is None:
+        return repo, None
+    if _ELSEWHERE.search(found["rest"]):
+        raise BadInput(
+            "repo: the address of a repository has a host, and no query (?) and no fragment (#);"
+            " a user and password stand before the host, as in https://USER:PASSWORD@example.org/project.git"
+        )
+    if found["user"] is None:
         return repo, None
     if found["scheme"] == "ssh":
         if found["colon"]:

@@ -22,7 +22,7 @@ from app.events.read import stream_state
 from app.events.types import HEADS_STREAM
 from app.principals.control import control_in_project
 from app.principals.model import DEPLOYMENT, OWNER, Control
-from app.principals.service import create_key, revoke_key, rotate_key
+from app.principals.service import create_key, revoke_key, rotate_key, sign_out_all
 from app.sessions import control, service
 from app.sessions.model import NewSession
 from app.sessions.verifying import verify_all
@@ -35,6 +35,7 @@ from tests.roles import bump_epoch
 from tests.serving import serving
 
 TESTS = Path(__file__).parents[1]
+LIKE_A_KEY = "sk-learn-experiments-2024"
 MAX_EVENT_BYTES, LARGE = 16_384, 20_000
 """What is larger than an event is an artifact, and need not be large for it."""
 
@@ -108,6 +109,12 @@ async def _populate(backends: Backends) -> dict[str, str]:
     await answer(backends, ids["answered"], 1, answer="!" * LARGE)
     new = NewSession("go on", continues=ids["succeeded"], workflow=None)
     ids["continued"] = (await service.create_session(backends, new, principal=OWNER))[0].session_id
+    looks_like_keys = {
+        "named": NewSession("t", path=f"/tmp/{LIKE_A_KEY}"),
+        "hidden": NewSession("t", repo=f"https://example.org/{LIKE_A_KEY}.git"),
+    }
+    for name, asked in looks_like_keys.items():
+        ids[name] = (await service.create_session(backends, asked, principal=OWNER))[0].session_id
     retried = await ended(backends, "failed")
     await _make_keys(backends)
     erase = Control("events.erase", OWNER, str(ids["cancelled"]), details={"offsets": [[5, 5]]})
@@ -127,6 +134,8 @@ async def _record(backends: Backends) -> None:
 async def _make_keys(backends: Backends) -> None:
     soon = datetime.now(UTC) + timedelta(days=3)
     await create_key(backends, name="reader", scopes=["read"], principal=OWNER)
+    await create_key(backends, name=f"{LIKE_A_KEY}.reads", scopes=["read"], principal=OWNER)
+    await sign_out_all(backends, principal=OWNER)
     turned, _ = await create_key(backends, name="turned", scopes=["read"], expires_at=soon, principal=OWNER)
     await rotate_key(backends, turned.key_id, valid_for=timedelta(hours=1), principal=OWNER)
     gone, _ = await create_key(backends, name="gone", scopes=["read", "submit"], principal=OWNER)

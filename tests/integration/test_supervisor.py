@@ -21,7 +21,7 @@ from app.config import Settings
 from app.embedded import supervisor
 from app.embedded.running import running_stack, supervisor_pid
 from app.embedded.strays import end_services, marked
-from app.embedded.supervisor import Commands, Stack
+from app.embedded.supervisor import OPTIONS_OF_CELERY, Commands, Stack
 from app.errors import EmbeddedServerError, StackRunning
 from tests.processes import is_alive, wait_until
 
@@ -121,9 +121,10 @@ def test_each_process_is_given_only_what_it_needs(
         "STELLWERK_MIGRATE_URL": "postgresql://the-owner's",
         "OPENAI_API_KEY": "the-models'",
     }
-    for name, value in secrets.items():
+    for name, value in (secrets | dict.fromkeys(OPTIONS_OF_CELERY, "something-else")).items():
         monkeypatch.setenv(name, value)
     with watched(home):
+        assert not child(WORKER, others).environ().keys() & OPTIONS_OF_CELERY
         needed = {WORKER: {"OPENAI_API_KEY"}, "HTTPServer": {"STELLWERK_TOKEN"}, "app.embedded.sentinel": set[str]()}
         for command, names in needed.items():
             assert child(command, others).environ().keys() & secrets.keys() == names, command

@@ -36,6 +36,22 @@ def test_they_are_taken_out_of_the_address(address: str, recorded: str, found: C
     assert "secret" not in repr(found)
 
 
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://host/x.git?access_token=canary",
+        "https://host/x.git#canary",
+        "https:///me:canary@host/x.git",
+        "https://me:can?ary@host/x.git",
+        "ssh://git@host/x?canary",
+    ],
+)
+def test_an_address_that_may_hide_one_elsewhere_is_refused(address: str) -> None:
+    with pytest.raises(BadInput, match="no query") as refused:
+        without_credentials(address)
+    assert "canary" not in str(refused.value)
+
+
 def test_a_password_for_ssh_is_refused_without_being_said_again() -> None:
     with pytest.raises(BadInput) as refused:
         without_credentials("ssh://git:secret@host/x")

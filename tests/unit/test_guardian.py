@@ -170,3 +170,28 @@ async def test_limits_hold_for_the_command(tmp_path: Path) -> None:
     code = "import resource as r; print(r.getrlimit(r.RLIMIT_NOFILE), r.getrlimit(r.RLIMIT_CORE))"
     done = await run_guarded(python(code), cwd=tmp_path, env=ENV, rlimits={"RLIMIT_NOFILE": 64, "RLIMIT_CORE": 0})
     assert done.stdout == b"(64, 64) (0, 0)\n"
+
+
+KILLS_ITS_GUARDIAN = """
+import os, signal, subprocess, sys
+other = subprocess.Popen([sys.executable, "-I", "-S", "-c", "import signal; signal.pause()"], start_new_session=%s)
+print(os.getpid(), flush=True)
+print(other.pid, flush=True)
+os.kill(os.getppid(), signal.SIGKILL)
+signal.pause()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a pipe")
+@pytest.mark.parametrize("elsewhere", [False, True])
+async def test_a_command_that_kills_its_guardian_is_ended(tmp_path: Path, elsewhere: bool) -> None:
+    """With all that it has started and that still holds its output, in whatever session that is."""
+    async with asyncio.timeout(30):
+        async with guarded(python(KILLS_ITS_GUARDIAN % elsewhere), cwd=tmp_path, env=ENV) as process:
+            family = await pids(process.stdout, 2)
+        assert gone(family)
+        done = await run_guarded(
+            python(KILLS_ITS_GUARDIAN % elsewhere), cwd=tmp_path, env=ENV, timeout=timedelta(seconds=1)
+        )
+    assert done.returncode == -signal.SIGKILL
+    assert gone([process_of(int(pid)) for pid in done.stdout.split()])

@@ -242,7 +242,7 @@ ENTITIES = f'<!ENTITY a "{"x" * 10_000}"><!ENTITY b "{"&a;" * 10_000}">'
 async def test_a_report_that_cannot_be_read_is_a_problem(tmp_path: Path, report: bytes, reason: str) -> None:
     write(tmp_path, {"report.xml": report})
     async with watched() as watch:
-        outcome = await read_report(tmp_path / "report.xml")
+        outcome = await read_report(tmp_path, "report.xml")
     assert outcome.problem is not None and "their report cannot be read" in outcome.problem
     assert reason in outcome.problem
     assert watch.longest < HELD_UP_SECONDS
@@ -251,10 +251,12 @@ async def test_a_report_that_cannot_be_read_is_a_problem(tmp_path: Path, report:
 async def test_a_report_is_a_file_and_its_names_are_shown(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.xml")
     (tmp_path / "link.xml").symlink_to("/etc/hostname")
-    for name in ("pipe.xml", "link.xml", "missing.xml"):
-        assert (await read_report(tmp_path / name)).problem
+    write(tmp_path, {"outside/report.xml": "<x/>", "room/a.py": ""})
+    (tmp_path / "room" / "tmp").symlink_to("../outside")
+    for name in ("pipe.xml", "link.xml", "missing.xml", "room/tmp/report.xml"):
+        assert (await read_report(tmp_path, name)).problem
     write(tmp_path, {"report.xml": "<x><testcase name='a&#x9b;31m&#x202e;b'><failure/></testcase></x>"})
-    assert await read_report(tmp_path / "report.xml") == TestOutcome(0, 1, 0, ("a\\x9b31m\\u202eb",))
+    assert await read_report(tmp_path, "report.xml") == TestOutcome(0, 1, 0, ("a\\x9b31m\\u202eb",))
 
 
 def test_unittests_numbers_may_be_any() -> None:

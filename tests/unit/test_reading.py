@@ -64,4 +64,4 @@ async def test_junit_report(tmp_path: Path) -> None:
         '<testcase classname="" name="broken_module"><error/></testcase>'
         "</testsuite></testsuites>"
     )
-    assert await read_report(report) == TestOutcome(1, 1, 2, ("a::no", "a::torn", "broken_module"))
+    assert await read_report(tmp_path, "report.xml") == TestOutcome(1, 1, 2, ("a::no", "a::torn", "broken_module"))

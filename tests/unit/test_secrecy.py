@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import html
+import json
 import re
 import time
 from collections.abc import Callable
@@ -44,6 +46,9 @@ WRITTEN: dict[str, Callable[[str], str]] = {
     "base64 with more around it": lambda secret: base64.b64encode(f"user:{secret}:x".encode()).decode(),
     "base64 for addresses": lambda secret: base64.urlsafe_b64encode(f"u:{secret}".encode()).decode(),
     "in JSON": lambda secret: orjson.dumps({"key": secret}).decode(),
+    "in Python's JSON": lambda secret: json.dumps({"key": secret}),
+    "in JSON in JSON": lambda secret: orjson.dumps(orjson.dumps({"key": secret}).decode()).decode(),
+    "in HTML": lambda secret: f"<p>{html.escape(secret)}</p>",
     "twice": lambda secret: f"{secret}{secret}",
 }
 

@@ -10,13 +10,21 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+import structlog
+
 from app.config import MIB
+from workers.children.orphans import end_holders_of
 
 GUARDIAN = Path(__file__).with_name("guardian.py")
 GRACE = timedelta(seconds=2)
 LINE_LIMIT = 16 * MIB
 CHUNK = 64 * 1024
 DRAIN_SECONDS = 0.01
+LOOK_SECONDS = 0.5
+GUARDIAN_SECONDS = 15.0
+"""After its grace a guardian gives up on what survives SIGKILL; see guardian.py."""
+
+logger = structlog.get_logger(__name__)
 
 _ending: set[asyncio.Task[None]] = set()
 
@@ -82,18 +90,47 @@ async def guarded(
         yield process
     finally:
         os.close(writing)
-        ending = asyncio.create_task(_wait_for_end(process))
+        ending = asyncio.create_task(_wait_for_end(process, grace))
         _ending.add(ending)
         ending.add_done_callback(_ending.discard)
         await asyncio.shield(ending)
 
 
-async def _wait_for_end(process: asyncio.subprocess.Process) -> None:
-    """Reads what is left, for asyncio notices the end of a pipe only by reading."""
+async def _wait_for_end(process: asyncio.subprocess.Process, grace: timedelta) -> None:
+    """Reads what is left, for asyncio notices the end of a pipe only by reading.
+
+    A guardian ends all that came from its command, unless that has killed it: then this does, as far as it finds it.
+    """
     if process.stdin is not None:
         process.stdin.close()
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
-    await asyncio.gather(process.wait(), *(_drain(stream) for stream in streams))
+    pipes = {pipe for number in (1, 2) if (pipe := _pipe_of(process, number)) is not None}
+    ended = asyncio.gather(process.wait(), *(_drain(stream) for stream in streams))
+    until = asyncio.get_running_loop().time() + grace.total_seconds() + GUARDIAN_SECONDS
+    while not ended.done():
+        await asyncio.wait({ended}, timeout=LOOK_SECONDS)
+        if ended.done():
+            break
+        if process.returncode is not None:
+            await asyncio.to_thread(end_holders_of, pipes)
+        if asyncio.get_running_loop().time() > until:
+            logger.warning("a command that outlived its guardian is left alone", pid=process.pid)
+            _transport_of(process).close()
+            ended.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await ended
+
+
+def _transport_of(process: asyncio.subprocess.Process) -> asyncio.SubprocessTransport:
+    return process._transport  # type: ignore[attr-defined,no-any-return]  # asyncio hands it out nowhere
+
+
+def _pipe_of(process: asyncio.subprocess.Process, number: int) -> int | None:
+    """The inode of a pipe that is still open."""
+    transport = _transport_of(process).get_pipe_transport(number)
+    if transport is None or transport.is_closing():
+        return None
+    return os.fstat(transport.get_extra_info("pipe").fileno()).st_ino
 
 
 async def _drain(stream: asyncio.StreamReader) -> None:

@@ -19,6 +19,7 @@ import signal
 import sys
 import time
 
+PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
 PR_SET_CHILD_SUBREAPER = 36
 POLL_SECONDS = 0.01
@@ -62,11 +63,13 @@ def _wake_on_child_and_signals() -> int:
 
 
 def _start(command: list[str], limits: list[tuple[int, int]]) -> int:
+    guardian = os.getpid()
     child = os.fork()
     if child:
         return child
     try:
         os.setsid()
+        _end_with(guardian)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
             signal.signal(number, signal.SIG_DFL)
         for kind, value in limits:
@@ -78,6 +81,14 @@ def _start(command: list[str], limits: list[tuple[int, int]]) -> int:
         os.write(2, f"cannot start {command[0]}: {error}\n".encode())
     finally:
         os._exit(NOT_FOUND)
+
+
+def _end_with(guardian: int) -> None:
+    """A command that kills its guardian ends with it; what it has started by then is the worker's to find."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != guardian:
+            os._exit(NOT_FOUND)
 
 
 def _watch(child: int, control: int, woken: int) -> int | None:

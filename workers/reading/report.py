@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 from xml.etree import ElementTree
 
-from workers.reading.files import NotRead, open_regular, reason, shown_name
+from workers.reading.files import NotRead, Tree, reason, shown_name
 from workers.reading.forked import Died, each
 
 MAX_BYTES = 64 * 1024 * 1024
@@ -23,14 +23,15 @@ BY_TAG: Mapping[str, Verdict] = {"error": "errors", "failure": "failed", "skippe
 
 def answer(request: Mapping[str, Any]) -> Iterator[Any]:
     """Counts of the tests and the names of up to `names` that fail, or the problem because of which there are none."""
-    _, outcome = next(each([request["report"]], lambda report: read(report, request["names"]), seconds=SECONDS))
+    tree, names = Tree(request["directory"]), request["names"]
+    _, outcome = next(each([request["report"]], lambda report: read(tree, report, names), seconds=SECONDS))
     yield {"problem": f"their report cannot be read: {outcome}"} if isinstance(outcome, Died) else outcome
 
 
-def read(report: str, names: int) -> dict[str, Any]:
+def read(tree: Tree, report: str, names: int) -> dict[str, Any]:
     """A test whose teardown fails stands there twice; its worst outcome counts."""
     try:
-        outcomes = _outcomes(report)
+        outcomes = _outcomes(tree.open(report))
     except (NotRead, ElementTree.ParseError, ValueError, LookupError) as error:
         return {"problem": f"their report cannot be read: {shown_name(str(error)[:MAX_NAME])}"}
     except OSError as error:
@@ -44,12 +45,12 @@ def read(report: str, names: int) -> dict[str, Any]:
     return {**counts, "failing": failing[:names]}
 
 
-def _outcomes(report: str) -> dict[str, Verdict]:
+def _outcomes(report: int) -> dict[str, Verdict]:
     outcomes: dict[str, Verdict] = {}
     # expat bounds the expansion of entities
     parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(("end",))
     size = 0
-    with os.fdopen(open_regular(report), "rb") as file:
+    with os.fdopen(report, "rb") as file:
         while chunk := file.read(CHUNK):
             size += len(chunk)
             if size > MAX_BYTES:

@@ -48,9 +48,13 @@ def _copy(worktree: Path, directory: Path, contents: Mapping[str, bytes | None])
 
 async def _run_pytest(suite: Suite, copy: Path, room: ProjectRoom) -> TestOutcome:
     (room.directory / "pytest.ini").touch()  # pytest looks upwards for configuration; not beyond this
-    report = room.temporary / "report.xml"
+    report = room.temporary.relative_to(room.directory) / "report.xml"
     command = [sys.executable, "-m", "pytest", "-q", "--color=no", "--continue-on-collection-errors"]
-    command += [f"--rootdir={copy}", f"--junitxml={report}", *(f"-p{plugin}" for plugin in suite.plugins)]
+    command += [
+        f"--rootdir={copy}",
+        f"--junitxml={room.directory / report}",
+        *(f"-p{plugin}" for plugin in suite.plugins),
+    ]
     done = await _run(command, copy, room)
     if done.returncode == USAGE_ERROR and b"unrecognized arguments" in done.stderr:
         # the project's own options are for plugins that are not here, such as coverage
@@ -59,8 +63,8 @@ async def _run_pytest(suite: Suite, copy: Path, room: ProjectRoom) -> TestOutcom
         return _too_slow(room.settings)
     if done.returncode == NO_TESTS:
         return TestOutcome(problem="pytest found no tests")
-    if done.returncode in {0, 1, 2} and report.exists():
-        return await read_report(report)
+    if done.returncode in {0, 1, 2} and (room.directory / report).exists():
+        return await read_report(room.directory, str(report))
     return TestOutcome(problem=f"pytest could not run the tests: {_reason(done)}")
 
 
