@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 HIDDEN = "[redacted]"
-"""What stands for a secret, or for what looks like one; `is_shown_as` compares with it."""
 Span = tuple[int, int]
 
 
@@ -151,19 +150,3 @@ def _hidden_password(found: re.Match[str]) -> str:
     if found["name"]:
         return f"{found['name']}{HIDDEN}"
     return f"{found['user'] or ''}{HIDDEN}@"
-
-
-def is_shown_as(text: str, shown: str) -> bool:
-    """Says whether the text may be what was recorded as `shown`, in which secrets are hidden."""
-    if HIDDEN not in shown:
-        return text == shown
-    begin, *between, end = shown.split(HIDDEN)
-    at, last = len(begin), len(text) - len(end)
-    if at > last or not (text.startswith(begin) and text.endswith(end)):
-        return False
-    for part in between:  # each where it comes first
-        found = text.find(part, at, last)
-        if found < 0:
-            return False
-        at = found + len(part)
-    return True

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from app.errors import Altered, NotFound
 from app.events import artifacts
 from app.events.proof.fault import Check, Fault
+from app.events.proof.veiled import is_as_told
 from app.events.proof.verify import Entry
 from app.events.read import StreamState
-from app.key_shapes import is_shown_as
 from app.sessions.facts import MAX_ERROR_CHARACTERS
 from app.sessions.told import At, ToldSession, ToldStep, digest
 
@@ -151,22 +151,17 @@ def _compare_step(told: ToldStep, row: Mapping[Any, Any], reason: str | None) ->
 def _is_same_error(told: ToldStep, row: Mapping[Any, Any], reason: str | None) -> bool:
     error: str | None = row["error"]
     if told.status == "failed" and told.error is None:  # lost too often, which the session's end tells
-        return reason == f"step {row['step']} ({told.agent}) failed: {error}"[:MAX_ERROR_CHARACTERS]
+        return is_as_told(f"step {row['step']} ({told.agent}) failed: {error}"[:MAX_ERROR_CHARACTERS], reason)
     if error is not None:
         error = error[:MAX_ERROR_CHARACTERS]  # where it is long the event has no more
-    return error == told.error or (error is not None and error == told.error_before)
+    return is_as_told(error, told.error) or (error is not None and is_as_told(error, told.error_before))
 
 
 def _differing(where: str, check: Check, expected: Mapping[str, Any], row: Mapping[Any, Any]) -> Iterator[Fault]:
     for name, should in expected.items():
-        if row[name] != should and not _is_hidden(should, row[name]):
+        if not is_as_told(row[name], should):
             stands = "" if name in {"task", "input", "context", "config", "options"} else f", {row[name]!r},"
             yield Fault(where, f"the column {name}{stands} is not what its events say", check)
-
-
-def _is_hidden(told: Any, stands: Any) -> bool:
-    """Names may look like keys, which events do not hold: the rest of them is compared."""
-    return isinstance(told, str) and isinstance(stands, str) and is_shown_as(stands, told)
 
 
 def _differing_times(where: str, check: Check, row: Mapping[Any, Any], **told: At | None) -> Iterator[Fault]:
