@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from workers.children import guarded as children
 from workers.children.guarded import guarded, run_guarded
 
 ENV = {"PATH": os.environ["PATH"]}
@@ -194,4 +195,16 @@ async def test_a_command_that_kills_its_guardian_is_ended(tmp_path: Path, elsewh
             python(KILLS_ITS_GUARDIAN % elsewhere), cwd=tmp_path, env=ENV, timeout=timedelta(seconds=1)
         )
     assert done.returncode == -signal.SIGKILL
+    assert gone([process_of(int(pid)) for pid in done.stdout.split()])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells who holds a pipe")
+async def test_a_command_that_stops_its_guardian_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(children, "GUARDIAN_SECONDS", 1.0)
+    code = (KILLS_ITS_GUARDIAN % True).replace("SIGKILL", "SIGSTOP")
+    async with asyncio.timeout(30):
+        done = await run_guarded(
+            python(code), cwd=tmp_path, env=ENV, timeout=timedelta(seconds=1), grace=timedelta(seconds=0)
+        )
+    assert done.timed_out and done.returncode == -signal.SIGKILL
     assert gone([process_of(int(pid)) for pid in done.stdout.split()])

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -106,19 +108,29 @@ async def _wait_for_end(process: asyncio.subprocess.Process, grace: timedelta) -
     streams = [stream for stream in (process.stdout, process.stderr) if stream is not None]
     pipes = {pipe for number in (1, 2) if (pipe := _pipe_of(process, number)) is not None}
     ended = asyncio.gather(process.wait(), *(_drain(stream) for stream in streams))
-    until = asyncio.get_running_loop().time() + grace.total_seconds() + GUARDIAN_SECONDS
-    while not ended.done():
-        await asyncio.wait({ended}, timeout=LOOK_SECONDS)
-        if ended.done():
-            break
-        if process.returncode is not None:
-            await asyncio.to_thread(end_holders_of, pipes)
-        if asyncio.get_running_loop().time() > until:
-            logger.warning("a command that outlived its guardian is left alone", pid=process.pid)
-            _transport_of(process).close()
-            ended.cancel()
+    await _look_after(ended, process, pipes, grace.total_seconds() + GUARDIAN_SECONDS)
+    if not ended.done():
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()  # a guardian that its command has stopped does nothing more
+        await _look_after(ended, process, pipes, GUARDIAN_SECONDS)
+    if not ended.done():
+        logger.warning("a command that outlived its guardian is left alone", pid=process.pid)
+        _transport_of(process).close()
+        ended.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await ended
+
+
+async def _look_after(
+    ended: asyncio.Future[Any], process: asyncio.subprocess.Process, pipes: set[int], seconds: float
+) -> None:
+    """Ends what outlives the guardian, for at most so many seconds."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + seconds
+    while not ended.done() and clock() < until:
+        await asyncio.wait({ended}, timeout=LOOK_SECONDS)
+        if not ended.done() and process.returncode is not None:
+            await asyncio.to_thread(end_holders_of, pipes)
 
 
 def _transport_of(process: asyncio.subprocess.Process) -> asyncio.SubprocessTransport:
@@ -171,9 +183,9 @@ async def run_guarded(
                     group.create_task(feed(process.stdin, stdin or b""))
         except TimeoutError:
             timed_out = True
-    assert process.returncode is not None
+    returncode = -signal.SIGKILL if process.returncode is None else process.returncode
     truncated = output.truncated or errors.truncated
-    return Completed(process.returncode, output.bytes(), errors.bytes(), timed_out, truncated)
+    return Completed(returncode, output.bytes(), errors.bytes(), timed_out, truncated)
 
 
 async def feed(stream: asyncio.StreamWriter, content: bytes) -> None:
