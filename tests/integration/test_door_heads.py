@@ -222,3 +222,12 @@ async def test_a_strangers_cookie_holds_nobody_up(raw: Raw, cookie: str) -> None
         longest, asked = max(longest, asyncio.get_running_loop().time() - asked), asyncio.get_running_loop().time()
     assert await answering == 401
     assert longest < LONGEST_PAUSE_SECONDS
+
+
+async def test_many_upgrades_one_behind_the_other(raw: Raw) -> None:
+    number = 2_000
+    asked = raw.head("GET", "/healthz", "Connection: upgrade", "Upgrade: x")
+    sending = asyncio.create_task(raw.send(asked * number))
+    for _ in range(number):
+        assert await raw.status() == 200
+    await sending

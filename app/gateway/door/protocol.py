@@ -139,25 +139,27 @@ class BoundedProtocol(HttpToolsProtocol):
             self._all.heads.setdefault(self, self.loop.time())
 
     def _feed(self, data: bytes) -> None:
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserError:
-            self.send_400_response("Invalid HTTP request received.")
-        except httptools.HttpParserUpgrade as upgrade:
-            if self._is_upgrade:
+        while data:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserError:
+                self.send_400_response("Invalid HTTP request received.")
+                return
+            except httptools.HttpParserUpgrade as upgrade:
                 (parsed,) = upgrade.args
-                self._feed_as_no_upgrade(data[parsed:])
+                data = self._begun_again(data[parsed:]) if self._is_upgrade else b""
 
-    def _feed_as_no_upgrade(self, rest: bytes) -> None:
-        """Begins the request again without its `Upgrade`, as RFC 9110 (7.8) has it for a server that takes none.
+    def _begun_again(self, rest: bytes) -> bytes:
+        """The request without its `Upgrade`, as RFC 9110 (7.8) has it for a server that takes none, for a new parser.
 
-        The parser takes what follows such a head for the other protocol's, and would read a body as a request.
+        The old one takes what follows such a head for the other protocol's, and would read a body as a request.
         """
         lines = [b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())]
         lines += [b"%b: %b" % (name, value) for name, value in self.headers if name != b"upgrade"]
         self.parser = httptools.HttpRequestParser(self)
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
-        self._feed(b"\r\n".join([*lines, b"", rest]))
+        return b"\r\n".join([*lines, b"", rest])
 
     def _parse_held(self) -> None:
         held, self._held = self._held, b""
