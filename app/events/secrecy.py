@@ -25,9 +25,8 @@ EXACT: Mapping[str, frozenset[str]] = {
     "workflow_event": frozenset({"delta"}),
     "approval_event": frozenset({"answer", "answer_schema"}),
 }
-RESULTS = frozenset({"result"})
-PLACES = frozenset({"path", "repo", "worker"})
-"""What columns repeat as it is. It has names that people chose, and sk-learn-experiments-2024 is no key."""
+RESULTS = frozenset({"result", "path", "worker"})
+"""The two latter are made of names that people chose, and sk-learn-experiments-2024 is no key."""
 NAMES = frozenset(
     {"t", "node", "phase", "status", "queue", "task_path", "commit", "workflow", "version", "langgraph", "project"}
     | {"principal", "key_id", "target", "action", "outcome", "continues", "usage"}
@@ -66,7 +65,7 @@ class Secrecy:
             if name in NAMES or (name == "agent" and event["t"] != "agent_event"):
                 kept[name] = value
             else:
-                how: How = "exact" if name in exact else "result" if name in RESULTS | PLACES else "shown"
+                how: How = "exact" if name in exact else "result" if name in RESULTS else "shown"
                 kept[name] = self._kept(value, how)
         if event["t"] == "control_event" and "name" in (details := event.get("details") or {}):
             kept["details"]["name"] = self._kept(details["name"], "result")

@@ -130,14 +130,15 @@ def _made(ts: datetime, event: Mapping[str, Any], details: Mapping[str, Any], sc
 
 def _differing(told: ToldKey, row: Mapping[Any, Any]) -> Iterator[str]:
     for name, should in (
-        ("name", told.name),
         ("scopes", told.scopes),
         ("created_by", told.created_by),
         ("successor", told.successor),
         ("digest", told.digest or row["digest"]),
     ):
-        if not is_as_told(row[name], should):
+        if row[name] != should:
             yield f"the column {name} is {row[name]!r}, its events say {should!r}"
+    if not is_as_told(row["name"], told.name):
+        yield f"the column name is {row['name']!r}, its events say {told.name!r}"
     if not _is_near(row["created_at"], told.created):
         yield f"the column created_at is {row['created_at']}, its event is of {told.created}"
     if told.is_expiry_told and not _is_near(row["expires_at"], told.expires_at):

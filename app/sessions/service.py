@@ -96,6 +96,7 @@ async def _without_credentials(backends: Backends, new: NewSession) -> NewSessio
     """Raises BadInput."""
     if new.repo is None:
         return new
+    credentials.check_address(new.repo)
     repo, found = credentials.without_credentials(new.repo)
     kept = None if found is None else await asyncio.to_thread(credentials.encrypted, found, backends.settings)
     return replace(new, repo=repo, repo_credentials=kept)

@@ -121,6 +121,20 @@ async def test_what_is_refused(served: Served, body: dict[str, Any], told: str) 
     assert (await served.client.get("/sessions")).json()["sessions"] == []
 
 
+@pytest.mark.parametrize("repo", ["https://h/x?t=CANARY-1", "https://h/x#CANARY-1", "https:///u:CANARY-1@h/x"])
+async def test_a_secret_in_an_address_is_refused_and_said_nowhere(
+    served: Served, repo: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    answer = await post(served, repo=repo)
+    assert answer.status_code == 422 and "user:password@" in answer.json()["detail"]
+    assert "CANARY" not in answer.text and "CANARY" not in "".join(capfd.readouterr())
+    async with transaction(served.gateway.engine) as db:
+        rows = await db.execute(
+            text("SELECT to_json(e)::text FROM events e UNION ALL SELECT to_json(s)::text FROM sessions s")
+        )
+        assert "CANARY" not in str(rows.all())
+
+
 async def test_they_are_part_of_what_an_idempotency_key_stands_for(served: Served) -> None:
     parent = str(await succeeded(served))
     given: list[dict[str, Any]] = [{"context": {}}, {"config": {"tags": ["a"]}}, {"continues": parent}]

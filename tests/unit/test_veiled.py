@@ -26,3 +26,11 @@ from app.key_shapes import HIDDEN
 )
 def test_what_may_have_been_recorded_so(stands: object, told: object, same: bool) -> None:
     assert is_as_told(stands, told) is same
+
+
+@pytest.mark.timeout(20)
+def test_what_hides_much_is_compared_in_one_pass() -> None:
+    """As a pattern with so many gaps it would be tried for ever."""
+    told = f"a{HIDDEN}" * 400
+    assert is_as_told("a12345678" * 400, told)
+    assert not is_as_told("a12345678" * 400 + "b" * 7, told + "c")

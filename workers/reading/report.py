@@ -45,12 +45,12 @@ def read(tree: Tree, report: str, names: int) -> dict[str, Any]:
     return {**counts, "failing": failing[:names]}
 
 
-def _outcomes(report: int) -> dict[str, Verdict]:
+def _outcomes(descriptor: int) -> dict[str, Verdict]:
     outcomes: dict[str, Verdict] = {}
     # expat bounds the expansion of entities
     parser: ElementTree.XMLPullParser[Any] = ElementTree.XMLPullParser(("end",))
     size = 0
-    with os.fdopen(report, "rb") as file:
+    with os.fdopen(descriptor, "rb") as file:
         while chunk := file.read(CHUNK):
             size += len(chunk)
             if size > MAX_BYTES:

@@ -15,7 +15,7 @@ from app.door_settings import DoorSettings
 from app.errors import AccessDenied, LeaseLost, TooMany, Unavailable
 from app.gateway.access import REFUSAL, Access, bearer_of
 from app.gateway.door.addresses import Addresses
-from app.gateway.door.bodies import announced, bounded, is_for_reports, largest, no_body, too_large
+from app.gateway.door.bodies import SMALL_REPORT_BYTES, announced, bounded, is_for_reports, largest, no_body, too_large
 from app.gateway.door.connections import refuse
 from app.gateway.problems import problem
 from app.sessions.model import StepToken
@@ -23,7 +23,6 @@ from app.sessions.reports import may_report
 
 PUBLIC = frozenset({"/", "/login", "/logout", "/healthz", "/readyz", "/dashboard/login.js", "/dashboard/style.css"})
 """What stands here looks at what a request shows by itself, if at all."""
-SMALL_REPORT_BYTES = 16 * 1024
 _RETRY_AFTER = {"Retry-After": "1", "Connection": "close"}
 _OVER_SECONDS = 1.0
 

@@ -13,6 +13,8 @@ MAX_BODY_BYTES = 8 * MIB
 """For what becomes an artifact when it is too large for an event: a session's input, and answers."""
 _REPORT_BYTES = 512 * KIB
 """An event of 256 KiB, and as much again for how it was written."""
+SMALL_REPORT_BYTES = 16 * KIB
+"""So much is read of a report whose step's token may be made up: that is looked up together with its append."""
 _SMALL_BYTES = 256 * KIB
 """A reason of 10,000 characters, each of them escaped."""
 _FORM_BYTES = 16 * KIB
@@ -21,7 +23,7 @@ _REPORT = re.compile("/sessions/[^/]+/events")
 MAX_VALUES = 100_000
 """In Python each of them is an object, which several checks look at: a million take a second."""
 MAX_VALUES_OF_REPORT = 10_000
-"""Whether a step's token holds is known only after its body was read."""
+"""Whether a small one's token holds is known only after its body was read."""
 _TEXT = re.compile(rb'"(?:[^"\\]++|\\.?)*+"?', re.DOTALL)
 """A JSON string, or an unfinished one, in one pass: what began is never tried again."""
 
